@@ -1,0 +1,168 @@
+"""ARI's REST interface and its event socket, with no knowledge of calls.
+
+REST goes over HTTP with keep-alive, which Asterisk 20 and newer all speak; REST over the event socket came in
+22 only (see ``docs/decisions/0003-ari-over-http.md``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import structlog
+
+from idbellen.asterisk.events import WANTED, Event, parse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
+
+log = structlog.get_logger()
+
+CONNECTIONS = 50
+# Asterisk closes an idle connection after 30 s (asterisk-conf/http.conf; 15 s by default).
+KEEP_ALIVE_SECONDS = 10.0
+REQUEST_SECONDS = 5.0
+# A lost socket is noticed within one and a half of these.
+HEARTBEAT_SECONDS = 8.0
+LARGEST_MESSAGE = 1 << 20
+GONE = frozenset({404, 409, 422})
+
+
+class AriError(Exception):
+    """Asterisk refused a request, or could not be reached; the message names request and reason."""
+
+
+class AriUnreachableError(AriError):
+    """Asterisk did not answer: not running, another address, or too slow."""
+
+
+class AriDeniedError(AriError):
+    """Asterisk does not accept our user name and password."""
+
+
+class GoneError(AriError):
+    """What the request is about has just gone: a channel hung up, a bridge or playback ended."""
+
+
+class Ari:
+    """A client of one Asterisk for one Stasis application."""
+
+    def __init__(self, url: str, app: str, user: str, password: str) -> None:
+        self._url = url.rstrip("/")
+        self.app = app
+        self._auth = aiohttp.BasicAuth(user, password)
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        self._http = aiohttp.ClientSession(auth=self._auth, connector=connector, timeout=timeout)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._http:
+            await self._http.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,  # noqa: ANN401 - JSON, as is the answer
+        **params: str | int,
+    ) -> Any:  # noqa: ANN401
+        """Make one request and give the JSON of its answer, None if it has none.
+
+        Raises:
+            GoneError: what it is about has gone (404, 409 and 422).
+            AriDeniedError: user name or password are wrong.
+            AriUnreachableError: no answer in time.
+            AriError: any other refusal.
+
+        """
+        assert self._http is not None, "used outside its context"  # noqa: S101
+        # The path below the collection holds ids only; queries may hold a caller's number: not in messages.
+        try:
+            async with self._http.request(method, self._url + path, json=body, params=params) as answer:
+                if answer.ok:
+                    return await answer.json() if answer.content_type == "application/json" else None
+                reason = f"{method} {path}: {answer.status} {await _message(answer)}"
+        except TimeoutError:
+            raise AriUnreachableError(f"{method} {path}: no answer in {REQUEST_SECONDS:g} s") from None
+        except aiohttp.ClientError as fault:
+            raise AriUnreachableError(f"{method} {path}: {fault}") from None
+        if answer.status in GONE:
+            raise GoneError(reason)
+        if answer.status in (401, 403):
+            raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._auth.login!r} or the password")
+        raise AriError(reason)
+
+    async def discard(self, path: str, **params: str | int) -> None:
+        """Delete a channel, bridge, playback or music, which may have gone already."""
+        try:
+            await self.request("DELETE", path, **params)
+        except GoneError:
+            return
+
+    async def events(self) -> AsyncIterator[Event | None]:
+        """Open the event socket and give what comes; the first item is None, when the socket is ready.
+
+        Ends when Asterisk closes the socket.
+
+        Raises:
+            AriDeniedError: user name or password are wrong.
+            AriUnreachableError: it cannot be opened, or was lost.
+
+        """
+        assert self._http is not None, "used outside its context"  # noqa: S101
+        url = f"{self._url}/events"
+        params = {"app": self.app, "subscribeAll": "false"}
+        try:
+            async with (
+                asyncio.timeout(REQUEST_SECONDS) as opening,
+                self._http.ws_connect(
+                    url, params=params, heartbeat=HEARTBEAT_SECONDS, max_msg_size=LARGEST_MESSAGE
+                ) as socket,
+            ):
+                await self._set_filter()
+                opening.reschedule(None)
+                yield None
+                async for message in socket:
+                    if message.type is not aiohttp.WSMsgType.TEXT:
+                        break
+                    try:
+                        event = parse(json.loads(message.data))
+                    except (KeyError, ValueError) as fault:
+                        log.error("event not understood and left alone", reason=repr(fault))  # noqa: TRY400
+                        continue
+                    if event:
+                        yield event
+                if socket.exception():
+                    raise AriUnreachableError(f"event socket lost: {socket.exception()}")
+        except aiohttp.WSServerHandshakeError as fault:
+            if fault.status in (401, 403):
+                raise AriDeniedError(
+                    f"{self._url}: Asterisk refuses user {self._auth.login!r} or the password"
+                ) from None
+            raise AriUnreachableError(f"{url}: answered {fault.status}") from None
+        except TimeoutError:
+            raise AriUnreachableError(f"{url}: no event socket in {REQUEST_SECONDS:g} s") from None
+        except aiohttp.ClientError as fault:
+            raise AriUnreachableError(f"{url}: {fault}") from None
+
+    async def _set_filter(self) -> None:
+        # Asterisk forgets the filter when the application goes, so it is set after each connect.
+        allowed: Mapping[str, Any] = {"allowed": [{"type": name} for name in WANTED]}
+        await self.request("PUT", f"/applications/{self.app}/eventFilter", allowed)
+
+
+async def _message(answer: aiohttp.ClientResponse) -> str:
+    try:
+        body = await answer.json()
+        return str(body.get("message") or body.get("error"))
+    except (ValueError, AttributeError, aiohttp.ContentTypeError):
+        return answer.reason or "no reason given"

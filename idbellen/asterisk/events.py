@@ -1,0 +1,93 @@
+"""Events of ARI's websocket, as frozen dataclasses (Asterisk's ``rest-api/api-docs/events.json``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StasisStart:
+    """A channel has come into our application."""
+
+    channel: str
+    args: tuple[str, ...]
+    caller: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StasisEnd:
+    """A channel has left our application."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDestroyed:
+    """A channel is no more. ``cause`` is the hangup cause of Q.850; 0 occurs."""
+
+    channel: str
+    cause: int
+
+
+@dataclass(frozen=True, slots=True)
+class DigitReceived:
+    """A key was pressed. The digit is a part of the code and never shows in a representation."""
+
+    channel: str
+    digit: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackFinished:
+    """A playback on a channel has ended; ``failed`` when there was nothing to play, such as a missing file."""
+
+    channel: str
+    playback: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationReplaced:
+    """Another connection took over our application's name."""
+
+
+Event = StasisStart | StasisEnd | ChannelDestroyed | DigitReceived | PlaybackFinished | ApplicationReplaced
+
+# The allow-list that Asterisk filters by: it halves what the socket carries.
+WANTED = (
+    "StasisStart",
+    "StasisEnd",
+    "ChannelDestroyed",
+    "ChannelDtmfReceived",
+    "PlaybackFinished",
+    "ApplicationReplaced",
+    "ApplicationMoveFailed",
+    "RESTResponse",
+)
+
+
+def parse(message: dict[str, Any]) -> Event | None:
+    """Turn a message of the socket into an event; None for one that we have no use for.
+
+    Raises:
+        KeyError: a wanted event lacks what Asterisk's description says it has.
+
+    """
+    match message["type"]:
+        case "StasisStart":
+            channel = message["channel"]
+            return StasisStart(channel["id"], tuple(message["args"]), channel["caller"]["number"])
+        case "StasisEnd":
+            return StasisEnd(message["channel"]["id"])
+        case "ChannelDestroyed":
+            return ChannelDestroyed(message["channel"]["id"], message["cause"])
+        case "ChannelDtmfReceived":
+            return DigitReceived(message["channel"]["id"], message["digit"])
+        case "PlaybackFinished":
+            playback = message["playback"]
+            channel = playback["target_uri"].removeprefix("channel:")
+            return PlaybackFinished(channel, playback["id"], playback["state"] == "failed")
+        case "ApplicationReplaced":
+            return ApplicationReplaced()
+    return None

@@ -1,0 +1,96 @@
+"""Which part of a call waits for which event: ids are registered before the command that uses them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from idbellen.asterisk.events import (
+    ApplicationReplaced,
+    ChannelDestroyed,
+    DigitReceived,
+    Event,
+    PlaybackFinished,
+    StasisEnd,
+    StasisStart,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A caller leaning on a key while in the queue shall not fill the memory: the rest is dropped.
+MOST_DIGITS = 64
+
+
+class Line:
+    """What is known of one channel: whether it is in our application, its digits and playbacks, its end."""
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        self.digits: asyncio.Queue[str] = asyncio.Queue(MOST_DIGITS)
+        self.started = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.cause = 0
+        self._playbacks: dict[str, asyncio.Future[bool]] = {}
+
+    def playback(self, playback: str) -> asyncio.Future[bool]:
+        """Give what is done, with whether it failed, when a playback on this channel has ended."""
+        return self._playbacks.setdefault(playback, asyncio.get_running_loop().create_future())
+
+    def take(self, event: Event) -> None:
+        """Note one event of this channel."""
+        match event:
+            case StasisStart():
+                self.started.set()
+            case DigitReceived(digit=digit) if not self.digits.full():
+                self.digits.put_nowait(digit)
+            case PlaybackFinished(playback=playback, failed=failed):
+                self._finish(playback, failed=failed)
+            case ChannelDestroyed(cause=cause):
+                self.cause = cause
+                self.ended.set()
+            case StasisEnd():
+                self.ended.set()
+
+    def missed_events(self, *, alive: bool) -> None:
+        """Catch up after a time without events; ``alive``: Asterisk still has the channel."""
+        if not alive:
+            self.ended.set()
+        for playback in list(self._playbacks):
+            self._finish(playback, failed=False)
+
+    def _finish(self, playback: str, *, failed: bool) -> None:
+        finished = self._playbacks.pop(playback, None)
+        if finished and not finished.done():
+            finished.set_result(failed)
+
+
+class Lines:
+    """All channels that calls follow."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Line] = {}
+
+    @contextmanager
+    def line(self, channel: str) -> Iterator[Line]:
+        """Follow a channel for the block."""
+        line = self._lines[channel] = Line(channel)
+        try:
+            yield line
+        finally:
+            del self._lines[channel]
+
+    def known(self, channel: str) -> bool:
+        """Whether a call follows this channel."""
+        return channel in self._lines
+
+    def dispatch(self, event: Event) -> None:
+        """Hand an event to the channel it belongs to, in the order in which Asterisk sent it."""
+        if not isinstance(event, ApplicationReplaced) and event.channel in self._lines:
+            self._lines[event.channel].take(event)
+
+    def missed_events(self, alive: set[str]) -> None:
+        """Catch up after a time without events; ``alive``: all channels that Asterisk has now."""
+        for line in list(self._lines.values()):
+            line.missed_events(alive=line.channel in alive)

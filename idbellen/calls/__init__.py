@@ -1,0 +1,1 @@
+"""Floor 2: the story of a call, told over the ports."""

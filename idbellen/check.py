@@ -1,0 +1,140 @@
+"""``idbellen check``: says what is wrong with an installation, a line for each fault."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from idbellen.app import StartError, token_opener
+from idbellen.asterisk.ari import Ari, AriError, GoneError
+from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret
+from idbellen.domain.codes import Fingerprints
+from idbellen.domain.prompts import Prompt, media
+from idbellen.stores.sqlite import StoreError, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+NEEDED_MODULES = (
+    "app_stasis.so",
+    "chan_pjsip.so",
+    "res_ari_applications.so",
+    "res_ari_bridges.so",
+    "res_ari_channels.so",
+    "res_ari_events.so",
+    "res_ari_playbacks.so",
+    "res_musiconhold.so",
+    "res_pjsip_dtmf_info.so",
+    "res_stasis_answer.so",
+    "res_stasis_playback.so",
+)
+OLDEST_ASTERISK = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``fault`` is empty when it is in order."""
+
+    what: str
+    fault: str = ""
+
+
+async def check(path: Path) -> AsyncIterator[Finding]:
+    """Look at everything in turn; what cannot be looked at because of an earlier fault is left out."""
+    try:
+        settings = load(path)
+    except ConfigError as fault:
+        for line in str(fault).splitlines():
+            yield Finding("configuration", line)
+        return
+    yield Finding("configuration")
+    async for finding in _check_keys(settings):
+        yield finding
+    async for finding in _check_asterisk(settings):
+        yield finding
+
+
+async def _check_keys(settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        token_opener(settings)
+    except (ConfigError, StartError) as fault:
+        yield Finding("keys", str(fault))
+    else:
+        yield Finding("keys")
+    try:
+        fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
+    except ConfigError as fault:
+        yield Finding("master key", str(fault))
+        return
+    yield Finding("master key")
+    for secret in (settings.sessions.master_key_file, settings.idcontact.decryption_key_file):
+        if secret.exists() and secret.stat().st_mode & 0o077:
+            yield Finding("secret files", f"{secret}: readable for others; chmod 600 {secret}")
+    store = settings.sessions.store
+    if not store.exists() and not os.access(store.parent, os.W_OK):
+        yield Finding("store", f"store {store}: the folder is not there, or not writable for this user")
+        return
+    try:
+        async with open_store(store, fingerprints) as opened:
+            accounts = await opened.accounts()
+    except StoreError as fault:
+        yield Finding("store", str(fault))
+        return
+    yield Finding("store")
+    yield Finding("agents", "" if accounts else "no agent yet: idbellen agent add NAME --endpoint PJSIP/...")
+
+
+async def _check_asterisk(settings: Settings) -> AsyncIterator[Finding]:
+    where = settings.asterisk
+    try:
+        password = read_secret(where.password_file)
+    except ConfigError as fault:
+        yield Finding("ARI password", str(fault))
+        return
+    async with Ari(where.url, where.app, where.user, password) as ari:
+        try:
+            info = await ari.request("GET", "/asterisk/info", only="system")
+            modules = {module["name"] for module in await ari.request("GET", "/asterisk/modules")}
+        except AriError as fault:
+            yield Finding("ARI", str(fault))
+            return
+        version = info["system"]["version"]
+        major = version.split(".")[0].rpartition("/")[2]
+        old = major.isdecimal() and int(major) < OLDEST_ASTERISK
+        yield Finding("ARI", f"Asterisk {version} is older than {OLDEST_ASTERISK}" if old else "")
+        missing = [name for name in NEEDED_MODULES if name not in modules]
+        yield Finding("modules", f"not loaded in Asterisk: {', '.join(missing)}" if missing else "")
+        yield Finding("prompts", await _missing_prompts(ari, settings))
+        yield Finding("dialplan", await _dialplan_fault(ari, settings))
+
+
+async def _missing_prompts(ari: Ari, settings: Settings) -> str:
+    language = settings.calls.language
+    missing = []
+    for prompt in Prompt:
+        name = media(prompt).removeprefix("sound:")
+        try:
+            sound: dict[str, Any] = await ari.request("GET", f"/sounds/{name}")
+        except GoneError:
+            missing.append(prompt.value)
+            continue
+        if language not in {variant["language"] for variant in sound["formats"]}:
+            missing.append(prompt.value)
+    if not missing:
+        return ""
+    return (
+        f"missing in language {language}: {', '.join(missing)}; run prompts/make-prompts, put its result into "
+        "Asterisk's sounds, and reload res_stasis or restart Asterisk"
+    )
+
+
+async def _dialplan_fault(ari: Ari, settings: Settings) -> str:
+    app = await ari.request("GET", "/asterisk/variable", variable="IDBELLEN_APP")
+    if app["value"] != settings.asterisk.app:
+        return f"IDBELLEN_APP is {app['value']!r} in Asterisk, but [asterisk] app is {settings.asterisk.app!r}"
+    plain = await ari.request("GET", "/asterisk/variable", variable="IDBELLEN_PLAIN")
+    if settings.calls.unverified == "plain" and not plain["value"]:
+        return 'IDBELLEN_PLAIN is empty in Asterisk, but [calls] unverified is "plain": nobody would be helped'
+    return ""

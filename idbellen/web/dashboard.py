@@ -1,0 +1,203 @@
+"""The agents' dashboard: login, the page, and the attributes for the agent who is in the call."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+from itsdangerous import BadSignature, URLSafeSerializer
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from idbellen.domain.codes import new_secret
+from idbellen.domain.idcontact import AuthStatus, TokenOpener, TokenRefusedError
+from idbellen.domain.lockout import Lockout
+from idbellen.web.live import Live
+from idbellen.web.pages import STATIC, Pages
+from idbellen.web.passwords import password_fits
+from idbellen.web.security import harden, set_cookie
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from idbellen.calls.desk import Desk
+    from idbellen.ports import Account, AccountStore, Clock, SessionStore
+    from idbellen.web.pages import Language
+
+log = structlog.get_logger()
+
+COOKIE = "idbellen_agent"
+LONGEST_FIELD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PurposeView:
+    """How a purpose is shown: its title, and the attributes with their labels, in order."""
+
+    title: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardSite:
+    """What the dashboard needs; times in seconds."""
+
+    url: str
+    language: Language
+    purposes: Mapping[str, PurposeView]
+    cookie_key: bytes
+    idle_seconds: float
+    absolute_seconds: float
+    accounts: AccountStore
+    sessions: SessionStore
+    opener: TokenOpener
+    desk: Desk
+    clock: Clock
+
+
+class AttributesRequest(BaseModel):
+    """What the page sends to fetch the attributes of the call in hand."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    secret: str
+
+
+def dashboard_app(site: DashboardSite) -> web.Application:
+    """Build the site."""
+    app = web.Application(client_max_size=16 * 1024)
+    harden(app, site.url)
+    handlers = _Handlers(site)
+    app.router.add_get("/", handlers.page)
+    app.router.add_get("/login", handlers.login_page)
+    app.router.add_post("/login", handlers.log_in)
+    app.router.add_post("/logout", handlers.log_out)
+    app.router.add_get("/live", handlers.live)
+    app.router.add_post("/attributes", handlers.attributes)
+    app.router.add_static("/static/", STATIC)
+    app.on_shutdown.append(handlers.close)
+    return app
+
+
+class _Handlers:
+    def __init__(self, site: DashboardSite) -> None:
+        self._site = site
+        self._pages = Pages()
+        self._cookies = URLSafeSerializer(site.cookie_key, salt="agent")
+        self._lockout = Lockout(tries=5, wait=10.0, longest=900.0)
+        titles = {tag: purpose.title for tag, purpose in site.purposes.items()}
+        self._live = Live(site.desk, titles, site.clock)
+
+    async def close(self, _: web.Application) -> None:
+        await self._live.close()
+
+    # Logging in and out
+
+    async def login_page(self, _: web.Request) -> web.Response:
+        return self._pages.render("login.html", self._site.language, error="", name="", wait=0)
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        name, password = str(form.get("name", "")).strip(), str(form.get("password", ""))
+        now = self._site.clock()
+        locked = self._lockout.remaining(name, now)
+        if locked:
+            wait = math.ceil(locked)
+            return self._refuse(name, "locked", wait=wait, status=429)
+        account = await self._site.accounts.account(name) if len(name) <= LONGEST_FIELD else None
+        fits = len(password) <= LONGEST_FIELD and await password_fits(
+            account.password_hash if account else None, password
+        )
+        if not account or not fits:
+            self._lockout.failed(name, now)
+            log.warning("login refused", known=account is not None)
+            return self._refuse(name, "wrong", status=403)
+        self._lockout.succeeded(name)
+        login = new_secret()
+        await self._site.accounts.log_in(login, account.name, now)
+        log.info("logged in", agent=account.name)
+        response = web.Response(status=303, headers={"Location": "/"})
+        set_cookie(response, COOKIE, self._cookies.dumps(login), url=self._site.url)
+        return response
+
+    def _refuse(self, name: str, error: str, *, wait: int = 0, status: int) -> web.Response:
+        return self._pages.render(
+            "login.html", self._site.language, status=status, error=error, name=name[:LONGEST_FIELD], wait=wait
+        )
+
+    async def log_out(self, request: web.Request) -> web.Response:
+        login, account = await self._login(request)
+        if login and account:
+            await self._site.accounts.log_out(login)
+            await self._live.end_login(login)
+            self._site.desk.log_out(account.name)
+            log.info("logged out", agent=account.name)
+        response = web.Response(status=303, headers={"Location": "/login"})
+        response.del_cookie(COOKIE, path="/")
+        return response
+
+    async def _login(self, request: web.Request) -> tuple[str, Account | None]:
+        try:
+            login = self._cookies.loads(request.cookies.get(COOKIE, ""))
+        except BadSignature:
+            return "", None
+        return login, await self._account(login)
+
+    async def _account(self, login: str) -> Account | None:
+        return await self._site.accounts.logged_in(
+            login, self._site.clock(), idle=self._site.idle_seconds, absolute=self._site.absolute_seconds
+        )
+
+    # The page
+
+    async def page(self, request: web.Request) -> web.Response:
+        _, account = await self._login(request)
+        if account is None:
+            return web.Response(status=303, headers={"Location": "/login"})
+        return self._pages.render("dashboard.html", self._site.language, agent=account.name)
+
+    async def live(self, request: web.Request) -> web.StreamResponse:
+        login, account = await self._login(request)
+        if account is None:
+            raise web.HTTPForbidden(text="Log in first.")
+
+        async def still_logged_in() -> bool:
+            return await self._account(login) is not None
+
+        return await self._live.serve(request, login, account, still_logged_in)
+
+    async def attributes(self, request: web.Request) -> web.Response:
+        """Give the attributes of a secret to the agent who is in that call at this moment, and to nobody else."""
+        _, account = await self._login(request)
+        if account is None:
+            raise web.HTTPForbidden(text="Log in first.")
+        try:
+            asked = AttributesRequest.model_validate_json(await request.text())
+        except ValidationError:
+            raise web.HTTPBadRequest(text='expected {"secret": "..."}') from None
+        if not self._site.desk.may_see(account.name, asked.secret):
+            log.warning("attributes refused", agent=account.name)
+            raise web.HTTPForbidden(text="This is not the call that you are in.")
+        session = await self._site.sessions.by_secret(asked.secret)
+        if session is None:
+            raise web.HTTPNotFound(text="The data of this call have been deleted.")
+        if session.token is None:
+            return web.json_response({"status": "pending", "attributes": []})
+        try:
+            result = self._site.opener.reopen(session.token)
+        except TokenRefusedError as fault:
+            log.error("stored auth result cannot be opened", session=session.reference, reason=str(fault))  # noqa: TRY400
+            return web.json_response({"status": "failed", "attributes": []})
+        if result.status is not AuthStatus.SUCCESS:
+            return web.json_response({"status": "failed", "attributes": []})
+        labels = self._site.purposes[session.purpose].attributes
+        shown = [
+            {"name": name, "label": label, "value": result.attributes[name]}
+            for name, label in labels.items()
+            if name in result.attributes
+        ]
+        names = [attribute["name"] for attribute in shown]
+        log.info("attributes shown", agent=account.name, session=session.reference, attributes=names)
+        return web.json_response({"status": "verified", "attributes": shown})

@@ -1,0 +1,147 @@
+"""The dashboard's websocket: snapshots go out, wishes and acknowledgements come in.
+
+Every change leads to a whole snapshot, and changes while one is being sent melt into the next, so a slow
+dashboard never holds anybody up and never misses the last word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from idbellen.calls.desk import Desk, Watch
+    from idbellen.ports import Account, Clock
+
+log = structlog.get_logger()
+
+# The page shows that it is cut off when it has heard nothing for somewhat longer than this.
+BEAT_SECONDS = 2.0
+SEND_SECONDS = 5.0
+CHECK_LOGIN_SECONDS = 60.0
+LARGEST_MESSAGE = 4096
+
+
+class StateWish(BaseModel):
+    """The agent wants to be available, or away."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    type: Literal["state"]
+    state: Literal["available", "away"]
+
+
+class ShownNotice(BaseModel):
+    """The page shows the attributes of a call."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    type: Literal["shown"]
+    call: str
+
+
+_MESSAGES: TypeAdapter[StateWish | ShownNotice] = TypeAdapter(StateWish | ShownNotice)
+
+
+class Live:
+    """All dashboards that are connected."""
+
+    def __init__(self, desk: Desk, titles: Mapping[str, str], clock: Clock) -> None:
+        self._desk = desk
+        self._titles = titles
+        self._clock = clock
+        self._sockets: dict[str, set[web.WebSocketResponse]] = {}
+
+    async def serve(
+        self,
+        request: web.Request,
+        login: str,
+        account: Account,
+        still_logged_in: Callable[[], Awaitable[bool]],
+    ) -> web.WebSocketResponse:
+        """Serve one dashboard until it goes."""
+        socket = web.WebSocketResponse(heartbeat=2 * SEND_SECONDS, max_msg_size=LARGEST_MESSAGE)
+        await socket.prepare(request)
+        self._sockets.setdefault(login, set()).add(socket)
+        try:
+            with self._desk.watch(account.name, account.endpoint) as watch:
+                watch.notify()
+                sender = asyncio.create_task(self._send(socket, account.name, watch))
+                checker = asyncio.create_task(_check_login(socket, still_logged_in))
+                try:
+                    await self._receive(socket, account.name)
+                finally:
+                    sender.cancel()
+                    checker.cancel()
+                    await asyncio.gather(sender, checker, return_exceptions=True)
+        finally:
+            self._sockets[login].discard(socket)
+            if not self._sockets[login]:
+                del self._sockets[login]
+        return socket
+
+    async def end_login(self, login: str) -> None:
+        """Close the dashboards of a login that has ended."""
+        for socket in tuple(self._sockets.get(login, ())):
+            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"logged out")
+
+    async def close(self) -> None:
+        """Close all dashboards; they come back when the service does."""
+        for sockets in tuple(self._sockets.values()):
+            for socket in tuple(sockets):
+                await socket.close(code=WSCloseCode.GOING_AWAY, message=b"restart")
+
+    async def _send(self, socket: web.WebSocketResponse, name: str, watch: Watch) -> None:
+        last = ""
+        try:
+            while not socket.closed:
+                try:
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await watch.changed()
+                except TimeoutError:
+                    text = '{"type": "beat"}'
+                else:
+                    text = json.dumps(self._desk.view(name).message(self._titles, self._clock()))
+                    if text == last:
+                        continue
+                    last = text
+                async with asyncio.timeout(SEND_SECONDS):
+                    await socket.send_str(text)
+        except (TimeoutError, ConnectionError):
+            # It comes back by itself, and then gets a fresh snapshot.
+            log.warning("dashboard cut off: it does not read", agent=name)
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"too slow")
+
+    async def _receive(self, socket: web.WebSocketResponse, name: str) -> None:
+        async for message in socket:
+            if message.type is not WSMsgType.TEXT:
+                break
+            try:
+                wish = _MESSAGES.validate_json(message.data)
+            except ValidationError:
+                log.warning("dashboard sent something else", agent=name)
+                await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not understood")
+                break
+            match wish:
+                case StateWish(state="available"):
+                    self._desk.set_available(name)
+                case StateWish():
+                    self._desk.set_away(name)
+                case ShownNotice(call=call):
+                    self._desk.shown(name, call)
+
+
+async def _check_login(socket: web.WebSocketResponse, still_logged_in: Callable[[], Awaitable[bool]]) -> None:
+    # An open dashboard counts as activity; the absolute time-out, or a removed account, ends it all the same.
+    while True:
+        await asyncio.sleep(CHECK_LOGIN_SECONDS)
+        if not await still_logged_in():
+            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"login ended")
+            return

@@ -1,0 +1,61 @@
+"""Pages: templates, translations and the languages that a browser asks for."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+from aiohttp import web
+from babel import negotiate_locale
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import NullTranslations, Translations
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+Language = Literal["nl", "en"]
+LANGUAGES: tuple[Language, ...] = ("nl", "en")
+
+
+def _translations(language: Language) -> NullTranslations:
+    # The texts in code and templates are English.
+    if language == "en":
+        return NullTranslations()
+    compiled = io.BytesIO()
+    with (HERE / "locales" / f"{language}.po").open("rb") as catalogue:
+        write_mo(compiled, read_po(catalogue, locale=language, abort_invalid=True))
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+class Pages:
+    """Renders the templates of this package."""
+
+    def __init__(self) -> None:
+        self._environments: dict[Language, jinja2.Environment] = {}
+        for language in LANGUAGES:
+            environment = jinja2.Environment(
+                loader=jinja2.FileSystemLoader(HERE / "templates"),
+                autoescape=True,
+                undefined=jinja2.StrictUndefined,
+                extensions=["jinja2.ext.i18n"],
+                trim_blocks=True,
+                lstrip_blocks=True,
+            )
+            environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined]
+            environment.globals["language"] = language
+            self._environments[language] = environment
+
+    def render(self, template: str, language: Language, *, status: int = 200, **values: Any) -> web.Response:  # noqa: ANN401
+        """Give a page as an answer."""
+        text = self._environments[language].get_template(template).render(values)
+        return web.Response(text=text, content_type="text/html", status=status)
+
+
+def preferred_language(request: web.Request, default: Language) -> Language:
+    """Give the language that the browser prefers, of those we have."""
+    wanted = [part.split(";")[0].strip() for part in request.headers.get("Accept-Language", "").split(",")]
+    found = negotiate_locale([tag for tag in wanted if tag], LANGUAGES, sep="-")
+    return next((language for language in LANGUAGES if language == found), default)
