@@ -214,5 +214,8 @@ def notify_systemd(state: str) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.connect(address)
-        notify.sendall(state.encode())
+        try:
+            notify.connect(address)
+            notify.sendall(state.encode())
+        except OSError as fault:
+            log.warning("systemd could not be told", state=state, reason=fault.strerror)

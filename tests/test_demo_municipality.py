@@ -109,7 +109,9 @@ class Stage:
 
 
 async def serve(stack: AsyncExitStack, app: web.Application, port: int | None = None) -> TestServer:
-    return await stack.enter_async_context(TestServer(app, port=port))
+    server = TestServer(app, port=port)
+    await stack.enter_async_context(server)
+    return server
 
 
 def auth_settings(public_url: str) -> AuthSettings:
@@ -356,12 +358,9 @@ async def test_start_authentication_without_json(stage: Stage) -> None:
 
 async def test_logins_are_bounded(stage: Stage) -> None:
     answers = [
-        (await stage.ask_auth(attributes=[], continuation="https://a.example/"))[1]
-        for _ in range(MOST_LOGINS + 1)
+        (await stage.ask_auth(attributes=[], continuation="https://a.example/"))[1] for _ in range(MOST_LOGINS + 1)
     ]
-    statuses = [
-        (await stage.get(answer["client_url"]))[1] for answer in (answers[0], answers[1], answers[-1])
-    ]
+    statuses = [(await stage.get(answer["client_url"]))[1] for answer in (answers[0], answers[1], answers[-1])]
     assert statuses == [404, 200, 200]
 
 

@@ -138,9 +138,7 @@ class _Auth:
         login = self._logins.get(request.match_info["handle"])
         return self._choice_page(request, login) if login else _gone(request)
 
-    def _choice_page(
-        self, request: web.Request, login: _Login, *, identity_missing: bool = False
-    ) -> web.Response:
+    def _choice_page(self, request: web.Request, login: _Login, *, identity_missing: bool = False) -> web.Response:
         return page(
             request,
             "auth_choose.html",

@@ -127,9 +127,7 @@ class _Core:
 
     async def _ask(self, base: str, call: str, body: dict[str, object], answer: type[_Answer]) -> _Answer:
         try:
-            async with self._http.post(
-                f"{base.rstrip('/')}/{call}", json=body, allow_redirects=False
-            ) as response:
+            async with self._http.post(f"{base.rstrip('/')}/{call}", json=body, allow_redirects=False) as response:
                 if response.status != web.HTTPOk.status_code:
                     raise _AwayError(f"status {response.status}")
                 return answer.model_validate_json(await response.read())

@@ -159,7 +159,8 @@ class Pbx:
             if part.name != "sounds":
                 (data / part.name).symlink_to(part)
         for language in (d for d in self.settings.prompts.iterdir() if d.is_dir() and d.name != "moh"):
-            (data / "sounds" / language.name).symlink_to(language)
+            # Asterisk's index of sounds passes symbolic links over, so these are copies.
+            shutil.copytree(language, data / "sounds" / language.name)
         (data / "idbellen-moh").symlink_to(self.settings.prompts / "moh")
 
     def _write_includes(self, folder: Path) -> None:

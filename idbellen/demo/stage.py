@@ -1,0 +1,389 @@
+"""``make run``: everything on this machine. A private Asterisk, the real idbellen, stand-ins around it, phones.
+
+What stands in for others: the municipality with ID Contact's core (:mod:`idbellen.demo.core`), the
+authentication plugin (:mod:`idbellen.demo.auth`), the citizen's and the agent's phone
+(:mod:`idbellen.demo.phones`). idbellen itself runs as a process of its own, as an operator runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import web
+
+from idbellen import keys
+from idbellen.config import Settings, load, read_master_key
+from idbellen.demo.auth import AuthSettings, auth_app
+from idbellen.demo.core import CoreSettings, Purpose, core_app
+from idbellen.demo.pbx import CHECKOUT, Pbx, PbxError, PbxSettings, find_build
+from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
+from idbellen.domain.codes import Fingerprints
+from idbellen.ports import Account
+from idbellen.stores.sqlite import open_store
+from idbellen.web.passwords import hash_password
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiohttp.typedefs import Handler
+
+HOME = CHECKOUT / ".run" / "demo"
+PROMPTS = CHECKOUT / ".run" / "prompts"
+PHONE_NUMBER = "+31201234567"
+AGENT = "demo"
+AGENT_PHONE = "agent1"
+READY_SECONDS = 15.0
+STOP_SECONDS = 10.0
+
+PURPOSES = (
+    Purpose("report_move", "Verhuizing doorgeven", "Report a move", ("fullname", "bsn", "birthdate", "address")),
+    Purpose("request_permit", "Parkeervergunning aanvragen", "Request a parking permit", ("fullname", "address")),
+    Purpose("benefits", "Vraag over uw uitkering", "Question about your benefit", ("fullname", "bsn", "birthdate")),
+)
+LABELS = {
+    "fullname": ("Naam", "Name"),
+    "bsn": ("BSN", "BSN"),
+    "birthdate": ("Geboortedatum", "Date of birth"),
+    "address": ("Adres", "Address"),
+}
+
+
+class StageError(Exception):
+    """The demo cannot start or go on; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The demo's ports, all on loopback: a row of web ports, and those of telephony."""
+
+    web: int
+    sip: int
+
+    @property
+    def named(self) -> dict[str, int]:
+        """The TCP ports by what they are for."""
+        names = ("municipality", "citizen page", "dashboard", "ID Contact interface", "authentication", "ARI")
+        return {name: self.web + offset for offset, name in enumerate(names)} | {
+            "agent phone control": self.sip + 11,
+            "citizen phone control": self.sip + 13,
+        }
+
+    def url(self, name: str) -> str:
+        """The address of one of them."""
+        return f"http://127.0.0.1:{self.named[name]}"
+
+
+def ports_from_environment() -> Ports:
+    """Give the ports that ``IDBELLEN_DEMO_PORT`` and ``IDBELLEN_DEMO_SIP_PORT`` ask for.
+
+    Raises:
+        StageError: they are no port numbers.
+
+    """
+    found = []
+    for name, default in (("IDBELLEN_DEMO_PORT", "8080"), ("IDBELLEN_DEMO_SIP_PORT", "5070")):
+        value = os.environ.get(name, default)
+        if not value.isdecimal() or not 1024 <= int(value) <= 65000:  # noqa: PLR2004
+            raise StageError(f"{name}: expected a port from 1024 to 65000")
+        found.append(int(value))
+    return Ports(*found)
+
+
+def _must_be_free(ports: Ports) -> None:
+    for name, port in ports.named.items():
+        _try(name, port, socket.SOCK_STREAM)
+    for name, port in (("SIP", ports.sip), ("agent phone", ports.sip + 10), ("citizen phone", ports.sip + 12)):
+        _try(name, port, socket.SOCK_DGRAM)
+
+
+def _try(name: str, port: int, kind: socket.SocketKind) -> None:
+    with closing(socket.socket(socket.AF_INET, kind)) as attempt:
+        if kind is socket.SOCK_STREAM:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind(("127.0.0.1", port))
+        except OSError as fault:
+            raise StageError(
+                f"port {port} ({name}) cannot be used: {fault.strerror}. Does the demo run already? "
+                "Stop what uses it, or set IDBELLEN_DEMO_PORT and IDBELLEN_DEMO_SIP_PORT to other numbers"
+            ) from None
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+async def run() -> int:
+    """Run the demo until Ctrl-C.
+
+    Raises:
+        StageError: it cannot start.
+
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ports = ports_from_environment()
+    try:
+        async with AsyncExitStack() as stack:
+            idbellen = await _set_up(stack, ports)
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({stopped, idbellen}, return_when=asyncio.FIRST_COMPLETED)
+            if not stopped.done():
+                raise StageError(f"idbellen has ended by itself: see {HOME / 'idbellen.log'}")
+            _say("\nStopping ...")
+    except (PbxError, PhoneError) as fault:
+        raise StageError(str(fault)) from None
+    _say("Everything that the demo started has stopped.")
+    return 0
+
+
+async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
+    _must_be_free(ports)
+    if not (PROMPTS / "nl").is_dir():
+        raise StageError("no prompts yet: run 'make setup' first")
+    HOME.mkdir(parents=True, exist_ok=True)
+    HOME.chmod(0o700)
+
+    build = find_build()
+    _say(f"{build.version()}: starting ...")
+    pbx = Pbx(_pbx_settings(ports), build)
+    stack.push_async_callback(pbx.stop)
+    await pbx.start()
+
+    _say("Stand-ins for municipality and authentication: starting ...")
+    encryption_key, signing_key = _make_keys()
+    citizen_phone = CitizenPhone(
+        HOME / "citizen-phone", sip_port=ports.sip + 12, control_port=ports.named["citizen phone control"]
+    )
+    stack.push_async_callback(citizen_phone.hangup)
+    municipality = core_app(
+        CoreSettings(
+            plugin_url=ports.url("ID Contact interface"), auth_url=ports.url("authentication"), purposes=PURPOSES
+        )
+    )
+    municipality.router.add_post("/phone", _phone_handler(citizen_phone, ports))
+    await _listen(stack, municipality, ports.named["municipality"])
+    authentication = auth_app(
+        AuthSettings(
+            public_url=ports.url("authentication"), signing_key=signing_key, encryption_key=encryption_key
+        )
+    )
+    await _listen(stack, authentication, ports.named["authentication"])
+
+    _say("idbellen: starting ...")
+    (HOME / "ari-password").write_text(pbx.settings.ari_password)
+    config = HOME / "idbellen.toml"
+    config.write_text(_configuration(ports))
+    password = await _add_agent(load(config))
+    idbellen = await _start_idbellen(stack, config)
+
+    _say("The agent's phone: registering ...")
+    agent_phone = AgentPhone(
+        HOME / "agent-phone",
+        name=AGENT_PHONE,
+        password=pbx.settings.agent_password(AGENT_PHONE),
+        registrar=f"127.0.0.1:{ports.sip}",
+        sip_port=ports.sip + 10,
+        control_port=ports.named["agent phone control"],
+    )
+    stack.push_async_callback(agent_phone.stop)
+    await agent_phone.start()
+
+    _say(
+        f"""
+idbellen runs.
+
+  1. The municipality   {ports.url("municipality")}/
+     Choose a subject, log in as one of the made-up citizens, and you get a number and a code.
+  2. The dashboard      {ports.url("dashboard")}/
+     Log in as {AGENT} with password {password}, and press "Beschikbaar".
+  3. Call               press "Bel met de demotelefoon" under your code, or type: make call CODE=...
+     With a SIP phone on this machine, call sip:{PHONE_NUMBER}@127.0.0.1:{ports.sip} and key the code in.
+
+The log is {HOME / "idbellen.log"}. Ctrl-C stops everything."""
+    )
+    return idbellen
+
+
+def _pbx_settings(ports: Ports) -> PbxSettings:
+    return PbxSettings(
+        directory=HOME / "asterisk",
+        prompts=PROMPTS,
+        ari_port=ports.named["ARI"],
+        sip_port=ports.sip,
+        rtp_start=17000,
+        rtp_end=17400,
+        agents=(AGENT_PHONE,),
+    )
+
+
+def _make_keys() -> tuple[str, str]:
+    """Make our keys and the auth plugin's, once; gives our public key and its private key."""
+    for name in ("keys", "auth-keys"):
+        folder = HOME / name
+        if not (folder / "decryption-key.pem").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            keys.generate(folder)
+    return (HOME / "keys/encryption-key.pub.pem").read_text(), (HOME / "auth-keys/decryption-key.pem").read_text()
+
+
+def _configuration(ports: Ports) -> str:
+    lines = [
+        "# Made by 'make run'. Every key is explained in idbellen.example.toml.",
+        "[asterisk]",
+        f'url = "{ports.url("ARI")}/ari"',
+        'password_file = "ari-password"',
+        "[calls]",
+        f'phone_number = "{PHONE_NUMBER}"',
+        # The demo's Asterisk has no plain queue to send callers to.
+        'unverified = "goodbye"',
+        "[sessions]",
+        'store = "idbellen.db"',
+        'master_key_file = "keys/master-key"',
+        "[idcontact]",
+        f'listen = "127.0.0.1:{ports.named["ID Contact interface"]}"',
+        f'url = "{ports.url("ID Contact interface")}"',
+        'decryption_key_file = "keys/decryption-key.pem"',
+        'verification_key_files = ["auth-keys/encryption-key.pub.pem"]',
+        "[citizen]",
+        f'listen = "127.0.0.1:{ports.named["citizen page"]}"',
+        f'url = "{ports.url("citizen page")}"',
+        f'demo_phone_url = "{ports.url("municipality")}/phone"',
+        "[dashboard]",
+        f'listen = "127.0.0.1:{ports.named["dashboard"]}"',
+        f'url = "{ports.url("dashboard")}"',
+    ]
+    for purpose in PURPOSES:
+        names = ", ".join(f'"{name}"' for name in purpose.attributes)
+        lines += [
+            f"[purposes.{purpose.tag}]",
+            f'title.nl = "{purpose.title_nl}"',
+            f'title.en = "{purpose.title_en}"',
+            f"attributes = [{names}]",
+        ]
+    lines.append("[attributes]")
+    lines += [f'{name} = {{ nl = "{dutch}", en = "{english}" }}' for name, (dutch, english) in LABELS.items()]
+    return "\n".join(lines) + "\n"
+
+
+async def _add_agent(settings: Settings) -> str:
+    kept = HOME / "agent-password"
+    if not kept.is_file():
+        kept.touch(mode=0o600)
+        kept.write_text(secrets.token_urlsafe(9))
+    password = kept.read_text()
+    fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
+    async with open_store(settings.sessions.store, fingerprints) as store:
+        await store.add_account(Account(AGENT, f"PJSIP/{AGENT_PHONE}", hash_password(password)))
+    return password
+
+
+async def _start_idbellen(stack: AsyncExitStack, config: Path) -> asyncio.Task[int]:
+    """Start ``idbellen serve`` and wait until it says, as it says it to systemd, that it is ready."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="idbellen-"))
+    notify = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)))
+    notify.bind(f"{folder}/notify")
+    notify.setblocking(False)  # noqa: FBT003 - the name of the argument is not taken
+    log_path = HOME / "idbellen.log"
+    with log_path.open("ab") as sink:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "idbellen",
+            "serve",
+            "--config",
+            str(config),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            env=os.environ | {"NOTIFY_SOCKET": f"{folder}/notify"},
+        )
+    stack.push_async_callback(_end, process)
+    ended = asyncio.create_task(process.wait())
+    ready = asyncio.create_task(asyncio.get_running_loop().sock_recv(notify, 64))
+    done, _ = await asyncio.wait({ended, ready}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if ready not in done:
+        ready.cancel()
+        last = log_path.read_text().splitlines()[-1:]
+        raise StageError(f"idbellen did not start: {''.join(last) or 'no reason given'}; see {log_path}")
+    return ended
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, port: int) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+
+
+def _phone_handler(phone: CitizenPhone, ports: Ports) -> Handler:
+    calls: set[asyncio.Task[None]] = set()
+
+    async def place(request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        code = str(form.get("code", ""))
+        if not re.fullmatch(r"[0-9]{1,20}", code):
+            raise web.HTTPBadRequest(text="expected code=, digits only")
+        if phone.state != "idle":
+            raise web.HTTPConflict(text="The demo phone is in a call already.")
+        call = asyncio.create_task(_call(phone, ports, code))
+        calls.add(call)
+        call.add_done_callback(calls.discard)
+        back = str(form.get("back", ""))
+        if back.startswith(ports.url("citizen page") + "/"):
+            return web.Response(status=303, headers={"Location": back})
+        return web.Response(text="The demo phone is calling.\n")
+
+    return place
+
+
+async def _call(phone: CitizenPhone, ports: Ports, code: str) -> None:
+    try:
+        await phone.call(f"sip:{PHONE_NUMBER}@127.0.0.1:{ports.sip}", code)
+    except PhoneError as fault:
+        _say(f"The demo phone: {fault}")
+
+
+async def call(code: str) -> int:
+    """Let the demo phone of a running demo call with a code.
+
+    Raises:
+        StageError: no demo runs here, or its phone cannot call now.
+
+    """
+    url = f"{ports_from_environment().url('municipality')}/phone"
+    try:
+        async with aiohttp.ClientSession() as http, http.post(url, data={"code": code}) as answer:
+            text = await answer.text()
+            if not answer.ok:
+                raise StageError(text)
+    except aiohttp.ClientError:
+        raise StageError(f"no demo answers at {url}: type 'make run' in another terminal first") from None
+    sys.stdout.write(text)
+    return 0

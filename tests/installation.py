@@ -1,0 +1,281 @@
+"""A whole idbellen for tests: configuration and keys in a folder, the real service as a process beside a Pbx."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from idbellen import keys
+from idbellen.config import load, read_master_key
+from idbellen.demo.tokens import auth_result
+from idbellen.domain.codes import Fingerprints
+from idbellen.domain.idcontact import load_key
+from idbellen.ports import Account
+from idbellen.stores.sqlite import open_store
+from idbellen.web.passwords import hash_password
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from idbellen.demo.pbx import Pbx
+
+PASSWORD = "a long enough password"
+PASSWORD_HASH = hash_password(PASSWORD)
+PHONE_NUMBER = "+31201234567"
+# Values that stand out, so that a search of the logs finds them wherever they leak.
+ATTRIBUTES = {"fullname": "Quirijn Zevenaar-Vlinderslag", "bsn": "999990342", "birthdate": "1971-02-28"}
+READY_SECONDS = 15.0
+END_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class WebPorts:
+    internal: int
+    citizen: int
+    dashboard: int
+
+
+class Installation:
+    """The folder of one installation, and the parties that talk to it over HTTP."""
+
+    def __init__(self, folder: Path, pbx: Pbx, ports: WebPorts) -> None:
+        self.folder = folder
+        self.pbx = pbx
+        self.ports = ports
+        self.citizen_url = f"http://127.0.0.1:{ports.citizen}"
+        self.internal_url = f"http://127.0.0.1:{ports.internal}"
+        self.dashboard_url = f"http://127.0.0.1:{ports.dashboard}"
+        self.config = folder / "idbellen.toml"
+        self.log = folder / "idbellen.log"
+        self.process: asyncio.subprocess.Process | None = None
+        self.codes: list[str] = []
+        self.secrets: list[str] = []
+
+    def write(self, keys_folder: Path, **changes: str) -> None:
+        """Write the configuration; ``changes`` are TOML values for keys of [calls] and [sessions]."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        calls = {"unverified": '"plain"', "rest_seconds": "0.5", "ring_seconds": "5"}
+        sessions = {"code_seconds": "600"}
+        for name, value in changes.items():
+            (sessions if name in ("code_seconds", "keep_seconds", "code_digits") else calls)[name] = value
+        (self.folder / "ari-password").write_text(self.pbx.settings.ari_password)
+        self._signing_key = load_key((keys_folder / "auth/decryption-key.pem").read_bytes())
+        self._encryption_key = load_key((keys_folder / "own/encryption-key.pub.pem").read_bytes())
+        self.config.write_text(
+            f"""
+[asterisk]
+url = "http://127.0.0.1:{self.pbx.settings.ari_port}/ari"
+password_file = "ari-password"
+[calls]
+phone_number = "{PHONE_NUMBER}"
+{_lines(calls)}
+[sessions]
+store = "idbellen.db"
+master_key_file = "{keys_folder}/own/master-key"
+{_lines(sessions)}
+[idcontact]
+listen = "127.0.0.1:{self.ports.internal}"
+url = "{self.internal_url}"
+decryption_key_file = "{keys_folder}/own/decryption-key.pem"
+verification_key_files = ["{keys_folder}/auth/encryption-key.pub.pem"]
+[citizen]
+listen = "127.0.0.1:{self.ports.citizen}"
+url = "{self.citizen_url}"
+[dashboard]
+listen = "127.0.0.1:{self.ports.dashboard}"
+url = "{self.dashboard_url}"
+grace_seconds = 1
+[purposes.report_move]
+title.nl = "Verhuizing doorgeven"
+title.en = "Report a move"
+attributes = ["fullname", "bsn"]
+[attributes]
+fullname = {{ nl = "Naam", en = "Name" }}
+"""
+        )
+
+    async def add_agents(self, *names: str) -> None:
+        """Add agents, each with the phone of the same name."""
+        settings = load(self.config)
+        fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
+        async with open_store(settings.sessions.store, fingerprints) as store:
+            for name in names:
+                await store.add_account(Account(name, f"PJSIP/{name}", PASSWORD_HASH))
+
+    async def start(self) -> None:
+        """Start the service and wait until it says that it is ready."""
+        # An abstract name: paths of sockets are short, and those of tests are not.
+        name = f"\0idbellen-{os.getpid()}-{secrets.token_hex(4)}"
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as notify:
+            notify.bind(name)
+            notify.setblocking(False)
+            with self.log.open("ab") as sink:
+                self.process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "idbellen", "serve", "--config", str(self.config),
+                    stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+                    env=os.environ | {"NOTIFY_SOCKET": f"@{name[1:]}"},
+                )  # fmt: skip
+            async with asyncio.timeout(READY_SECONDS):
+                assert await asyncio.get_running_loop().sock_recv(notify, 64) == b"READY=1"
+
+    async def stop(self) -> int:
+        """End the service as systemd does; gives its exit code."""
+        assert self.process
+        if self.process.returncode is None:
+            self.process.terminate()
+        async with asyncio.timeout(END_SECONDS):
+            return await self.process.wait()
+
+    async def kill(self) -> None:
+        """End the service at once."""
+        assert self.process
+        self.process.kill()
+        await self.process.wait()
+
+    # ID Contact's core, an auth plugin, and the citizen's browser
+
+    def token(self, attributes: Mapping[str, str] | None = ATTRIBUTES, **changes: Any) -> str:
+        """Make an auth result as the auth plugin does."""
+        values = {"status": "succes", "subject": "id-contact-attributes", "now": time.time()} | changes
+        return auth_result(
+            attributes, signing_key=self._signing_key, encryption_key=self._encryption_key, **values
+        )
+
+    async def log_in_citizen(self, *, attributes: Mapping[str, str] | None = ATTRIBUTES) -> str:
+        """Walk the protocol: start, log in, deliver, open the page; gives the code on the page."""
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(cookie_jar=jar, raise_for_status=True) as http:
+            async with http.post(
+                f"{self.internal_url}/start_communication", json={"purpose": "report_move"}
+            ) as answer:
+                started = await answer.json()
+            headers = {"Content-Type": "application/jwt"}
+            async with http.post(started["attr_url"], data=self.token(attributes), headers=headers):
+                pass
+            async with http.get(started["client_url"]) as answer:
+                page = await answer.text()
+        code = page.split('name="code" value="')[1].split('"')[0] if 'name="code"' in page else _code(page)
+        self.codes.append(code)
+        return code
+
+    @asynccontextmanager
+    async def dashboard(self, agent: str) -> AsyncIterator[Dashboard]:
+        """Log an agent in and open a dashboard, as the browser does."""
+        jar = aiohttp.CookieJar(unsafe=True)
+        headers = {"Origin": self.dashboard_url}
+        async with aiohttp.ClientSession(cookie_jar=jar, headers=headers) as http:
+            form = {"name": agent, "password": PASSWORD}
+            async with http.post(f"{self.dashboard_url}/login", data=form) as answer:
+                assert answer.status == 200, await answer.text()
+            async with http.ws_connect(f"{self.dashboard_url}/live") as socket:
+                yield Dashboard(self, http, socket)
+
+    # Asterisk's side
+
+    async def channels(self) -> list[dict[str, Any]]:
+        return await self._ari("channels")
+
+    async def bridges(self) -> list[dict[str, Any]]:
+        return await self._ari("bridges")
+
+    async def _ari(self, path: str) -> list[dict[str, Any]]:
+        auth = aiohttp.BasicAuth("idbellen", self.pbx.settings.ari_password)
+        url = f"http://127.0.0.1:{self.pbx.settings.ari_port}/ari/{path}"
+        async with aiohttp.ClientSession(auth=auth, raise_for_status=True) as http, http.get(url) as answer:
+            return await answer.json()
+
+    async def until_nothing_is_left(self, *, seconds: float = 5.0) -> None:
+        """Wait until Asterisk has no channel and no bridge any more."""
+        async with asyncio.timeout(seconds):
+            while await self.channels() or await self.bridges():
+                await asyncio.sleep(0.02)
+
+    async def until_log(self, text: str, *, times: int = 1, seconds: float = 10.0) -> None:
+        """Wait until the service has logged a text so many times."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.log.read_text().count(text) < times:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"not logged {times} times: {text!r}\n{self.log.read_text()}") from None
+
+
+class Dashboard:
+    """One agent's dashboard, as the page's script drives it."""
+
+    def __init__(
+        self, installation: Installation, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse
+    ) -> None:
+        self._installation = installation
+        self._http = http
+        self._socket = socket
+        self.snapshot: dict[str, Any] = {}
+
+    async def until(self, state: str, *, seconds: float = 10.0) -> dict[str, Any]:
+        """Wait for a snapshot in a state; gives it."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.snapshot.get("state") != state:
+                    await self.next()
+        except TimeoutError:
+            raise AssertionError(f"not {state}: {self.snapshot}") from None
+        return self.snapshot
+
+    async def next(self) -> dict[str, Any]:
+        """Wait for the next snapshot."""
+        while True:
+            message = await self._socket.receive_json()
+            if message["type"] == "snapshot":
+                self.snapshot = message
+                if message["call"]:
+                    self._installation.secrets.append(message["call"]["secret"])
+                return message
+
+    async def wish(self, state: str) -> None:
+        await self._socket.send_json({"type": "state", "state": state})
+
+    async def available(self) -> None:
+        """Become available."""
+        await self.until("away")
+        await self.wish("available")
+        await self.until("available")
+
+    async def attributes(self, secret: str) -> tuple[int, dict[str, Any]]:
+        """Fetch attributes with a secret; gives status and body."""
+        url = f"{self._installation.dashboard_url}/attributes"
+        async with self._http.post(url, json={"secret": secret}) as answer:
+            return answer.status, await answer.json() if answer.ok else {}
+
+    async def shown(self, call: str) -> None:
+        await self._socket.send_json({"type": "shown", "call": call})
+
+    async def log_out(self) -> None:
+        async with self._http.post(f"{self._installation.dashboard_url}/logout", allow_redirects=False):
+            pass
+
+
+def _lines(values: Mapping[str, str]) -> str:
+    return "\n".join(f"{name} = {value}" for name, value in values.items())
+
+
+def _code(page: str) -> str:
+    block = page.split('id="code">')[1].split("</li>")[0]
+    return "".join(part.split("<")[0] for part in block.split("<span>")[1:])
+
+
+def make_keys(folder: Path) -> Path:
+    """Make our keys and an auth plugin's."""
+    for name in ("own", "auth"):
+        keys.generate(folder / name)
+    return folder
