@@ -27,6 +27,7 @@ BRIDGE_PREFIX = "idbellen-talk-"
 AGENT_ARG = "agent"
 # How long a hangup may take to be told after a request has found its channel gone.
 HANGUP_SECONDS = 5.0
+HANGUP_NEWS_SECONDS = 0.5
 # Asterisk gives up ringing by itself a little after we do, should we not be there to do it.
 RING_MARGIN_SECONDS = 2
 
@@ -43,17 +44,10 @@ def _fresh(prefix: str) -> str:
 class PromptPlayback:
     """Prompts that are being played."""
 
-    def __init__(self, ari: Ari, playback: str, finished: asyncio.Future[bool], prompts: Sequence[Prompt]) -> None:
+    def __init__(self, ari: Ari, playback: str, finished: asyncio.Future[bool]) -> None:
         self._ari = ari
         self._id = playback
         self._finished = finished
-        finished.add_done_callback(lambda done: self._warn(done, prompts))
-
-    @staticmethod
-    def _warn(done: asyncio.Future[bool], prompts: Sequence[Prompt]) -> None:
-        if not done.cancelled() and done.result():
-            names = [prompt.value for prompt in prompts]
-            log.error("prompt missing or unreadable: run 'idbellen check'", prompts=names)
 
     async def ended(self) -> None:
         """Wait until it has ended, in whichever way."""
@@ -133,7 +127,8 @@ class CallerPhone:
         """Start to play prompts one after the other."""
         playback = _fresh("")
         finished = self._line.playback(playback)
-        self._playback = PromptPlayback(self._ari, playback, finished, prompts)
+        self._playback = PromptPlayback(self._ari, playback, finished)
+        finished.add_done_callback(lambda done: self._look_into(done, prompts))
         files = ",".join(media(prompt) for prompt in prompts)
         try:
             await self._request("POST", f"{self._path}/play/{playback}", media=files)
@@ -141,6 +136,17 @@ class CallerPhone:
             finished.cancel()
             raise
         return self._playback
+
+    def _look_into(self, finished: asyncio.Future[bool], prompts: Sequence[Prompt]) -> None:
+        """Log a missing prompt. A hangup makes a playback fail too; then the channel is gone soon after."""
+
+        def warn() -> None:
+            if not self._line.ended.is_set() and not self._left:
+                names = [prompt.value for prompt in prompts]
+                log.error("prompt missing or unreadable: run 'idbellen check'", prompts=names)
+
+        if not finished.cancelled() and finished.result():
+            asyncio.get_running_loop().call_later(HANGUP_NEWS_SECONDS, warn)
 
     async def music(self) -> None:
         """Play music, after a prompt that still plays, until the call is connected or leaves.

@@ -58,11 +58,12 @@ class Collector:
         self._prompt_ended: float | None = None
         self._last_digit_at = previous_digit_at
         self._in_trail = previous_digit_at is not None
+        self._started_typing = False
 
     @property
     def started(self) -> bool:
-        """Whether the caller has keyed something in."""
-        return bool(self._digits)
+        """Whether the caller has keyed in something that counts, so that the prompt need not go on."""
+        return self._started_typing
 
     @property
     def last_digit_at(self) -> float | None:
@@ -89,6 +90,7 @@ class Collector:
         if self._in_trail and before is not None and now - before < self._rules.trailing:
             return None
         self._in_trail = False
+        self._started_typing = True
         if key == START_OVER:
             self._digits = ""
             self._prompt_ended = now

@@ -1,0 +1,148 @@
+"""Fakes of the ports, for stories in virtual time and for faults that real parts do not show on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from idbellen.ports import RingOutcome, Session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from idbellen.domain.prompts import Prompt
+
+# How long every prompt of the fake lasts, in seconds.
+PROMPT_SECONDS = 4.0
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class FakeSessions:
+    """Sessions by code; counts what is claimed, released and finished."""
+
+    def __init__(self, *codes: str) -> None:
+        self.codes = {code: Session(f"session {code}", "report_move") for code in codes}
+        self.claimed: dict[str, str] = {}
+        self.finished: list[str] = []
+
+    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:  # noqa: ARG002
+        await asyncio.sleep(0.001)
+        session = self.codes.get(code)
+        if session is None or session.reference in self.claimed or session.reference in self.finished:
+            return None
+        self.claimed[session.reference] = call
+        return session
+
+    async def release(self, reference: str, call: str) -> None:
+        await asyncio.sleep(0.001)
+        assert self.claimed.pop(reference) == call
+
+    async def finish(self, reference: str, call: str) -> None:
+        await asyncio.sleep(0.001)
+        assert self.claimed.pop(reference) == call
+        self.finished.append(reference)
+
+
+@dataclass
+class AgentBehaviour:
+    """What an agent's phone does; times in seconds."""
+
+    outcome: RingOutcome = RingOutcome.ANSWERED
+    after: float = 2.0
+    talks: float = 60.0
+
+
+class FakeLeg:
+    def __init__(self, behaviour: AgentBehaviour) -> None:
+        self._behaviour = behaviour
+
+    async def outcome(self) -> RingOutcome:
+        await asyncio.sleep(self._behaviour.after)
+        return self._behaviour.outcome
+
+    async def hung_up(self) -> None:
+        await asyncio.sleep(self._behaviour.talks)
+
+
+class FakePlayback:
+    def __init__(self) -> None:
+        self._end = now() + PROMPT_SECONDS
+        self.stopped_at: float | None = None
+
+    async def ended(self) -> None:
+        await asyncio.sleep(max(0.0, self._end - now()))
+
+    async def stop(self) -> None:
+        await asyncio.sleep(0.001)
+        self.stopped_at = now()
+
+
+@dataclass
+class FakePhone:
+    """A caller who keys ``keys`` in, as (time, key), and hangs up at ``hangs_up``."""
+
+    call: str = "call"
+    keys: Sequence[tuple[float, str]] = ()
+    hangs_up: float = 10_000.0
+    agents: dict[str, AgentBehaviour] = field(default_factory=dict)
+    heard: list[tuple[float, Prompt]] = field(default_factory=list)
+    rung: list[str] = field(default_factory=list)
+    playbacks: list[FakePlayback] = field(default_factory=list)
+    end: str = ""
+    ringing: int = 0
+    talking: int = 0
+
+    async def answer(self) -> None:
+        await asyncio.sleep(0.001)
+
+    async def digit(self) -> str:
+        if not self.keys:
+            await asyncio.Event().wait()
+        at, key = self.keys[0]
+        await asyncio.sleep(max(0.0, at - now()))
+        self.keys = self.keys[1:]
+        return key
+
+    async def play(self, prompts: Sequence[Prompt]) -> FakePlayback:
+        await asyncio.sleep(0.001)
+        self.heard += [(now(), prompt) for prompt in prompts]
+        self.playbacks.append(FakePlayback())
+        return self.playbacks[-1]
+
+    async def music(self) -> None:
+        await asyncio.sleep(0.001)
+
+    @asynccontextmanager
+    async def ring(self, endpoint: str, seconds: float) -> AsyncIterator[FakeLeg]:  # noqa: ARG002
+        self.rung.append(endpoint)
+        self.ringing += 1
+        try:
+            await asyncio.sleep(0.001)
+            yield FakeLeg(self.agents.get(endpoint, AgentBehaviour()))
+        finally:
+            await asyncio.sleep(0.001)
+            self.ringing -= 1
+
+    @asynccontextmanager
+    async def connected(self, leg: FakeLeg) -> AsyncIterator[None]:  # noqa: ARG002
+        self.talking += 1
+        try:
+            await asyncio.sleep(0.001)
+            yield
+        finally:
+            await asyncio.sleep(0.001)
+            self.talking -= 1
+
+    async def hung_up(self) -> None:
+        await asyncio.sleep(max(0.0, self.hangs_up - now()))
+
+    async def hang_up(self) -> None:
+        self.end = "hung up"
+
+    async def to_plain_queue(self) -> None:
+        self.end = "plain queue"

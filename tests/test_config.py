@@ -1,0 +1,87 @@
+"""The configuration: every fault is told with its name, its place and what is expected."""
+
+from pathlib import Path
+
+import pytest
+
+from idbellen.config import ConfigError, load, read_master_key, read_secret
+
+EXAMPLE = Path(__file__).parents[1] / "idbellen.example.toml"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    copy = tmp_path / "idbellen.toml"
+    copy.write_text(EXAMPLE.read_text())
+    return copy
+
+
+def change(file: Path, before: str, after: str) -> None:
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+
+
+def fault(file: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    return str(caught.value)
+
+
+def test_the_example_is_valid_and_its_defaults_are_the_defaults(file: Path) -> None:
+    full = load(file)
+    shortened = [line for line in file.read_text().splitlines() if "# default" not in line]
+    file.write_text("\n".join(shortened))
+    assert load(file) == full
+
+
+def test_paths_count_from_the_folder_of_the_file(file: Path) -> None:
+    settings = load(file)
+    assert settings.asterisk.password_file == file.parent / "ari-password"
+    assert settings.idcontact.verification_key_files == (file.parent / "auth-digid.pem",)
+    assert settings.sessions.store == Path("/var/lib/idbellen/idbellen.db")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("tries = 3", "tries = 0", ":15: [calls] tries: expected greater than or equal to 1"),
+        ("tries = 3", "tires = 3", ":15: [calls] tires: unknown: misspelt, or in the wrong table?"),
+        ('"+31201234567"', '"020-123"', ":13: [calls] phone_number: expected a phone number of digits only"),
+        ('unverified = "plain"', 'unverified = "bye"', "[calls] unverified: expected 'plain' or 'goodbye'"),
+        ('"127.0.0.1:8081"', '"8081"', "[idcontact] listen: expected an address and a port"),
+        ('"https://bellen.gemeente.example"', '"bellen"', "[citizen] url: expected a URL that begins with http"),
+        ("[calls]\n", "[call]\n", "[call]: unknown"),
+        ("[calls]\n", "[call]\n", "[calls]: missing"),
+        ("phone_number", "# phone_number", "[calls] phone_number: missing"),
+        ("[calls]\n", "[calls\n", "not TOML"),
+    ],
+)
+def test_a_fault_is_told_with_name_place_and_expectation(file: Path, before: str, after: str, told: str) -> None:
+    change(file, before, after)
+    assert told in fault(file)
+    assert str(file) in fault(file)
+
+
+def test_the_environment_wins_and_is_named_when_wrong(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDBELLEN_CALLS__TRIES", "5")
+    assert load(file).calls.tries == 5
+    monkeypatch.setenv("IDBELLEN_CALLS__TRIES", "many")
+    assert fault(file).startswith("IDBELLEN_CALLS__TRIES: [calls] tries: expected a valid integer")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    assert "No such file" in fault(tmp_path / "none.toml")
+
+
+def test_secrets_come_from_files(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    with pytest.raises(ConfigError, match="No such file"):
+        read_secret(file)
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="empty"):
+        read_secret(file)
+    file.write_text("word\n")
+    assert read_secret(file) == "word"
+    with pytest.raises(ConfigError, match="at least 32 characters"):
+        read_master_key(file)

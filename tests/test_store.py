@@ -1,0 +1,190 @@
+"""The contract of session and account stores. A further store joins by one more parameter of ``store``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from idbellen.domain.codes import Fingerprints
+from idbellen.ports import Account, Session
+from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+FINGERPRINTS = Fingerprints(b"m" * 32)
+TOKEN = "the encrypted token"
+CODE, OTHER_CODE = "1234567890", "9876543210"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    async with open_store(tmp_path / "idbellen.db", FINGERPRINTS) as opened:
+        yield opened
+
+
+async def start(store: SqliteStore, name: str = "s", *, token: str | None = TOKEN, now: float = 0.0) -> None:
+    session = Session(name, "report_move", token)
+    await store.start(session, attr_handle=f"attr {name}", page_handle=f"page {name}", now=now)
+
+
+async def with_code(store: SqliteStore, name: str = "s", code: str = CODE, *, until: float = 100.0) -> None:
+    await start(store, name)
+    assert await store.issue_code(name, code, 0.0, valid_until=until)
+
+
+async def claim(store: SqliteStore, code: str = CODE, call: str = "call", now: float = 1.0) -> Session | None:
+    return await store.claim(code, call=call, secret=f"secret of {call}", now=now)
+
+
+async def test_a_code_is_exchanged_for_a_secret(store: SqliteStore) -> None:
+    await with_code(store)
+    session = await claim(store)
+    assert session == Session("s", "report_move", TOKEN)
+    assert await store.by_secret("secret of call") == session
+    assert await store.by_secret("another") is None
+
+
+@pytest.mark.parametrize(("code", "now"), [(OTHER_CODE, 1.0), (CODE, 100.0), (CODE, 101.0)])
+async def test_wrong_and_expired_codes_give_nothing(store: SqliteStore, code: str, now: float) -> None:
+    await with_code(store)
+    assert await claim(store, code, now=now) is None
+
+
+async def test_of_many_calls_with_one_code_one_gets_it(store: SqliteStore) -> None:
+    await with_code(store)
+    claims = await asyncio.gather(*(claim(store, call=f"call {number}") for number in range(50)))
+    assert sum(claimed is not None for claimed in claims) == 1
+
+
+async def test_a_released_code_counts_again_and_its_old_secret_does_not(store: SqliteStore) -> None:
+    await with_code(store)
+    await claim(store, call="first")
+    await store.release("s", "another call")
+    assert await claim(store, call="second") is None
+    await store.release("s", "first")
+    assert await store.by_secret("secret of first") is None
+    assert await claim(store, call="second")
+
+
+async def test_a_finished_session_is_gone(store: SqliteStore) -> None:
+    await with_code(store)
+    await claim(store)
+    await store.finish("s", "another call")
+    assert await store.by_reference("s")
+    await store.finish("s", "call")
+    assert await store.by_reference("s") is None
+    assert await store.by_secret("secret of call") is None
+    assert await claim(store) is None
+
+
+async def test_two_sessions_never_have_one_code(store: SqliteStore) -> None:
+    await with_code(store, "s")
+    await start(store, "t")
+    assert not await store.issue_code("t", CODE, 1.0, valid_until=200.0)
+    assert await store.issue_code("t", CODE, 100.0, valid_until=200.0), "a lapsed code makes room"
+    session = await claim(store, now=150.0)
+    assert session
+    assert session.reference == "t"
+
+
+async def test_a_new_code_takes_the_place_of_the_old(store: SqliteStore) -> None:
+    await with_code(store)
+    assert await store.issue_code("s", OTHER_CODE, 1.0, valid_until=100.0)
+    assert await claim(store, CODE) is None
+    assert await claim(store, OTHER_CODE)
+
+
+async def test_a_page_opens_once(store: SqliteStore) -> None:
+    await start(store)
+    assert await store.open_page("page s") == Session("s", "report_move", TOKEN)
+    assert await store.open_page("page s") is None
+    assert await store.open_page("page t") is None
+
+
+async def test_only_the_first_result_counts(store: SqliteStore) -> None:
+    await start(store, token=None)
+    session = await store.by_attr_handle("attr s")
+    assert session == Session("s", "report_move", None)
+    assert await store.attach_result("s", "first")
+    assert not await store.attach_result("s", "second")
+    assert await store.by_reference("s") == Session("s", "report_move", "first")
+    assert await store.by_attr_handle("attr t") is None
+    assert not await store.attach_result("t", "first")
+
+
+async def test_old_sessions_are_purged_but_not_under_a_call(store: SqliteStore) -> None:
+    await with_code(store, "held", CODE, until=5000.0)
+    await claim(store)
+    await start(store, "old")
+    await start(store, "young", now=500.0)
+    assert await store.purge(1001.0, 1000.0) == 1
+    assert await store.by_reference("old") is None
+    assert await store.by_reference("young")
+    assert await store.by_reference("held")
+    assert await store.purge(2001.0, 1000.0) == 2, "the hard limit holds for a call too"
+
+
+async def test_accounts_and_logins(store: SqliteStore) -> None:
+    ann = Account("ann", "PJSIP/ann", "hash")
+    assert await store.add_account(ann)
+    assert not await store.add_account(Account("ann", "PJSIP/other", "hash"))
+    assert await store.accounts() == [ann]
+    limits = {"idle": 10.0, "absolute": 25.0}
+    await store.log_in("login", "ann", 0.0)
+    assert await store.logged_in("login", 9.0, **limits) == ann
+    assert await store.logged_in("other", 9.0, **limits) is None
+    assert await store.logged_in("login", 18.0, **limits) == ann, "use keeps a login alive"
+    assert await store.logged_in("login", 25.0, **limits) is None, "but not for ever"
+    await store.log_in("second", "ann", 0.0)
+    assert await store.logged_in("second", 10.0, **limits) is None, "idle"
+    await store.log_in("third", "ann", 0.0)
+    await store.log_out("third")
+    assert await store.logged_in("third", 1.0, **limits) is None
+    await store.log_in("fourth", "ann", 0.0)
+    assert await store.remove_account("ann")
+    assert not await store.remove_account("ann")
+    assert await store.logged_in("fourth", 1.0, **limits) is None
+
+
+async def test_it_survives_a_restart_and_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "idbellen.db"
+    async with open_store(path, FINGERPRINTS) as store:
+        await with_code(store)
+        await claim(store)
+    async with open_store(path, FINGERPRINTS) as store:
+        assert await claim(store, call="second") is None
+        assert await store.release_all() == 1
+        assert await claim(store, call="second")
+
+
+async def test_the_files_show_no_code_secret_or_handle_and_nothing_of_what_was_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "idbellen.db"
+
+    def raw() -> bytes:
+        return b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+    async with open_store(path, FINGERPRINTS) as store:
+        await with_code(store)
+        await claim(store)
+        held = raw()
+        for hidden in (CODE, "secret of call", "attr s", "page s"):
+            assert hidden.encode() not in held
+        assert TOKEN.encode() in held
+        await store.finish("s", "call")
+        assert TOKEN.encode() not in raw()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_a_file_that_is_no_store_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "idbellen.db"
+    path.write_bytes(b"this is not a database" * 100)
+    with pytest.raises(StoreError, match="file is not a database"):
+        async with open_store(path, FINGERPRINTS):
+            pass
+    with pytest.raises(StoreError, match="No such file or directory"):
+        async with open_store(tmp_path / "none" / "x.db", FINGERPRINTS):
+            pass
