@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from idbellen.demo.baresip import Baresip, Event, PhoneError, end
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["AgentPhone", "CitizenPhone", "PhoneError"]
 

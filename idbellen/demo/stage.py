@@ -45,6 +45,8 @@ PROMPTS = CHECKOUT / ".run" / "prompts"
 PHONE_NUMBER = "+31201234567"
 AGENT = "demo"
 AGENT_PHONE = "agent1"
+RTP_PORTS = (17000, 17399)
+PHONE_RTP_PORTS = (17400, 17499)
 READY_SECONDS = 15.0
 STOP_SECONDS = 10.0
 
@@ -77,8 +79,8 @@ class Ports:
         """The TCP ports by what they are for."""
         names = ("municipality", "citizen page", "dashboard", "ID Contact interface", "authentication", "ARI")
         return {name: self.web + offset for offset, name in enumerate(names)} | {
-            "agent phone control": self.sip + 11,
-            "citizen phone control": self.sip + 13,
+            "agent phone control": self.sip + 12,
+            "citizen phone control": self.sip + 16,
         }
 
     def url(self, name: str) -> str:
@@ -105,7 +107,7 @@ def ports_from_environment() -> Ports:
 def _must_be_free(ports: Ports) -> None:
     for name, port in ports.named.items():
         _try(name, port, socket.SOCK_STREAM)
-    for name, port in (("SIP", ports.sip), ("agent phone", ports.sip + 10), ("citizen phone", ports.sip + 12)):
+    for name, port in (("SIP", ports.sip), ("agent phone", ports.sip + 10), ("citizen phone", ports.sip + 14)):
         _try(name, port, socket.SOCK_DGRAM)
 
 
@@ -168,7 +170,11 @@ async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
     _say("Stand-ins for municipality and authentication: starting ...")
     encryption_key, signing_key = _make_keys()
     citizen_phone = CitizenPhone(
-        HOME / "citizen-phone", sip_port=ports.sip + 12, control_port=ports.named["citizen phone control"]
+        HOME / "citizen-phone",
+        pbx=f"127.0.0.1:{ports.sip}",
+        sip_port=ports.sip + 14,
+        control_port=ports.named["citizen phone control"],
+        rtp_ports=PHONE_RTP_PORTS,
     )
     stack.push_async_callback(citizen_phone.hangup)
     municipality = core_app(
@@ -176,7 +182,7 @@ async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
             plugin_url=ports.url("ID Contact interface"), auth_url=ports.url("authentication"), purposes=PURPOSES
         )
     )
-    municipality.router.add_post("/phone", _phone_handler(citizen_phone, ports))
+    municipality.router.add_post("/phone", _phone_handler(citizen_phone, ports.url("citizen page")))
     await _listen(stack, municipality, ports.named["municipality"])
     authentication = auth_app(
         AuthSettings(
@@ -200,6 +206,7 @@ async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
         registrar=f"127.0.0.1:{ports.sip}",
         sip_port=ports.sip + 10,
         control_port=ports.named["agent phone control"],
+        rtp_ports=PHONE_RTP_PORTS,
     )
     stack.push_async_callback(agent_phone.stop)
     await agent_phone.start()
@@ -226,8 +233,8 @@ def _pbx_settings(ports: Ports) -> PbxSettings:
         prompts=PROMPTS,
         ari_port=ports.named["ARI"],
         sip_port=ports.sip,
-        rtp_start=17000,
-        rtp_end=17400,
+        rtp_start=RTP_PORTS[0],
+        rtp_end=RTP_PORTS[1],
         agents=(AGENT_PHONE,),
     )
 
@@ -342,7 +349,7 @@ async def _listen(stack: AsyncExitStack, app: web.Application, port: int) -> Non
     await web.TCPSite(runner, "127.0.0.1", port).start()
 
 
-def _phone_handler(phone: CitizenPhone, ports: Ports) -> Handler:
+def _phone_handler(phone: CitizenPhone, citizen_url: str) -> Handler:
     calls: set[asyncio.Task[None]] = set()
 
     async def place(request: web.Request) -> web.StreamResponse:
@@ -352,20 +359,20 @@ def _phone_handler(phone: CitizenPhone, ports: Ports) -> Handler:
             raise web.HTTPBadRequest(text="expected code=, digits only")
         if phone.state != "idle":
             raise web.HTTPConflict(text="The demo phone is in a call already.")
-        call = asyncio.create_task(_call(phone, ports, code))
+        call = asyncio.create_task(_call(phone, code))
         calls.add(call)
         call.add_done_callback(calls.discard)
         back = str(form.get("back", ""))
-        if back.startswith(ports.url("citizen page") + "/"):
+        if back == f"{citizen_url}/":
             return web.Response(status=303, headers={"Location": back})
         return web.Response(text="The demo phone is calling.\n")
 
     return place
 
 
-async def _call(phone: CitizenPhone, ports: Ports, code: str) -> None:
+async def _call(phone: CitizenPhone, code: str) -> None:
     try:
-        await phone.call(f"sip:{PHONE_NUMBER}@127.0.0.1:{ports.sip}", code)
+        await phone.call(PHONE_NUMBER, code)
     except PhoneError as fault:
         _say(f"The demo phone: {fault}")
 

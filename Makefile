@@ -1,0 +1,34 @@
+# The two commands of a newcomer are "make run" and "make test".
+.DEFAULT_GOAL := help
+.PHONY: help setup run call test bench screens clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup:  ## set everything up that "make run" needs
+	@sh tools/setup
+
+run: setup  ## run everything on this machine, until Ctrl-C
+	@exec .venv/bin/idbellen demo
+
+call:  ## make call CODE=...: let the demo phone of a running demo call with a code
+	@test -n "$(CODE)" || { echo "type: make call CODE=... with the code on the citizen's page"; exit 2; }
+	@.venv/bin/idbellen demo --call "$(CODE)"
+
+test:  ## set everything up and run all checks and tests
+	@sh tools/setup test
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/python -m pytest
+
+bench:  ## measure, and write docs/benchmarks.md
+	@sh tools/setup test
+	@.venv/bin/python -m tests.bench
+
+screens:  ## make the pictures in docs/
+	@sh tools/setup test
+	@.venv/bin/python -m tests.screens
+
+clean:  ## remove all that was set up here
+	rm -rf .run .venv *.egg-info

@@ -1,0 +1,303 @@
+"""The demo's telephones against a real Asterisk: registration, ringing, keyed digits, and both hang-ups."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from idbellen.demo import baresip
+from idbellen.demo.pbx import Pbx, PbxError, PbxSettings, find_build
+from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
+
+ARI, SIP = 18288, 15260
+RTP = (26040, 26099)
+CODE = "5917380264"
+PBX = f"127.0.0.1:{SIP}"
+
+
+def lacking() -> str:
+    try:
+        find_build()
+        baresip.find_modules()
+    except (PbxError, PhoneError) as error:
+        return str(error)
+    return "" if shutil.which(baresip.BARESIP) else "no baresip"
+
+
+pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "all is here")
+
+
+def states(*phones: AgentPhone | CitizenPhone) -> tuple[str, ...]:
+    return tuple(phone.state for phone in phones)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is awaited happens in another program
+            await asyncio.sleep(0.02)
+
+
+def processes(directory: Path) -> list[list[str]]:
+    """Command lines of the processes that have this directory on theirs."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_text()
+        except OSError:
+            continue
+        if str(directory) in line:
+            found.append(line.split("\0"))
+    return found
+
+
+@dataclass
+class Switchboard:
+    """The smallest Stasis application: answer a citizen, note digits, ring the agent, bridge them."""
+
+    http: aiohttp.ClientSession
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    answer: bool = True
+    length: int = len(CODE)
+    digits: list[tuple[str, int]] = field(default_factory=list)
+    keyed_at: list[float] = field(default_factory=list)
+    citizen: str = ""
+    agent: str = ""
+    rung_at: float = 0.0
+    answered_at: float = 0.0
+    live: set[str] = field(default_factory=set)
+
+    async def post(self, path: str, **query: str) -> str:
+        """Ask Asterisk for something; gives the id of what it made."""
+        async with self.http.post(f"/ari/{path}", params=query) as response:
+            made = await response.json() if response.content_length else {}
+            return str(made.get("id", ""))
+
+    async def run(self) -> None:
+        async with self.http.ws_connect("/ari/events", params={"app": "idbellen"}) as events:
+            self.ready.set()
+            async for message in events:
+                await self.take(message.json())
+
+    async def take(self, event: dict[str, Any]) -> None:
+        channel = event.get("channel", {}).get("id", "")
+        match event["type"]:
+            case "StasisStart" if event["args"] == ["citizen"]:
+                self.citizen = channel
+                self.live.add(channel)
+                if self.answer:
+                    await self.post(f"channels/{channel}/answer")
+            case "StasisStart":
+                self.agent, self.answered_at = channel, time.monotonic()
+                bridge = await self.post("bridges", type="mixing")
+                await self.post(f"bridges/{bridge}/addChannel", channel=f"{self.citizen},{channel}")
+            case "ChannelDtmfReceived":
+                self.digits.append((event["digit"], event["duration_ms"]))
+                self.keyed_at.append(time.monotonic())
+                if len(self.digits) == self.length:
+                    self.rung_at = time.monotonic()
+                    rung = await self.post(
+                        "channels", endpoint="PJSIP/agent1", app="idbellen", appArgs="agent", timeout="10"
+                    )
+                    self.live.add(rung)
+            case "StasisEnd" | "ChannelDestroyed":  # the second for one that was never answered
+                self.live.discard(channel)
+                pair = {self.citizen, self.agent}
+                for other in self.live & pair if channel in pair else ():
+                    async with self.http.delete(f"/ari/channels/{other}"):
+                        pass
+
+
+@pytest.fixture(scope="module")
+async def pbx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pbx]:
+    top = tmp_path_factory.mktemp("phones")
+    for folder in ("nl", "en", "moh"):
+        (top / "prompts" / folder).mkdir(parents=True)
+    pbx = Pbx(PbxSettings(top / "pbx", top / "prompts", ARI, SIP, 22000, 22399, ("agent1",)))
+    await pbx.start()
+    try:
+        yield pbx
+    finally:
+        await pbx.stop()
+
+
+@pytest.fixture
+async def switchboard(pbx: Pbx) -> AsyncIterator[Switchboard]:
+    headers = {"Authorization": aiohttp.encode_basic_auth("idbellen", pbx.settings.ari_password)}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{ARI}", headers=headers) as http:
+        board = Switchboard(http)
+        running = asyncio.create_task(board.run())
+        await board.ready.wait()
+        try:
+            yield board
+        finally:
+            for channel in tuple(board.live):
+                async with http.delete(f"/ari/channels/{channel}"):
+                    pass
+            running.cancel()
+            await asyncio.wait([running])
+
+
+@pytest.fixture
+async def agent(pbx: Pbx, tmp_path: Path) -> AsyncIterator[AgentPhone]:
+    password = pbx.settings.agent_password("agent1")
+    phone = AgentPhone(tmp_path / "agent", "agent1", password, PBX, 26000, 26002, RTP, ring_seconds=0.5)
+    await phone.start()
+    try:
+        yield phone
+    finally:
+        await phone.stop()
+
+
+@pytest.fixture
+async def citizen(tmp_path: Path) -> AsyncIterator[CitizenPhone]:
+    phone = CitizenPhone(tmp_path / "citizen", PBX, 26010, 26012, RTP, typing_delay=0.2)
+    yield phone
+    await phone.hangup()
+
+
+async def test_the_code_arrives_and_the_agent_answers_and_the_citizen_hangs_up(
+    switchboard: Switchboard, agent: AgentPhone, citizen: CitizenPhone
+) -> None:
+    assert states(agent, citizen) == ("idle", "idle")
+    call = asyncio.create_task(citizen.call("14030", CODE))
+    await until(lambda: states(citizen) == ("in call",))
+    with pytest.raises(PhoneError, match="already in a call"):
+        await citizen.call("14030", "")
+
+    await until(lambda: states(agent) == ("ringing",), 10)
+    assert "".join(digit for digit, _ in switchboard.digits) == CODE
+    assert all(120 <= duration <= 250 for _, duration in switchboard.digits)
+    ends = switchboard.keyed_at
+    assert (ends[-1] - ends[0]) / (len(ends) - 1) >= 0.29
+
+    await until(lambda: states(agent) == ("in call",))
+    assert switchboard.answered_at - switchboard.rung_at >= 0.45
+    await citizen.hangup()
+    assert call.done()
+    await call
+    assert states(citizen) == ("idle",)
+    await until(lambda: states(agent) == ("idle",) and not switchboard.live)
+
+
+async def test_the_agent_hangs_up_and_the_same_phones_serve_a_second_call(
+    switchboard: Switchboard, agent: AgentPhone, citizen: CitizenPhone
+) -> None:
+    switchboard.length = 1
+    for digit in "42":
+        call = asyncio.create_task(citizen.call("14030", digit))
+        await until(lambda: states(agent, citizen) == ("in call", "in call"))
+        await agent.hangup()
+        await asyncio.wait_for(call, 5)
+        assert states(citizen) == ("idle",)
+        await until(lambda: states(agent) == ("idle",) and not switchboard.live)
+        assert switchboard.digits.pop()[0] == digit
+
+
+async def test_an_agent_who_is_in_a_call_is_busy_for_the_next(
+    switchboard: Switchboard, agent: AgentPhone, citizen: CitizenPhone
+) -> None:
+    switchboard.length = 1
+    call = asyncio.create_task(citizen.call("14030", "7"))
+    await until(lambda: states(agent) == ("in call",))
+    second = await switchboard.post("channels", endpoint="PJSIP/agent1", app="idbellen", appArgs="agent")
+    switchboard.live.add(second)
+    await until(lambda: second not in switchboard.live)
+    assert states(agent, citizen) == ("in call", "in call")
+    await citizen.hangup()
+    await call
+
+
+async def test_hanging_up_and_cancelling_before_the_answer_end_the_call(
+    switchboard: Switchboard, citizen: CitizenPhone
+) -> None:
+    switchboard.answer = False
+    for how in ("hang up", "cancel"):
+        call = asyncio.create_task(citizen.call("14030", CODE))
+        await until(lambda: bool(switchboard.live))
+        assert states(citizen) == ("calling",)
+        assert processes(citizen.directory)
+        if how == "cancel":
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        else:
+            await citizen.hangup()
+            await call
+        assert states(citizen) == ("idle",)
+        assert not processes(citizen.directory)
+        await until(lambda: not switchboard.live)
+    assert not switchboard.digits
+
+
+async def test_a_call_has_an_upper_limit(switchboard: Switchboard, citizen: CitizenPhone) -> None:
+    citizen.max_seconds = 0.5
+    await asyncio.wait_for(citizen.call("14030", ""), 5)
+    await until(lambda: not switchboard.live)
+
+
+async def test_a_call_that_cannot_be_made_says_why(switchboard: Switchboard, citizen: CitizenPhone) -> None:
+    with pytest.raises(PhoneError, match="refused: 404"):
+        await citizen.call("nobody", CODE)
+    with pytest.raises(PhoneError, match="cannot use this code") as caught:
+        await citizen.call("14030", "59x17")
+    assert "59" not in str(caught.value)
+    with pytest.raises(PhoneError, match="cannot use this number"):
+        await citizen.call("14030;x=y@elsewhere", CODE)
+    assert states(citizen) == ("idle",)
+    assert not switchboard.live
+
+
+async def test_a_phone_that_breaks_down_says_so(switchboard: Switchboard, citizen: CitizenPhone) -> None:
+    call = asyncio.create_task(citizen.call("14030", ""))
+    await until(lambda: states(citizen) == ("in call",))
+    assert citizen._baresip is not None
+    assert citizen._baresip._process is not None
+    citizen._baresip._process.kill()
+    with pytest.raises(PhoneError, match="broke down"):
+        await asyncio.wait_for(call, 5)
+    assert states(citizen) == ("idle",)
+    assert switchboard.live
+
+
+async def test_the_password_is_nowhere_to_be_read(pbx: Pbx, agent: AgentPhone) -> None:
+    password = pbx.settings.agent_password("agent1")
+    lines = processes(agent.directory)
+    assert len(lines) == 1
+    assert not any(password in word for word in lines[0])
+    assert not any(password in file.read_text() for file in agent.directory.rglob("*") if file.is_file())
+    assert agent.directory.stat().st_mode & 0o777 == 0o700
+    assert (agent.directory / "config").stat().st_mode & 0o777 == 0o600
+    assert password not in repr(agent)
+
+
+async def test_an_agent_phone_can_be_started_again_after_it_ended(agent: AgentPhone) -> None:
+    with pytest.raises(PhoneError, match="runs already"):
+        await agent.start()
+    assert agent._baresip is not None
+    assert agent._baresip._process is not None
+    agent._baresip._process.kill()
+    await until(lambda: states(agent) == ("off",))
+    await agent.start()
+    assert states(agent) == ("idle",)
+    await agent.stop()
+    assert states(agent) == ("off",)
+    assert not processes(agent.directory)
+
+
+async def test_a_phone_that_cannot_start_says_why(agent: AgentPhone, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with pytest.raises(PhoneError, match="Port 26002, which a demo telephone needs, is in use"):
+        await AgentPhone(other, "agent1", "x", PBX, 26020, agent.control_port, RTP).start()
+    with pytest.raises(PhoneError, match="Port 26021 cannot be used"):
+        await AgentPhone(other, "agent1", "x", PBX, 26020, 26021, RTP).start()
+    with pytest.raises(PhoneError, match="agent1 could not register: 401"):
+        await AgentPhone(other, "agent1", "wrong", PBX, 26020, 26022, RTP).start()
+    with pytest.raises(PhoneError, match="cannot use this password"):
+        await AgentPhone(other, "agent1", "a;b", PBX, 26020, 26022, RTP).start()
+    assert not processes(other)
