@@ -145,7 +145,7 @@ class Desk:
 
     def view(self, name: str) -> AgentView:
         """Give what an agent's dashboard shows now."""
-        waiting = len(self._places) - len(self._offers)
+        waiting = len(self._places) - len(self._offers) - len(self._calls)
         return AgentView(self._agents[name], waiting, self._offers.get(name), self._calls.get(name))
 
     def may_see(self, name: str, secret: str) -> bool:

@@ -1,0 +1,90 @@
+"""The parts that tests share: one Asterisk for all, and for each test an idbellen of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
+from tests.installation import Installation, WebPorts, make_keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+PROMPTS = CHECKOUT / ".run" / "prompts"
+ARI_PORT, SIP_PORT = 18088, 15060
+WEB_PORTS = WebPorts(internal=18081, citizen=18080, dashboard=18082)
+AGENTS = ("agent1", "agent2", "agent3")
+
+
+@pytest.fixture(scope="session")
+def keys_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+async def pbx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pbx]:
+    settings = PbxSettings(
+        directory=tmp_path_factory.mktemp("asterisk"),
+        prompts=PROMPTS,
+        ari_port=ARI_PORT,
+        sip_port=SIP_PORT,
+        rtp_start=20000,
+        rtp_end=20999,
+        agents=AGENTS,
+        # A plain queue that a test can tell from everything else: it hangs up with its own cause.
+        plain="idbellen-test-plain,s,1",
+    )
+    pbx = Pbx(settings)
+    await pbx.start()
+    # The plain queue belongs to the operator's own dialplan, so the test adds one there.
+    await pbx.cli("dialplan add extension s,1,Answer() into idbellen-test-plain")
+    await pbx.cli("dialplan add extension s,2,Hangup(58) into idbellen-test-plain")
+    yield pbx
+    await pbx.stop()
+
+
+@pytest.fixture(scope="session")
+def all_installations() -> list[Installation]:
+    """Every installation of this run, for the search of the logs."""
+    return []
+
+
+@pytest.fixture
+async def install(
+    pbx: Pbx, keys_folder: Path, tmp_path: Path, all_installations: list[Installation]
+) -> AsyncIterator[Callable[..., Awaitable[Installation]]]:
+    """Start an idbellen with changes to its configuration; it is stopped, and must leave nothing behind."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**changes: str) -> Installation:
+            installation = Installation(tmp_path / "idbellen", pbx, WEB_PORTS)
+            installation.write(keys_folder, **changes)
+            await installation.add_agents(*AGENTS)
+            all_installations.append(installation)
+            await installation.start()
+            stack.push_async_callback(_end, installation)
+            return installation
+
+        yield start
+
+
+@pytest.fixture
+async def installation(install: Callable[..., Awaitable[Installation]]) -> Installation:
+    """Give an idbellen with the usual configuration."""
+    return await install()
+
+
+async def _end(installation: Installation) -> None:
+    assert installation.process
+    # A test may have ended it by itself.
+    if installation.process.returncode is None:
+        assert await installation.stop() == 0, installation.log.read_text()
+    log = installation.log.read_text()
+    assert "Traceback" not in log, log
+    assert "never awaited" not in log, log
+    await asyncio.sleep(0)
