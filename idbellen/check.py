@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from idbellen.app import StartError, token_opener
-from idbellen.asterisk.ari import Ari, AriError, GoneError
+from idbellen.asterisk.ari import Ari, AriError
 from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
@@ -112,21 +112,14 @@ async def _check_asterisk(settings: Settings) -> AsyncIterator[Finding]:
 
 async def _missing_prompts(ari: Ari, settings: Settings) -> str:
     language = settings.calls.language
-    missing = []
-    for prompt in Prompt:
-        name = media(prompt).removeprefix("sound:")
-        try:
-            sound: dict[str, Any] = await ari.request("GET", f"/sounds/{name}")
-        except GoneError:
-            missing.append(prompt.value)
-            continue
-        if language not in {variant["language"] for variant in sound["formats"]}:
-            missing.append(prompt.value)
+    sounds = await ari.request("GET", "/sounds", lang=language)
+    present = {f"sound:{sound['id']}" for sound in sounds}
+    missing = [prompt.value for prompt in Prompt if media(prompt) not in present]
     if not missing:
         return ""
     return (
         f"missing in language {language}: {', '.join(missing)}; run prompts/make-prompts, put its result into "
-        "Asterisk's sounds, and reload res_stasis or restart Asterisk"
+        "Asterisk's sounds, and type 'module reload sounds' on its console"
     )
 
 

@@ -190,9 +190,9 @@ fullname = {{ nl = "Naam", en = "Name" }}
         return await self._ari("bridges")
 
     async def _ari(self, path: str) -> list[dict[str, Any]]:
-        auth = aiohttp.BasicAuth("idbellen", self.pbx.settings.ari_password)
+        headers = {"Authorization": aiohttp.encode_basic_auth("idbellen", self.pbx.settings.ari_password)}
         url = f"http://127.0.0.1:{self.pbx.settings.ari_port}/ari/{path}"
-        async with aiohttp.ClientSession(auth=auth, raise_for_status=True) as http, http.get(url) as answer:
+        async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as http, http.get(url) as answer:
             return await answer.json()
 
     async def until_nothing_is_left(self, *, seconds: float = 5.0) -> None:
@@ -279,3 +279,14 @@ def make_keys(folder: Path) -> Path:
     for name in ("own", "auth"):
         keys.generate(folder / name)
     return folder
+
+
+async def run_cli(*arguments: str, given: str = "") -> tuple[int, str]:
+    """Run the ``idbellen`` command; gives its exit code and all that it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "idbellen", *arguments,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate(given.encode())
+    assert process.returncode is not None
+    return process.returncode, output.decode()

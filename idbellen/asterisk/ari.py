@@ -53,13 +53,14 @@ class Ari:
     def __init__(self, url: str, app: str, user: str, password: str) -> None:
         self._url = url.rstrip("/")
         self.app = app
-        self._auth = aiohttp.BasicAuth(user, password)
+        self._user = user
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS)
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
-        self._http = aiohttp.ClientSession(auth=self._auth, connector=connector, timeout=timeout)
+        self._http = aiohttp.ClientSession(headers=self._headers, connector=connector, timeout=timeout)
         return self
 
     async def __aexit__(
@@ -98,7 +99,7 @@ class Ari:
         if answer.status in GONE:
             raise GoneError(reason)
         if answer.status in (401, 403):
-            raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._auth.login!r} or the password")
+            raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password")
         raise AriError(reason)
 
     async def discard(self, path: str, **params: str | int) -> None:
@@ -146,7 +147,7 @@ class Ari:
         except aiohttp.WSServerHandshakeError as fault:
             if fault.status in (401, 403):
                 raise AriDeniedError(
-                    f"{self._url}: Asterisk refuses user {self._auth.login!r} or the password"
+                    f"{self._url}: Asterisk refuses user {self._user!r} or the password"
                 ) from None
             raise AriUnreachableError(f"{url}: answered {fault.status}") from None
         except TimeoutError:

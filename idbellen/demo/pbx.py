@@ -129,7 +129,7 @@ class Pbx:
         etc, data = top / "etc", top / "data"
         for folder in (etc, data):
             shutil.rmtree(folder, ignore_errors=True)
-        for folder in (etc / "idbellen.d", data / "sounds", top / "log", top / "db", top / "spool"):
+        for folder in (etc / "idbellen.d", data / "sounds", top / "log", top / "db", top / "spool", top / "cache"):
             folder.mkdir(parents=True, exist_ok=True)
         top.chmod(0o700)
         for conf in (CHECKOUT / "asterisk-conf").glob("*.conf"):
@@ -148,6 +148,7 @@ class Pbx:
             f"astetcdir => {etc}\nastmoddir => {self.build.modules}\nastvarlibdir => {data}\n"
             f"astdbdir => {top / 'db'}\nastkeydir => {top / 'db'}\nastdatadir => {data}\n"
             f"astagidir => {data}/agi-bin\nastspooldir => {top / 'spool'}\nastrundir => {self._control}\n"
+            f"astcachedir => {top / 'cache'}\n"
             f"astlogdir => {top / 'log'}\nastsbindir => /usr/sbin\n"
             "[options]\nverbose = 0\ndebug = 0\nnocolor = yes\nhighpriority = no\n"
         )

@@ -16,7 +16,6 @@ class Prompt(enum.Enum):
     PLEASE_WAIT = "please-wait"
     NOT_VERIFIED = "not-verified"
     NOT_VERIFIED_GOODBYE = "not-verified-goodbye"
-    NO_AGENT_GOODBYE = "no-agent-goodbye"
     GOODBYE = "goodbye"
     APOLOGY = "apology"
     AWAY = "away"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -10,8 +11,12 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 LEAST_PASSWORD_LENGTH = 12
 
 _hasher = PasswordHasher()
-# Checked when there is no such account, so that the answer takes as long as when there is.
-_NOBODY = _hasher.hash("nobody")
+
+
+@cache
+def _nobody() -> str:
+    # Checked when there is no such account, so that the answer takes as long as when there is.
+    return _hasher.hash("nobody")
 
 
 def hash_password(password: str) -> str:
@@ -26,7 +31,7 @@ async def password_fits(password_hash: str | None, password: str) -> bool:
 
 def _fits(password_hash: str | None, password: str) -> bool:
     try:
-        _hasher.verify(password_hash or _NOBODY, password)
+        _hasher.verify(password_hash or _nobody(), password)
     except (Argon2Error, InvalidHashError):
         return False
     return password_hash is not None

@@ -1,0 +1,424 @@
+"""Callers and agents' phones: SIPp processes, whose scenarios a test steers while they run.
+
+A scenario waits for a SIP MESSAGE in its own dialog; the test sends one by UDP to let it go on. So a test hangs
+up, or keys in more digits, after an event that it awaited, and not after a time that it guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from typing import TYPE_CHECKING
+
+from tests.rtp import PAYLOAD_TYPE, Stalls, Tone, typed, write_pcap
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from idbellen.demo.pbx import Pbx
+
+# A SIP port, and two ports up four for audio and video.
+_ports = count(25000, 8)
+CALL_SECONDS = 60
+
+SDP = f"""v=0
+o=sipp 1 1 IN IP4 127.0.0.1
+s=-
+c=IN IP4 127.0.0.1
+t=0 0
+m=audio [media_port] RTP/AVP 8 {PAYLOAD_TYPE}
+a=rtpmap:8 PCMA/8000
+a=rtpmap:{PAYLOAD_TYPE} telephone-event/8000
+a=fmtp:{PAYLOAD_TYPE} 0-15"""
+
+CALLER_HEADERS = """Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
+From: <sip:0687654321@127.0.0.1:[local_port]>;tag=caller
+To: <sip:[service]@127.0.0.1:[remote_port]>[peer_tag_param]
+Call-ID: [call_id]
+Contact: <sip:caller@127.0.0.1:[local_port]>
+Max-Forwards: 70"""
+
+OK_TO_REQUEST = """<send><![CDATA[
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+[last_CSeq:]
+Content-Length: 0
+
+]]></send>"""
+
+
+class SippError(Exception):
+    """SIPp did not do what its scenario says; the message holds what it wrote."""
+
+
+def _log(text: str) -> str:
+    return f'<nop><action><log message="{text}"/></action></nop>'
+
+
+class _Sipp:
+    """One SIPp process with a scenario of its own."""
+
+    def __init__(self, folder: Path, name: str, scenario: str, *options: str, port: int | None = None) -> None:
+        self.port = port or next(_ports)
+        self.folder = folder
+        self._name = f"{name}-{self.port}"
+        self._options = options
+        self._scenario = folder / f"{self._name}.xml"
+        self._scenario.write_text(f'<?xml version="1.0" encoding="UTF-8"?>\n<scenario name="{name}">{scenario}</scenario>')
+        self._log = folder / f"{self._name}.log"
+        self._log.touch()
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        program = shutil.which("sipp")
+        assert program, "sipp is not installed: make test installs it (package sip-tester)"
+        # On its own terminal size and keyboard SIPp would wait for somebody.
+        self.process = await asyncio.create_subprocess_exec(
+            program, "-sf", str(self._scenario), "-i", "127.0.0.1", "-p", str(self.port), "-mp", str(self.port + 2),
+            "-nostdin", "-trace_logs", "-log_file", str(self._log), "-trace_err", "-error_file",
+            str(self.folder / f"{self._name}.err"), *self._options,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=os.environ | {"TERM": "dumb"}, cwd=self.folder,
+        )  # fmt: skip
+
+    def logged(self) -> list[str]:
+        return [line.strip() for line in self._log.read_text().splitlines() if line.strip()]
+
+    async def until(self, text: str, *, times: int = 1, seconds: float = 10.0) -> None:
+        """Wait until the scenario has logged a text so many times."""
+        try:
+            async with asyncio.timeout(seconds):
+                while sum(line.startswith(text) for line in self.logged()) < times:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise SippError(f"{self._name}: no {text!r} but {self.logged()}; {self.errors()}") from None
+
+    def errors(self) -> str:
+        file = self.folder / f"{self._name}.err"
+        return file.read_text() if file.exists() else ""
+
+    def go_on(self, call_id: str, what: str = "MESSAGE") -> None:
+        """Let the scenario of one call go on."""
+        text = (
+            f"{what} sip:sipp@127.0.0.1:{self.port} SIP/2.0\r\n"
+            f"Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK{secrets.token_hex(6)}\r\n"
+            f"From: <sip:test@127.0.0.1>;tag=test\r\nTo: <sip:sipp@127.0.0.1>\r\n"
+            f"Call-ID: {call_id}\r\nCSeq: 1 {what}\r\nContent-Length: 0\r\n\r\n"
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(text.encode(), ("127.0.0.1", self.port))
+
+    async def wait(self, seconds: float) -> int:
+        assert self.process
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.process.wait()
+        except TimeoutError:
+            raise SippError(f"{self._name}: still runs; {self.logged()} {self.errors()}") from None
+
+    async def end(self) -> None:
+        if self.process and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+
+class Caller:
+    """A citizen on the phone. Keys of the first round are pressed at the answer, others when told."""
+
+    def __init__(self, sipp: _Sipp, call_id: str) -> None:
+        self._sipp = sipp
+        self._call_id = call_id
+
+    async def answered(self) -> None:
+        await self._sipp.until("answered")
+
+    def go_on(self) -> None:
+        """Press the keys of the next round; after the last round: hang up."""
+        self._sipp.go_on(self._call_id)
+
+    async def ended(self, *, seconds: float = 20.0) -> str:
+        """Wait until the call has ended; gives ``by asterisk`` or ``by caller``."""
+        if await self._sipp.wait(seconds) != 0:
+            raise SippError(f"call failed: {self._sipp.logged()} {self._sipp.errors()}")
+        return self._sipp.logged()[-1].removeprefix("ended ")
+
+
+class AgentPhone:
+    """An agent's phone that does one thing with every call: see :meth:`Phones.agent`."""
+
+    def __init__(self, sipp: _Sipp, name: str) -> None:
+        self._sipp = sipp
+        self.name = name
+
+    @property
+    def port(self) -> int:
+        return self._sipp.port
+
+    async def rung(self, times: int = 1) -> None:
+        await self._sipp.until("rung", times=times)
+
+    async def talking(self, times: int = 1) -> None:
+        await self._sipp.until("talking", times=times)
+
+    async def over(self, times: int = 1) -> None:
+        await self._sipp.until("over", times=times)
+
+    def hang_up(self) -> None:
+        """End the latest call that was answered."""
+        latest = [line for line in self._sipp.logged() if line.startswith("rung")][-1]
+        self._sipp.go_on(latest.removeprefix("rung").strip())
+
+
+class Phones:
+    """Makes phones beside one Asterisk, and ends them all."""
+
+    def __init__(self, pbx: Pbx, folder: Path) -> None:
+        self._pbx = pbx
+        self._folder = folder
+        self._running: list[_Sipp] = []
+        self._agents: dict[str, _Sipp] = {}
+
+    async def call(
+        self,
+        *rounds: str | Sequence[Tone],
+        stalls: Stalls | None = None,
+        info: bool = False,
+        hang_up_at_once: bool = False,
+    ) -> Caller:
+        """Place a call; each round is keys to press, by RFC 4733 or, with ``info``, by SIP INFO (RFC 6086)."""
+        parts = [_INVITE, _log("answered")]
+        for number, keys in enumerate(rounds):
+            if number:
+                parts.append(_WAIT)
+            if info:
+                assert isinstance(keys, str)
+                parts += [_info(key) for key in keys]
+            elif keys:
+                tones = typed(keys) if isinstance(keys, str) else keys
+                pcap = self._folder / f"{secrets.token_hex(6)}.pcap"
+                write_pcap(pcap, tones, stalls)
+                parts.append(f'<nop><action><exec play_pcap_audio="{pcap}"/></action></nop>')
+        if not hang_up_at_once:
+            parts.append(_WAIT)
+        parts.append(_HANG_UP)
+        call_id = secrets.token_hex(8)
+        number = "+31201234567"
+        sipp = _Sipp(
+            self._folder, "caller", "\n".join(parts), f"127.0.0.1:{self._pbx.settings.sip_port}",
+            "-s", number, "-m", "1", "-cid_str", call_id, "-timeout", str(CALL_SECONDS), "-timeout_error",
+        )  # fmt: skip
+        await self._start(sipp)
+        return Caller(sipp, call_id)
+
+    async def agent(self, name: str, does: str = "answer", *, after_ms: int = 100) -> AgentPhone:
+        """Plug a phone in and register it. ``does``: answer, busy, decline, unavailable, silent."""
+        if name in self._agents:
+            await self._agents.pop(name).end()
+        scenario = {
+            "answer": _answer(after_ms),
+            "busy": _refuse("486 Busy Here"),
+            "decline": _refuse("603 Decline"),
+            "unavailable": _refuse("480 Temporarily Unavailable"),
+            "silent": _answer(CALL_SECONDS * 1000),
+        }[does]
+        # Asterisk takes the address that a registration comes from for the phone's (rewrite_contact).
+        port = next(_ports)
+        await self._register(name, port, expires=300)
+        sipp = _Sipp(self._folder, f"{name}-{does}", scenario, port=port)
+        await self._start(sipp)
+        self._agents[name] = sipp
+        return AgentPhone(sipp, name)
+
+    async def unplug(self, name: str) -> None:
+        """Unregister a phone and switch it off."""
+        sipp = self._agents.pop(name)
+        await sipp.end()
+        await self._register(name, sipp.port, expires=0)
+
+    async def _register(self, name: str, port: int, *, expires: int) -> None:
+        password = self._pbx.settings.agent_password(name)
+        scenario = _REGISTER.format(name=name, expires=expires, password=password)
+        sipp = _Sipp(
+            self._folder, f"register-{name}", scenario, f"127.0.0.1:{self._pbx.settings.sip_port}", "-m", "1",
+            "-timeout", "5", "-timeout_error", port=port,
+        )  # fmt: skip
+        await self._start(sipp)
+        if await sipp.wait(10) != 0:
+            raise SippError(f"{name} cannot register: {sipp.errors()}")
+
+    async def _start(self, sipp: _Sipp) -> None:
+        self._running.append(sipp)
+        await sipp.start()
+
+    async def close(self) -> None:
+        for name in list(self._agents):
+            with suppress(SippError):
+                await self.unplug(name)
+        for sipp in self._running:
+            await sipp.end()
+
+
+@asynccontextmanager
+async def phones(pbx: Pbx, folder: Path) -> AsyncIterator[Phones]:
+    """Give a maker of phones; all are unregistered and ended afterwards."""
+    made = Phones(pbx, folder)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def _cdata(text: str, *, body: str = "") -> str:
+    length = "Content-Type: application/sdp\nContent-Length: [len]" if body else "Content-Length: 0"
+    return f"<![CDATA[\n{text}\n{length}\n\n{body}\n]]>"
+
+
+def _request(method: str, cseq: str, *, body: str = "") -> str:
+    text = f"{method} sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{CALLER_HEADERS}\nCSeq: {cseq} {method}"
+    retransmit = "" if method == "ACK" else ' retrans="500"'
+    return f"<send{retransmit}>{_cdata(text, body=body)}</send>"
+
+
+_INVITE = f"""
+{_request("INVITE", "1", body=SDP)}
+<recv response="100" optional="true"/>
+<recv response="180" optional="true"/>
+<recv response="183" optional="true"/>
+<recv response="200"/>
+{_request("ACK", "1")}
+"""
+_WAIT = """
+<recv request="BYE" optional="true" next="1"/>
+<recv request="MESSAGE"/>
+"""
+_HANG_UP = f"""
+{_request("BYE", "900")}
+<recv request="BYE" optional="true" next="1"/>
+<recv response="200"/>
+{_log("ended by caller")}
+<nop next="2"/>
+<label id="1"/>
+{OK_TO_REQUEST}
+{_log("ended by asterisk")}
+<label id="2"/>
+<nop/>
+"""
+
+
+def _info(key: str) -> str:
+    body = f"Signal={key}\nDuration=100"
+    info = f"INFO sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{CALLER_HEADERS}\nCSeq: [cseq] INFO"
+    return (
+        f'<send retrans="500"><![CDATA[\n{info}\nContent-Type: application/dtmf-relay\nContent-Length: [len]\n\n{body}\n]]></send>'
+        '<recv response="200"/><pause milliseconds="120"/>'
+    )
+
+
+# Asterisk asks with OPTIONS whether a phone is still there.
+_TAKE_INVITE = f"""
+<recv request="OPTIONS" optional="true" next="9"/>
+<recv request="INVITE"><action>
+<ereg regexp=".*" search_in="hdr" header="From:" assign_to="from"/>
+<ereg regexp=".*" search_in="hdr" header="To:" assign_to="to"/>
+<ereg regexp=".*" search_in="hdr" header="Via:" assign_to="via"/>
+<ereg regexp="[0-9]+" search_in="hdr" header="CSeq:" assign_to="cseq"/>
+<ereg regexp="sip:[^&gt;]*" search_in="hdr" header="Contact:" assign_to="contact"/>
+<log message="rung [call_id]"/>
+</action></recv>
+<Reference variables="from,to,via,cseq,contact"/>
+"""
+
+
+_END = f"""
+<nop next="10"/>
+<label id="9"/>
+{OK_TO_REQUEST}
+<label id="10"/>
+<nop/>
+"""
+
+
+def _reply(status: str, *, body: str = "") -> str:
+    text = (
+        f"SIP/2.0 {status}\nVia:[$via]\nFrom:[$from]\nTo:[$to];tag=agent[call_number]\n[last_Call-ID:]\n"
+        "CSeq: [$cseq] INVITE\nContact: <sip:agent@127.0.0.1:[local_port]>"
+    )
+    return f"<send>{_cdata(text, body=body)}</send>"
+
+
+def _refuse(status: str) -> str:
+    return f'{_TAKE_INVITE}{_reply("180 Ringing")}{_reply(status)}<recv request="ACK"/>{_log("over")}{_END}'
+
+
+def _answer(after_ms: int) -> str:
+    bye = (
+        "BYE [$contact] SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
+        "From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: 900 BYE\nMax-Forwards: 70"
+    )
+    return f"""
+{_TAKE_INVITE}
+{_reply("180 Ringing")}
+<recv request="CANCEL" next="4" timeout="{after_ms}" ontimeout="1"/>
+<label id="1"/>
+{_reply("200 OK", body=SDP)}
+<recv request="ACK"/>
+{_log("talking")}
+<recv request="BYE" optional="true" next="2"/>
+<recv request="MESSAGE"/>
+<send retrans="500">{_cdata(bye)}</send>
+<recv request="BYE" optional="true" next="2"/>
+<recv response="200" next="3"/>
+<label id="2"/>
+{OK_TO_REQUEST}
+<nop next="3"/>
+<label id="4"/>
+{OK_TO_REQUEST}
+{_reply("487 Request Terminated")}
+<recv request="ACK"/>
+<label id="3"/>
+{_log("over")}
+{_END}
+"""
+
+
+_REGISTER = """
+<send retrans="500"><![CDATA[
+REGISTER sip:127.0.0.1:[remote_port] SIP/2.0
+Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
+From: <sip:{name}@127.0.0.1>;tag=register
+To: <sip:{name}@127.0.0.1>
+Call-ID: [call_id]
+CSeq: 1 REGISTER
+Contact: <sip:{name}@127.0.0.1:[local_port]>
+Expires: {expires}
+Max-Forwards: 70
+Content-Length: 0
+
+]]></send>
+<recv response="401" auth="true"/>
+<send retrans="500"><![CDATA[
+REGISTER sip:127.0.0.1:[remote_port] SIP/2.0
+Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
+From: <sip:{name}@127.0.0.1>;tag=register
+To: <sip:{name}@127.0.0.1>
+Call-ID: [call_id]
+CSeq: 2 REGISTER
+Contact: <sip:{name}@127.0.0.1:[local_port]>
+Expires: {expires}
+[authentication username={name} password={password}]
+Max-Forwards: 70
+Content-Length: 0
+
+]]></send>
+<recv response="200"/>
+"""

@@ -1,0 +1,149 @@
+"""The dashboard over HTTP and websocket: who gets in, and what others cannot do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from tests.installation import PASSWORD, run_cli
+
+if TYPE_CHECKING:
+    from tests.installation import Installation
+
+
+def browser(origin: str | None = None) -> aiohttp.ClientSession:
+    headers = {"Origin": origin} if origin else {}
+    return aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), headers=headers)
+
+
+async def log_in(http: aiohttp.ClientSession, url: str, name: str = "agent1", password: str = PASSWORD) -> int:
+    async with http.post(f"{url}/login", data={"name": name, "password": password}) as answer:
+        return answer.status
+
+
+async def test_nothing_without_a_login(installation: Installation) -> None:
+    url = installation.dashboard_url
+    async with browser(url) as http:
+        async with http.get(f"{url}/", allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, "/login")
+        async with http.post(f"{url}/attributes", json={"secret": "x"}) as answer:
+            assert answer.status == 403
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+            await http.ws_connect(f"{url}/live")
+        http.cookie_jar.update_cookies({"idbellen_agent": "made.up"}, aiohttp.client.URL(url))
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+            await http.ws_connect(f"{url}/live")
+
+
+async def test_pages_of_other_sites_are_refused(installation: Installation) -> None:
+    url = installation.dashboard_url
+    for origin in (None, "null", "https://elsewhere.example"):
+        async with browser(origin) as http:
+            assert await log_in(http, url) == 403
+    async with browser(url) as http:
+        assert await log_in(http, url) == 200
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+            await http.ws_connect(f"{url}/live", headers={"Origin": "https://elsewhere.example"})
+
+
+async def test_wrong_names_and_passwords_sound_the_same_and_lock_out(installation: Installation) -> None:
+    url = installation.dashboard_url
+    async with browser(url) as http:
+        statuses = [await log_in(http, url, password="wrong") for _ in range(5)]
+        assert statuses == [403] * 5
+        assert await log_in(http, url) == 429, "the right password waits too"
+        assert await log_in(http, url, name="nobody") == 403
+        assert await log_in(http, url, name="agent2") == 200, "others do not"
+    async with browser(url) as http:
+        texts = []
+        for name in ("agent3", "nobody"):
+            async with http.post(f"{url}/login", data={"name": name, "password": "wrong"}) as answer:
+                texts.append((await answer.text()).replace(name, ""))
+        assert texts[0] == texts[1]
+    assert "nobody" not in installation.log.read_text(), "people type passwords into the wrong field"
+
+
+async def test_the_cookie_is_for_the_browser_only(installation: Installation) -> None:
+    url = installation.dashboard_url
+    async with browser(url) as http:
+        await log_in(http, url)
+        cookie = next(iter(http.cookie_jar))
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+
+
+async def test_states_and_several_tabs(installation: Installation) -> None:
+    async with installation.dashboard("agent1") as first, installation.dashboard("agent1") as second:
+        await first.available()
+        assert (await second.until("available"))["waiting"] == 0
+        await second.wish("away")
+        await first.until("away")
+        await first.wish("available")
+        await second.until("available")
+
+
+async def test_logging_out_closes_the_dashboard_and_the_session(installation: Installation) -> None:
+    url = installation.dashboard_url
+    async with browser(url) as http:
+        await log_in(http, url)
+        async with http.ws_connect(f"{url}/live") as socket:
+            await socket.receive_json()
+            async with http.post(f"{url}/logout", allow_redirects=False) as answer:
+                assert answer.status == 303
+            message = await socket.receive()
+            while message.type is aiohttp.WSMsgType.TEXT:
+                message = await socket.receive()
+            assert message.type is aiohttp.WSMsgType.CLOSE
+            assert message.data == aiohttp.WSCloseCode.POLICY_VIOLATION
+        async with http.get(f"{url}/", allow_redirects=False) as answer:
+            assert answer.status == 303
+    await installation.until_log("agent state agent=agent1 state=offline")
+
+
+@pytest.mark.parametrize("text", ["nonsense", '{"type": "state", "state": "in_call"}', '{"type": "other"}', "[]"])
+async def test_what_is_not_understood_closes_the_socket(installation: Installation, text: str) -> None:
+    url = installation.dashboard_url
+    async with browser(url) as http:
+        await log_in(http, url)
+        async with http.ws_connect(f"{url}/live") as socket:
+            await socket.receive_json()
+            await socket.send_str(text)
+            message = await socket.receive()
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.INVALID_TEXT)
+
+
+async def test_a_made_up_secret_shows_nothing(installation: Installation) -> None:
+    async with installation.dashboard("agent1") as dashboard:
+        assert (await dashboard.attributes("made up"))[0] == 403
+
+
+async def test_a_restart_keeps_the_login(installation: Installation) -> None:
+    url = installation.dashboard_url
+    async with browser(url) as http:
+        await log_in(http, url)
+        assert await installation.stop() == 0
+        await installation.start()
+        async with http.get(f"{url}/", allow_redirects=False) as answer:
+            assert answer.status == 200
+
+
+async def test_an_open_dashboard_hears_a_beat(installation: Installation) -> None:
+    url = installation.dashboard_url
+    async with browser(url) as http:
+        await log_in(http, url)
+        async with http.ws_connect(f"{url}/live") as socket, asyncio.timeout(5):
+            while (await socket.receive_json()) != {"type": "beat"}:
+                pass
+
+
+async def test_a_removed_agent_cannot_get_in(installation: Installation) -> None:
+    url = installation.dashboard_url
+    async with browser(url) as http:
+        await log_in(http, url)
+        code, output = await run_cli("agent", "remove", "agent1", "--config", str(installation.config))
+        assert (code, output) == (0, "")
+        async with http.get(f"{url}/", allow_redirects=False) as answer:
+            assert answer.status == 303
