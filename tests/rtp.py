@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAYLOAD_TYPE = 96
+PCMA = 8
+PCMA_SILENCE = b"\xd5" * 160
+STREAM = 0x1DBE11E0
 PACKET_MS = 20
 SAMPLES_PER_MS = 8
 END_PACKETS = 3
@@ -54,9 +57,9 @@ class Stalls:
         return arrivals
 
 
-def write_pcap(path: Path, tones: Sequence[Tone], stalls: Stalls | None = None) -> None:
-    """Write the packets of these keys, as they arrive."""
-    packets = list(_packets(tones))
+def write_pcap(path: Path, tones: Sequence[Tone], stalls: Stalls | None = None, *, part: int = 0) -> None:
+    """Write the packets of these keys, as they arrive; ``part``: the number of the replay within one call."""
+    packets = list(_packets(tones, part))
     times = [at for at, _ in packets]
     if stalls:
         times = stalls.arrivals(times)
@@ -65,23 +68,26 @@ def write_pcap(path: Path, tones: Sequence[Tone], stalls: Stalls | None = None) 
         for at, (_, payload) in zip(times, packets, strict=True):
             frame = _ethernet(payload)
             seconds, micros = divmod(round(at * 1000), 1_000_000)
-            file.write(struct.pack("<IIII", seconds, micros, len(frame), len(frame)) + frame)
+            # SIPp takes a time of 0 for none, and would not wait after that packet.
+            file.write(struct.pack("<IIII", 1 + seconds, micros, len(frame), len(frame)) + frame)
 
 
-def _packets(tones: Sequence[Tone]) -> Iterator[tuple[float, bytes]]:
-    sequence = count(1000)
+def _packets(tones: Sequence[Tone], part: int) -> Iterator[tuple[float, bytes]]:
+    # In one stream sequence numbers and time only rise; what repeats them is taken for an old packet.
+    sequence = count(1000 + 5000 * part)
+    # SIPp replays from the first packet on: silence at the start makes that time 0.
+    origin = 160_000 + 60_000 * part * SAMPLES_PER_MS
+    yield 0, struct.pack(">BBHII", 0x80, PCMA, next(sequence), origin, STREAM) + PCMA_SILENCE
     for tone in tones:
         event = EVENTS.index(tone.key)
-        started = 160_000 + tone.at_ms * SAMPLES_PER_MS
+        started = origin + tone.at_ms * SAMPLES_PER_MS
         updates = max(1, tone.duration_ms // PACKET_MS)
         for number in range(updates + END_PACKETS):
             last = number >= updates
             elapsed = tone.duration_ms if last else (number + 1) * PACKET_MS
             at = tone.at_ms + (tone.duration_ms if last else number * PACKET_MS)
             marker = 0x80 if number == 0 else 0
-            header = struct.pack(
-                ">BBHII", 0x80, marker | PAYLOAD_TYPE, next(sequence) & 0xFFFF, started & 0xFFFFFFFF, 0x1DBE11E0
-            )
+            header = struct.pack(">BBHII", 0x80, marker | PAYLOAD_TYPE, next(sequence), started, STREAM)
             body = struct.pack(">BBH", event, (0x80 if last else 0) | 10, elapsed * SAMPLES_PER_MS)
             yield at, header + body
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from idbellen.demo.pbx import Pbx
 
 # A SIP port, and two ports up four for audio and video.
-_ports = count(25000, 8)
+_ports = count(27000, 8)
 CALL_SECONDS = 60
 
 SDP = f"""v=0
@@ -206,7 +206,7 @@ class Phones:
             elif keys:
                 tones = typed(keys) if isinstance(keys, str) else keys
                 pcap = self._folder / f"{secrets.token_hex(6)}.pcap"
-                write_pcap(pcap, tones, stalls)
+                write_pcap(pcap, tones, stalls, part=number)
                 parts.append(f'<nop><action><exec play_pcap_audio="{pcap}"/></action></nop>')
         if not hang_up_at_once:
             parts.append(_WAIT)

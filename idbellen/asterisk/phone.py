@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -42,21 +43,25 @@ def _fresh(prefix: str) -> str:
 
 
 class PromptPlayback:
-    """Prompts that are being played."""
+    """Prompts that are played one after the other, each as a playback of its own.
 
-    def __init__(self, ari: Ari, playback: str, finished: asyncio.Future[bool]) -> None:
+    Asterisk could take the list as one playback, but would then not tell that a prompt in it is missing.
+    """
+
+    def __init__(self, ari: Ari) -> None:
         self._ari = ari
-        self._id = playback
-        self._finished = finished
+        self.parts: dict[str, asyncio.Future[bool]] = {}
 
     async def ended(self) -> None:
-        """Wait until it has ended, in whichever way."""
-        await asyncio.shield(self._finished)
+        """Wait until they have ended, in whichever way."""
+        await asyncio.wait(self.parts.values())
 
     async def stop(self) -> None:
-        """Stop it if it still plays."""
-        if not self._finished.done():
-            await self._ari.discard(f"/playbacks/{self._id}")
+        """Stop what still plays or has yet to play."""
+        # From the end, or the next would start when the one before is stopped.
+        for playback, finished in reversed(self.parts.items()):
+            if not finished.done():
+                await self._ari.discard(f"/playbacks/{playback}")
 
 
 class AgentChannel:
@@ -125,27 +130,23 @@ class CallerPhone:
 
     async def play(self, prompts: Sequence[Prompt]) -> PromptPlayback:
         """Start to play prompts one after the other."""
-        playback = _fresh("")
-        finished = self._line.playback(playback)
-        self._playback = PromptPlayback(self._ari, playback, finished)
-        finished.add_done_callback(lambda done: self._look_into(done, prompts))
-        files = ",".join(media(prompt) for prompt in prompts)
-        try:
-            await self._request("POST", f"{self._path}/play/{playback}", media=files)
-        except BaseException:
-            finished.cancel()
-            raise
-        return self._playback
+        self._playback = playback = PromptPlayback(self._ari)
+        for prompt in prompts:
+            name = _fresh("")
+            playback.parts[name] = finished = self._line.playback(name)
+            finished.add_done_callback(partial(self._look_into, prompt))
+            # Asterisk plays what it is given for one channel in turn.
+            await self._request("POST", f"{self._path}/play/{name}", media=media(prompt))
+        return playback
 
-    def _look_into(self, finished: asyncio.Future[bool], prompts: Sequence[Prompt]) -> None:
+    def _look_into(self, prompt: Prompt, finished: asyncio.Future[bool]) -> None:
         """Log a missing prompt. A hangup makes a playback fail too; then the channel is gone soon after."""
 
         def warn() -> None:
             if not self._line.ended.is_set() and not self._left:
-                names = [prompt.value for prompt in prompts]
-                log.error("prompt missing or unreadable: run 'idbellen check'", prompts=names)
+                log.error("prompt missing or unreadable: run 'idbellen check'", prompt=prompt.value)
 
-        if not finished.cancelled() and finished.result():
+        if finished.result():
             asyncio.get_running_loop().call_later(HANGUP_NEWS_SECONDS, warn)
 
     async def music(self) -> None:

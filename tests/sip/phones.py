@@ -3,13 +3,15 @@
 ::
 
     async with Phones("127.0.0.1:5060", ports=(25000, 25999)) as phones:
-        agent = await phones.agent("agent1", "its password")
+        agent = await phones.agent("agent1", "its password", answer(after_ms=500))
         await agent.register()
         caller = await phones.call("0201234567", tones=typed("5917380264"))
         await agent.answered()
         await caller.line.heard(50)
-        await caller.hangup()
-        assert await agent.ended() == BY_PBX
+        await agent.hangup()
+        assert await caller.ended() == BY_PBX
+
+Nothing waits by itself for ever only if the test says so: put ``asyncio.timeout`` around what should happen soon.
 """
 
 from __future__ import annotations
@@ -22,28 +24,31 @@ import tempfile
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from tests.sip import scenarios
-from tests.sip.rtp import PACKET_MS, Stream, Tone, write_pcap
+from tests.sip.rtp import Stream, Tone, write_pcap
 from tests.sip.scenarios import Behaviour, Handset, answer, busy, decline, silent, unavailable
 from tests.sip.sipp import Line, Ports, Sipp, SippError, lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
-    "BY_PBX", "BY_PHONE", "CANCELLED", "AgentPhone", "Behaviour", "By", "Caller", "Ended", "Event", "Handset", "Phones",
-    "SippError", "answer", "busy", "decline", "lacking", "silent", "unavailable",
+    "BY_PBX", "BY_PHONE", "CANCELLED", "AgentPhone", "Behaviour", "By", "Caller", "Dial", "Ended", "Event", "Handset",
+    "Phones", "SippError", "answer", "busy", "decline", "lacking", "silent", "unavailable",
 ]  # fmt: skip
 
-START_SECONDS = 10.0
 HELLO_SECONDS = 0.01
-ANSWER_SECONDS = 5.0
+START_SECONDS = 10.0
+REGISTER_SECONDS = 5.0
+# How long a closed phone may take to say goodbye.
+BYE_SECONDS = 1.0
+T = TypeVar("T")
 
 
 class By(Enum):
-    """Who ended a call, or how."""
+    """Who ended a call, or how it came to nothing."""
 
     PBX = "pbx"
     PHONE = "phone"
@@ -60,22 +65,12 @@ class Ended:
 
     @classmethod
     def parse(cls, detail: str) -> Ended:
-        """Read what the scenario wrote: ``pbx``, ``refused 486``."""
+        """Read what the scenario wrote: ``pbx`` or ``refused 486``."""
         by, _, code = detail.partition(" ")
         return cls(By(by), int(code or 0))
 
 
 BY_PBX, BY_PHONE, CANCELLED = Ended(By.PBX), Ended(By.PHONE), Ended(By.CANCELLED)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened on an agent's phone, at the event loop's time."""
-
-    kind: Literal["rung", "answered", "ended"]
-    call_id: str
-    at: float
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,19 +84,28 @@ class Dial:
     hang_up_on_answer: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened on an agent's phone, at the event loop's time."""
+
+    kind: Literal["rung", "answered", "ended"]
+    call_id: str
+    detail: str
+    at: float
+
+
 class _Phone:
     """What both kinds of phones have: a SIPp, a media port, and one place where failures surface."""
 
-    def __init__(self, phones: Phones) -> None:
-        self._phones = phones
-        self._base = phones.ports.take()
+    def __init__(self, phones: Phones, line: Line, base: int) -> None:
+        self.line = line
+        self._phones, self._base = phones, base
         self._sipp: Sipp | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.line: Line
+        self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def _start(self, scenario: str, *options: str) -> None:
-        self._sipp = Sipp(self._phones.folder(), self._base, self._on_line, self._on_error)
+        self._sipp = Sipp(self._phones.new_path(), self._base, self._on_line, self._on_error)
         await self._sipp.start(self._phones.pbx, scenario, *options, seconds=self._phones.seconds)
         self._watching = asyncio.create_task(self._watch(self._sipp))
 
@@ -109,23 +113,26 @@ class _Phone:
         try:
             await sipp.ended()
         except SippError as error:
-            self._fail(error)
+            self._fail(str(error))
 
-    def _fail(self, error: SippError) -> None:
+    def _fail(self, why: str) -> None:
         if not self._failure.done():
-            self._failure.set_exception(error)
-            self._failure.exception()  # Whoever waits will hear it; nobody has to.
+            self._failure.set_result(why)
 
     def _on_line(self, line: str) -> None:
+        event, call_id, detail = [*line.split(" ", 2), ""][:3]
+        self._on_event(event, call_id, detail)
+
+    def _on_event(self, event: str, call_id: str, detail: str) -> None:
         raise NotImplementedError
 
     def _on_error(self, line: str) -> None:
-        """A warning matters only to who asks why the process ended."""
+        """SIPp also writes mere warnings there: what was fatal, its exit code says."""
 
     async def _or_failure(self, what: asyncio.Future[T]) -> T:
         await asyncio.wait({what, self._failure}, return_when=asyncio.FIRST_COMPLETED)
         if not what.done():
-            self._failure.result()
+            raise SippError(self._failure.result())
         return await what
 
     async def _stop(self) -> None:
@@ -135,48 +142,118 @@ class _Phone:
             await self._watching
 
     async def aclose(self) -> None:
-        """End the phone, as if its battery were taken out."""
-        await self._stop()
-        self._fail(SippError("the phone was closed"))
-        self.line.close()
-        self._phones.ports.give_back(self._base)
+        """End the phone and whatever it still does."""
+        try:
+            await self._stop()
+        finally:
+            self._fail("the phone was closed")
+            self.line.close()
+            self._phones.ports.give_back(self._base)
 
 
 class Caller(_Phone):
-    """A citizen's phone with one call; `Phones.call` places it."""
+    """A citizen's phone with one call; `Phones.call` makes it."""
 
-    def __init__(self, phones: Phones, dial: Dial) -> None:
-        super().__init__(phones)
+    def __init__(self, phones: Phones, line: Line, base: int, dial: Dial) -> None:
+        super().__init__(phones, line, base)
         loop = asyncio.get_running_loop()
         self.dial = dial
-        self.call_id = f"call-{next(phones.numbers)}-{self._base}"
+        self.call_id = f"{phones.new_path().name}-{base}@idbellen.test"
+        self.answered_at = 0.0
         self._answered: asyncio.Future[None] = loop.create_future()
-        self._told: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[Ended] = loop.create_future()
+        self._told: asyncio.Future[None] = loop.create_future()
         self._how: Ended | None = None
-        self._busy = asyncio.Lock()
+        self._ordering, self._talking = asyncio.Lock(), asyncio.Lock()
         self._stream = Stream()
-        self._began = self._quiet_at = 0.0
-        self._players: dict[Sipp, int] = {}
+        self._first_seconds = self._quiet_at = 0.0
+        self._players: dict[asyncio.Task[None], Sipp] = {}
 
     async def place(self) -> None:
-        """Send the INVITE; returns when SIPp runs."""
-        self.line = await Line.open(self._base)
-        pcap = self._phones.folder().with_suffix(".pcap")
-        if self.dial.tones or self.dial.handset.silence_audio:
-            self._write(pcap, self.dial.tones)
-        dial = self.dial
+        """Send the INVITE; returns as soon as SIPp runs."""
+        dial, pcap = self.dial, None
+        if dial.tones or dial.handset.silence_audio:
+            pcap = self._phones.new_path(".pcap")
+            self._first_seconds = self._write(pcap, dial.tones)
         scenario = scenarios.caller(
-            dial.number, dial.caller, dial.handset, pcap if pcap.exists() else None,
-            hang_up_on_answer=dial.hang_up_on_answer,
-        )  # fmt: skip
+            dial.number, dial.caller, dial.handset, pcap, hang_up_on_answer=dial.hang_up_on_answer
+        )
         await self._start(scenario, "-m", "1", "-cid_str", self.call_id)
 
+    async def answered(self) -> None:
+        """Return when the call is answered; raise if it ends before."""
+        await self._or_failure(self._answered)
+
+    async def ended(self) -> Ended:
+        """Return when the call is over, and say how it ended."""
+        return await self._or_failure(self._ended)
+
+    async def send(self, tones: Sequence[Tone]) -> None:
+        """Key in a further round; returns when it begins, which is not before the round before has ended.
+
+        It begins some 30 ms late, as it takes a SIPp of its own; within the round the timing is exact.
+        """
+        await self.answered()
+        loop = asyncio.get_running_loop()
+        async with self._talking:
+            await asyncio.sleep(self._quiet_at - loop.time())
+            base, pcap = self._phones.ports.take(), self._phones.new_path(".pcap")
+            passed = round((loop.time() - self.answered_at) * 8000)
+            self._stream = Stream(
+                self._stream.ssrc, self._stream.sequence, max(self._stream.timestamp, Stream().timestamp + passed)
+            )
+            seconds = self._write(pcap, tones)
+            playing: asyncio.Future[None] = loop.create_future()
+            player = Sipp(self._phones.new_path(), base, lambda _: playing.done() or playing.set_result(None))
+            scenario = scenarios.player(pcap, round(seconds * 1000), self._base + 6, base + 2)
+            task = asyncio.create_task(self._play(player, base, scenario))
+            self._players[task] = player
+            await asyncio.wait({task, playing, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+            self._quiet_at = loop.time() + seconds
+        if task.done():
+            task.result()
+
+    async def _play(self, player: Sipp, base: int, scenario: str) -> None:
+        try:
+            await player.start(f"127.0.0.1:{self._base + 6}", scenario, "-m", "1", seconds=self._phones.seconds)
+            await player.ended()
+        finally:
+            await player.stop()
+            self._phones.ports.give_back(base)
+
+    async def send_info(self, digits: str, *, tone_ms: int = 100, gap_ms: int = 100) -> None:
+        """Key in digits by SIP INFO; returns when all were taken. The pace is Python's, not exact."""
+        await self.answered()
+        for digit in digits:
+            async with self._ordering:
+                self._told = asyncio.get_running_loop().create_future()
+                self.line.order(self._base, f"info {digit} {tone_ms}", self.call_id)
+                await self._or_failure(self._told)
+            await asyncio.sleep((tone_ms + gap_ms) / 1000)
+
+    async def hangup(self) -> Ended:
+        """Hang up, as soon as the call is answered; says how it ended, as Asterisk may have been faster."""
+        await self._or_failure(self._answered)
+        async with self._ordering:
+            if not self._how:
+                self.line.order(self._base, "hangup", self.call_id)
+            return await self.ended()
+
+    async def aclose(self) -> None:
+        """Hang up, if there is a call, and end everything."""
+        if self._answered.done() and not self._ended.done():
+            with contextlib.suppress(TimeoutError, SippError):
+                await asyncio.wait_for(self.hangup(), BYE_SECONDS)
+        for player in self._players.values():
+            await player.stop()
+        await asyncio.gather(*self._players, return_exceptions=True)
+        await super().aclose()
+
     def _write(self, pcap: Path, tones: Sequence[Tone]) -> float:
-        """Write what is to be sent; gives its length in seconds."""
+        """Write what is to be sent, and give its length in seconds."""
         begin, handset = self._stream.timestamp, self.dial.handset
         self._stream = write_pcap(
-            pcap, tones, stalls=handset.stalls, silence_audio=handset.silence_audio, lasting_ms=self._phones.lasting_ms,
+            pcap, tones, stalls=handset.stalls, silence_audio=handset.silence_audio, lasting_ms=handset.lasting_ms,
             event_payload=handset.event_payload, codec=handset.codec, stream=self._stream,
         )  # fmt: skip
         return (self._stream.timestamp - begin) / 8000 + (handset.stalls.up_to_ms / 1000 if handset.stalls else 0)
@@ -185,15 +262,193 @@ class Caller(_Phone):
         await super()._watch(sipp)
         if self._how and not self._failure.done():
             self._ended.set_result(self._how)
-        self._fail(SippError(f"the call has ended: {self._how}; {sipp.errors() if not self._how else ''}"))
+        self._fail(f"the call has ended: {self._how or sipp.errors()}")
 
-    def _on_line(self, line: str) -> None:
-        event, _, detail = line.split(" ", 2) if line.count(" ") > 1 else (*line.split(" "), "")
+    def _on_event(self, event: str, call_id: str, detail: str) -> None:
+        del call_id
         match event:
             case "answered":
                 self.line.remote_rtp = int(detail)
+                self.answered_at = asyncio.get_running_loop().time()
+                self._quiet_at = self.answered_at + self._first_seconds
                 self._answered.set_result(None)
             case "told" if not self._told.done():
                 self._told.set_result(None)
             case "ended":
                 self._how = Ended.parse(detail)
+
+
+class AgentPhone(_Phone):
+    """An agent's phone, which treats each call in the same way until it is told otherwise; `Phones.agent` makes it.
+
+    `rung`, `answered` and `ended` each give the next event of their kind that was not asked for yet, so nothing is
+    missed by asking late; ``events`` keeps them all.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a phone is configured with
+        self, phones: Phones, line: Line, base: int, name: str, password: str, handset: Handset
+    ) -> None:
+        super().__init__(phones, line, base)
+        self.name = name
+        self.handset = handset
+        self.events: list[Event] = []
+        self.current: str | None = None
+        self._password = password
+        self._queues = {kind: asyncio.Queue[Event]() for kind in ("rung", "answered", "ended")}
+        self._hello: asyncio.Future[None]
+        self._registered: asyncio.Future[int]
+        self._talking = self._over = asyncio.get_running_loop().create_future()
+
+    async def behave(self, behaviour: Behaviour) -> None:
+        """Treat calls from now on in this way; a call must not be under way."""
+        if self.current:
+            raise SippError("a phone cannot change its ways during a call")
+        await self._stop()
+        pcap = None
+        if behaviour.audio_ms:
+            pcap = self._phones.new_path(".pcap")
+            write_pcap(pcap, (), silence_audio=True, lasting_ms=behaviour.audio_ms, codec=self.handset.codec)
+        scenario = scenarios.agent(self.name, self._password, behaviour, self.handset, pcap)
+        await self._start(scenario)
+        self._hello = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(START_SECONDS):
+            while not self._hello.done():
+                self.line.order(self._base, "hello")
+                await asyncio.wait({self._hello, self._failure}, timeout=HELLO_SECONDS)
+                if self._failure.done():
+                    raise SippError(self._failure.result())
+
+    async def register(self, seconds: int = 300) -> None:
+        """Register with digest authentication; raise if it is refused."""
+        self._registered = asyncio.get_running_loop().create_future()
+        self.line.order(self._base, f"register {seconds}")
+        code = await asyncio.wait_for(self._or_failure(self._registered), REGISTER_SECONDS)
+        if code != 200:
+            raise SippError(f"{self.name} may not register: {code}")
+
+    async def unregister(self) -> None:
+        """Take the registration back."""
+        await self.register(0)
+
+    async def rung(self) -> Event:
+        """Wait for the next INVITE; the detail says from whom."""
+        return await self._next("rung")
+
+    async def answered(self) -> Event:
+        """Wait for the next call that is established."""
+        return await self._next("answered")
+
+    async def ended(self) -> Ended:
+        """Wait for the next end of a call."""
+        return Ended.parse((await self._next("ended")).detail)
+
+    async def hangup(self) -> None:
+        """Hang up the call, as soon as it is established; returns when it has ended."""
+        await self._or_failure(self._talking)
+        if self.current:
+            self.line.order(self._base, "hangup", self.current)
+            await self._or_failure(self._over)
+
+    async def aclose(self) -> None:
+        """Hang up, if there is a call, and end everything. The registration stays, as when a battery is empty."""
+        if self.current and self._talking.done():
+            with contextlib.suppress(TimeoutError, SippError):
+                await asyncio.wait_for(self.hangup(), BYE_SECONDS)
+        await super().aclose()
+
+    async def _next(self, kind: str) -> Event:
+        getting = asyncio.ensure_future(self._queues[kind].get())
+        try:
+            return await self._or_failure(getting)
+        finally:
+            getting.cancel()
+
+    def _on_error(self, line: str) -> None:
+        # This SIPp lives on when one of its calls fails, so its exit code comes too late.
+        if "Aborting call" in line:
+            self._fail(line)
+
+    def _on_event(self, event: str, call_id: str, detail: str) -> None:
+        loop = asyncio.get_running_loop()
+        match event:
+            case "hello" if not self._hello.done():
+                self._hello.set_result(None)
+            case "registered":
+                self._registered.set_result(int(detail))
+            case "rung" | "answered" | "ended":
+                happened = Event(event, call_id, detail, loop.time())
+                if event == "rung":
+                    self.current = call_id
+                    self._talking, self._over = loop.create_future(), loop.create_future()
+                elif event == "answered":
+                    self._talking.set_result(None)
+                else:
+                    self.current = None
+                    self._over.set_result(None)
+                self.events.append(happened)
+                self._queues[event].put_nowait(happened)
+
+
+class Phones:
+    """All the phones of a test: their ports, their files, and their end."""
+
+    def __init__(self, pbx: str, *, ports: tuple[int, int], seconds: int = 300) -> None:
+        missing = lacking()
+        if missing:
+            raise SippError(missing)
+        self.pbx, self.ports, self.seconds = pbx, Ports(*ports), seconds
+        self._folder = Path(tempfile.mkdtemp(prefix="idbellen-phones-"))
+        self._names = itertools.count(1)
+        self._open: list[_Phone] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def new_path(self, suffix: str = "") -> Path:
+        """A name in the phones' folder that was not used before."""
+        return self._folder / f"{next(self._names)}{suffix}"
+
+    async def call(  # noqa: PLR0913 - as in Dial
+        self,
+        number: str = "0201234567",
+        *,
+        caller: str = "0612345678",
+        tones: Sequence[Tone] = (),
+        handset: Handset = Handset(),  # noqa: B008 - frozen
+        hang_up_on_answer: bool = False,
+    ) -> Caller:
+        """Place a call; returns at once, see `Caller.answered`."""
+        dial = Dial(number=number, caller=caller, tones=tones, handset=handset, hang_up_on_answer=hang_up_on_answer)
+        return (await self.calls([dial]))[0]
+
+    async def calls(self, dials: Iterable[Dial]) -> list[Caller]:
+        """Place many calls at once."""
+        callers = []
+        for dial in dials:
+            base = self.ports.take()
+            callers.append(Caller(self, await Line.open(base), base, dial))
+        self._open += callers
+        await asyncio.gather(*(caller.place() for caller in callers))
+        return callers
+
+    async def agent(
+        self, name: str, password: str, behaviour: Behaviour | None = None, handset: Handset | None = None
+    ) -> AgentPhone:
+        """Switch an agent's phone on; it is not registered yet. By default it answers at once."""
+        base = self.ports.take()
+        phone = AgentPhone(self, await Line.open(base), base, name, password, handset or Handset())
+        self._open.append(phone)
+        await phone.behave(behaviour or answer())
+        return phone
+
+    async def aclose(self) -> None:
+        """End all phones and take their files away."""
+        results = await asyncio.gather(*(phone.aclose() for phone in self._open), return_exceptions=True)
+        self._open.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result

@@ -55,9 +55,11 @@ def typed(digits: str, *, first_ms: int = 0, tone_ms: int = 100, gap_ms: int = 1
 
 @dataclass(frozen=True, slots=True)
 class Stalls:
-    """A mobile network that now and then holds everything, and then delivers it in a burst, in order.
+    """A mobile network that now and then holds a packet, and then delivers it in a burst with those behind it.
 
-    ``share`` is the share of the time in which it holds; each hold lasts up to ``up_to_ms``, evenly spread.
+    Each packet that finds the way free is held with probability ``share``, evenly for up to ``up_to_ms``. An end of a
+    tone that comes late, with the next tone in time, is what Asterisk makes two digits of: less than 45 ms between
+    them on arrival, and it takes no notice of the beginning of the next, and then reports its end twice.
     """
 
     seed: int
@@ -67,13 +69,11 @@ class Stalls:
     def deliver(self, due_ms: Iterable[float]) -> Iterator[float]:
         """Say when each packet arrives that was sent, in order, at these times."""
         chance = random.Random(self.seed)  # noqa: S311 - weather, not a secret
-        pace = (1 - self.share) / (self.share * self.up_to_ms / 2)
-        begin, end = 0.0, 0.0
+        free_at = 0.0
         for due in due_ms:
-            while due >= end:
-                begin = end + chance.expovariate(pace)
-                end = begin + chance.uniform(0, self.up_to_ms)
-            yield end if due >= begin else due
+            if due >= free_at and chance.random() < self.share:
+                free_at = due + chance.uniform(0, self.up_to_ms)
+            yield max(due, free_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,12 @@ class _Packet:
 
 def _event(tone: Tone, kind: int) -> Iterator[_Packet]:
     number = EVENTS[tone.digit]
-    for passed in range(PACKET_MS, tone.duration_ms, PACKET_MS):
-        report = struct.pack("!BBH", number, VOLUME, passed * CLOCK_PER_MS)
-        yield _Packet(tone.at_ms + passed - PACKET_MS, kind, passed == PACKET_MS, tone.at_ms, report)
+    for begin in range(0, tone.duration_ms, PACKET_MS):
+        report = struct.pack("!BBH", number, VOLUME, (begin + PACKET_MS) * CLOCK_PER_MS)
+        yield _Packet(tone.at_ms + begin, kind, begin == 0, tone.at_ms, report)
     last = struct.pack("!BBH", number, 0x80 | VOLUME, tone.duration_ms * CLOCK_PER_MS)
     for again in range(END_PACKETS):
-        first = again == 0 and tone.duration_ms == PACKET_MS
-        due = tone.end_ms + (again - 1) * PACKET_MS
-        yield _Packet(due, kind, first, tone.at_ms, last)
+        yield _Packet(tone.end_ms + again * PACKET_MS, kind, False, tone.at_ms, last)
 
 
 def _packets(tones: Sequence[Tone], event_payload: int, silence: int | None, lasting_ms: int) -> list[_Packet]:

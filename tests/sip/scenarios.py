@@ -20,6 +20,7 @@ class Handset:
     codec: int = PCMA
     event_payload: int = EVENT_PAYLOAD
     silence_audio: bool = False
+    lasting_ms: int = 200
     stalls: Stalls | None = None
 
 
@@ -97,7 +98,7 @@ def caller(
     def request(method: str, uri: str = "[next_url]", cseq: str = "[cseq]", body: str = "Content-Length: 0") -> str:
         return f"""
         {method} {uri} SIP/2.0
-        Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+        Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]x[cseq]
         From: <sip:{own_number}@[local_ip]:[local_port]>;tag=[pid]t[call_number]
         To: <sip:{number}@[remote_ip]:[remote_port]>{"" if method == "INVITE" else "[peer_tag_param]"}
         Call-ID: [call_id]
@@ -174,7 +175,7 @@ def player(pcap: Path, lasting_ms: int, media_port: int, own_media_port: int) ->
         [
             _send(f"""
                 MESSAGE sip:where@[remote_ip]:[remote_port] SIP/2.0
-                Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+                Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]x[cseq]
                 From: <sip:player@[local_ip]:[local_port]>;tag=[pid]
                 To: <sip:where@[remote_ip]:[remote_port]>
                 Call-ID: [call_id]
@@ -249,7 +250,7 @@ def _cancelled() -> list[str]:
 def _answering(behaviour: Behaviour, handset: Handset, pcap: Path | None) -> list[str]:
     bye = f"""
         BYE [next_url] SIP/2.0
-        Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+        Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]x[cseq]
         From: [$us];tag=[pid]a[call_number]
         To: [$them]
         Call-ID: [call_id]
@@ -295,7 +296,7 @@ def _registering(name: str, password: str) -> list[str]:
     def register(extra: str) -> str:
         return _send(f"""
         REGISTER sip:[remote_ip]:[remote_port] SIP/2.0
-        Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+        Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]x[cseq]
         From: <sip:{name}@[remote_ip]:[remote_port]>;tag=[pid]r[call_number]
         To: <sip:{name}@[remote_ip]:[remote_port]>
         Call-ID: [call_id]
@@ -313,6 +314,8 @@ def _registering(name: str, password: str) -> list[str]:
     return [
         _label("order"),
         '<nop next="hello" test="hello"/>\n',
+        # A SIPp that serves sends to whom it last heard from; -rsa would take another port, and break the contact.
+        '<nop><action><setdest host="[remote_ip]" port="[remote_port]" protocol="udp"/></action></nop>\n',
         register(""),
         '<recv response="401" auth="true"/>\n',
         register(f"[authentication username={name} password={password}]\n        "),

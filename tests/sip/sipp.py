@@ -16,6 +16,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 LOOPBACK = "127.0.0.1"
 BLOCK = 8
@@ -101,8 +102,8 @@ class Line(asyncio.DatagramProtocol):
         return line
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # The loop's own class of datagram transports does not inherit from DatagramTransport.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if data[:1] == b"\x80":
