@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
-from tests.installation import Installation, WebPorts, make_keys
+from tests.installation import Installation, make_keys
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 PROMPTS = CHECKOUT / ".run" / "prompts"
-ARI_PORT, SIP_PORT = 18088, 15060
-WEB_PORTS = WebPorts(internal=18081, citizen=18080, dashboard=18082)
 AGENTS = ("agent1", "agent2", "agent3")
 
 
@@ -31,10 +30,10 @@ async def pbx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pbx]:
     settings = PbxSettings(
         directory=tmp_path_factory.mktemp("asterisk"),
         prompts=PROMPTS,
-        ari_port=ARI_PORT,
-        sip_port=SIP_PORT,
-        rtp_start=20000,
-        rtp_end=20999,
+        ari_port=free_ports(),
+        sip_port=free_ports(),
+        rtp_start=(rtp := free_ports(400)),
+        rtp_end=rtp + 399,
         agents=AGENTS,
         # A plain queue that a test can tell from everything else: it hangs up with its own cause.
         plain="idbellen-test-plain,s,1",
@@ -62,7 +61,7 @@ async def install(
     async with AsyncExitStack() as stack:
 
         async def start(**changes: str) -> Installation:
-            installation = Installation(tmp_path / "idbellen", pbx, WEB_PORTS)
+            installation = Installation(tmp_path / "idbellen", pbx)
             installation.write(keys_folder, **changes)
             await installation.add_agents(*AGENTS)
             all_installations.append(installation)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -24,6 +23,7 @@ from idbellen.domain.idcontact import load_key
 from idbellen.ports import Account
 from idbellen.stores.sqlite import open_store
 from idbellen.web.passwords import hash_password
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -40,23 +40,14 @@ READY_SECONDS = 15.0
 END_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class WebPorts:
-    internal: int
-    citizen: int
-    dashboard: int
-
-
 class Installation:
     """The folder of one installation, and the parties that talk to it over HTTP."""
 
-    def __init__(self, folder: Path, pbx: Pbx, ports: WebPorts) -> None:
+    def __init__(self, folder: Path, pbx: Pbx) -> None:
         self.folder = folder
         self.pbx = pbx
-        self.ports = ports
-        self.citizen_url = f"http://127.0.0.1:{ports.citizen}"
-        self.internal_url = f"http://127.0.0.1:{ports.internal}"
-        self.dashboard_url = f"http://127.0.0.1:{ports.dashboard}"
+        self._listen = {name: f"127.0.0.1:{free_ports()}" for name in ("idcontact", "citizen", "dashboard")}
+        self.internal_url, self.citizen_url, self.dashboard_url = (f"http://{at}" for at in self._listen.values())
         self.config = folder / "idbellen.toml"
         self.log = folder / "idbellen.log"
         self.process: asyncio.subprocess.Process | None = None
@@ -86,15 +77,15 @@ store = "idbellen.db"
 master_key_file = "{keys_folder}/own/master-key"
 {_lines(sessions)}
 [idcontact]
-listen = "127.0.0.1:{self.ports.internal}"
+listen = "{self._listen['idcontact']}"
 url = "{self.internal_url}"
 decryption_key_file = "{keys_folder}/own/decryption-key.pem"
 verification_key_files = ["{keys_folder}/auth/encryption-key.pub.pem"]
 [citizen]
-listen = "127.0.0.1:{self.ports.citizen}"
+listen = "{self._listen['citizen']}"
 url = "{self.citizen_url}"
 [dashboard]
-listen = "127.0.0.1:{self.ports.dashboard}"
+listen = "{self._listen['dashboard']}"
 url = "{self.dashboard_url}"
 grace_seconds = 1
 [purposes.report_move]
@@ -314,7 +305,7 @@ def _lines(values: Mapping[str, str]) -> str:
 
 
 def _code(page: str) -> str:
-    block = page.split('id="code">')[1].split("</li>")[0]
+    block = page.split('id="code">')[1].split("</li>", maxsplit=1)[0]
     return "".join(part.split("<")[0] for part in block.split("<span>")[1:])
 
 

@@ -13,9 +13,9 @@ import shutil
 import socket
 import subprocess
 from contextlib import asynccontextmanager, suppress
-from itertools import count
 from typing import TYPE_CHECKING
 
+from tests.ports import free_ports
 from tests.rtp import PAYLOAD_TYPE, Stalls, Tone, typed, write_pcap
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from idbellen.demo.pbx import Pbx
 
-# A SIP port, and two ports up four for audio and video.
-_ports = count(27000, 8)
+# A SIP port; two ports up, four for audio and video.
+PORTS_OF_A_PHONE = 6
 CALL_SECONDS = 60
 
 SDP = f"""v=0
@@ -69,12 +69,12 @@ class _Sipp:
     """One SIPp process with a scenario of its own."""
 
     def __init__(self, folder: Path, name: str, scenario: str, *options: str, port: int | None = None) -> None:
-        self.port = port or next(_ports)
+        self.port = port or free_ports(PORTS_OF_A_PHONE)
         self.folder = folder
         self._name = f"{name}-{self.port}"
         self._options = options
         self._scenario = folder / f"{self._name}.xml"
-        self._scenario.write_text(f'<?xml version="1.0" encoding="UTF-8"?>\n<scenario name="{name}">{scenario}</scenario>')
+        self._scenario.write_text(f'<?xml version="1.0"?>\n<scenario name="{name}">{scenario}</scenario>')
         self._log = folder / f"{self._name}.log"
         self._log.touch()
         self.process: asyncio.subprocess.Process | None = None
@@ -232,7 +232,7 @@ class Phones:
             "silent": _answer(CALL_SECONDS * 1000),
         }[does]
         # Asterisk takes the address that a registration comes from for the phone's (rewrite_contact).
-        port = next(_ports)
+        port = free_ports(PORTS_OF_A_PHONE)
         await self._register(name, port, expires=300)
         sipp = _Sipp(self._folder, f"{name}-{does}", scenario, port=port)
         await self._start(sipp)
@@ -316,16 +316,19 @@ _HANG_UP = f"""
 
 
 def _info(key: str) -> str:
-    body = f"Signal={key}\nDuration=100"
-    info = f"INFO sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{CALLER_HEADERS}\nCSeq: [cseq] INFO"
-    return (
-        f'<send retrans="500"><![CDATA[\n{info}\nContent-Type: application/dtmf-relay\nContent-Length: [len]\n\n{body}\n]]></send>'
-        '<recv response="200"/><pause milliseconds="120"/>'
+    info = (
+        f"INFO sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{CALLER_HEADERS}\nCSeq: [cseq] INFO\n"
+        f"Content-Type: application/dtmf-relay\nContent-Length: [len]\n\nSignal={key}\nDuration=100"
     )
+    return f"""
+<send retrans="500"><![CDATA[\n{info}\n]]></send>
+<recv response="200"/>
+<pause milliseconds="120"/>
+"""
 
 
 # Asterisk asks with OPTIONS whether a phone is still there.
-_TAKE_INVITE = f"""
+_TAKE_INVITE = """
 <recv request="OPTIONS" optional="true" next="9"/>
 <recv request="INVITE"><action>
 <ereg regexp=".*" search_in="hdr" header="From:" assign_to="from"/>

@@ -7,7 +7,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 from idbellen.demo.pbx import CHECKOUT
-from tests.conftest import WEB_PORTS
 from tests.installation import Installation, run_cli
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def replace(file: Path, before: str, after: str) -> None:
 async def test_check_tells_each_fault(pbx: Pbx, keys_folder: Path, tmp_path: Path) -> None:
     own_keys = tmp_path / "keys"
     shutil.copytree(keys_folder, own_keys)
-    installation = Installation(tmp_path / "i", pbx, WEB_PORTS)
+    installation = Installation(tmp_path / "i", pbx)
     installation.write(own_keys)
     config = installation.config
     await check_fault(installation, "no agent yet: idbellen agent add")
@@ -89,11 +88,11 @@ async def test_check_names_a_missing_prompt(pbx: Pbx, installation: Installation
 
 
 async def test_check_names_a_missing_module(pbx: Pbx, installation: Installation) -> None:
-    await pbx.cli("module unload res_pjsip_dtmf_info.so")
+    await pbx.cli("module unload res_ari_playbacks.so")
     try:
-        await check_fault(installation, "not loaded in Asterisk: res_pjsip_dtmf_info.so")
+        await check_fault(installation, "not loaded in Asterisk: res_ari_playbacks.so")
     finally:
-        await pbx.cli("module load res_pjsip_dtmf_info.so")
+        await pbx.cli("module load res_ari_playbacks.so")
 
 
 async def test_agents(installation: Installation) -> None:
@@ -136,8 +135,7 @@ async def test_serve_tells_in_one_line_why_it_cannot_start(installation: Install
 async def test_a_second_instance_takes_over_and_the_first_says_so_and_ends(
     installation: Installation, keys_folder: Path, tmp_path: Path
 ) -> None:
-    ports = type(WEB_PORTS)(internal=18091, citizen=18090, dashboard=18092)
-    second = Installation(tmp_path / "second", installation.pbx, ports)
+    second = Installation(tmp_path / "second", installation.pbx)
     second.write(keys_folder)
     await second.start()
     assert installation.process

@@ -38,7 +38,7 @@ def states(*phones: AgentPhone | CitizenPhone) -> tuple[str, ...]:
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is awaited happens in another program
+        while not condition():
             await asyncio.sleep(0.02)
 
 

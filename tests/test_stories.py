@@ -189,9 +189,13 @@ def test_a_caller_who_is_cut_off_before_an_agent_answers_may_use_the_code_again(
     assert sessions.finished == [f"session {CODE}"]
 
 
-@pytest.mark.parametrize("hangs_up", [round(0.0005 * n, 4) for n in range(60)] + [round(0.1 * n, 1) for n in range(120)])
+MOMENTS = [round(0.0005 * n, 4) for n in range(60)] + [round(0.1 * n, 1) for n in range(120)]
+
+
+@pytest.mark.parametrize("hangs_up", MOMENTS)
 def test_a_hangup_at_any_moment_leaves_nothing_behind(hangs_up: float) -> None:
-    phone = FakePhone(keys=typed(CODE, at=0.0, gap=0.001), agents={"a": AgentBehaviour(after=2, talks=3)}, hangs_up=hangs_up)
+    agents = {"a": AgentBehaviour(after=2, talks=3)}
+    phone = FakePhone(keys=typed(CODE, at=0.0, gap=0.001), agents=agents, hangs_up=hangs_up)
     tell(phone)
 
 

@@ -85,6 +85,7 @@ class Switchboard:
     async def _call(self, start: StasisStart) -> None:
         with self._lines.line(start.channel) as line:
             phone = CallerPhone(self._ari, line, self._lines, caller=start.caller, music_class=self._music_class)
+            log.info("call", call=phone.call, channel=start.channel)
             try:
                 await self._take_call(phone)
             except asyncio.CancelledError:

@@ -25,7 +25,6 @@ class HungUpError(Exception):
 
 async def supervise(phone: Phone, office: Office) -> None:
     """Tell one call's story to its end, whatever happens in it."""
-    log.info("call", call=phone.call)
     try:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(_watch(phone))

@@ -11,7 +11,7 @@
         await agent.hangup()
         assert await caller.ended() == BY_PBX
 
-Nothing waits by itself for ever only if the test says so: put ``asyncio.timeout`` around what should happen soon.
+Waiting has no limit of its own: put ``asyncio.timeout`` around it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import itertools
 import shutil
 import tempfile
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self
 
 from tests.sip import scenarios
+from tests.sip.base import BY_PBX, BY_PHONE, CANCELLED, By, Ended, Phone
 from tests.sip.rtp import Stream, Tone, write_pcap
 from tests.sip.scenarios import Behaviour, Handset, answer, busy, decline, silent, unavailable
 from tests.sip.sipp import Line, Ports, Sipp, SippError, lacking
@@ -44,33 +44,7 @@ START_SECONDS = 10.0
 REGISTER_SECONDS = 5.0
 # How long a closed phone may take to say goodbye.
 BYE_SECONDS = 1.0
-T = TypeVar("T")
-
-
-class By(Enum):
-    """Who ended a call, or how it came to nothing."""
-
-    PBX = "pbx"
-    PHONE = "phone"
-    REFUSED = "refused"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a call ended; a refusal has SIP's code for it."""
-
-    by: By
-    code: int = 0
-
-    @classmethod
-    def parse(cls, detail: str) -> Ended:
-        """Read what the scenario wrote: ``pbx`` or ``refused 486``."""
-        by, _, code = detail.partition(" ")
-        return cls(By(by), int(code or 0))
-
-
-BY_PBX, BY_PHONE, CANCELLED = Ended(By.PBX), Ended(By.PHONE), Ended(By.CANCELLED)
+ANY_PHONE = Handset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +54,7 @@ class Dial:
     number: str = "0201234567"
     caller: str = "0612345678"
     tones: Sequence[Tone] = ()
-    handset: Handset = Handset()
+    handset: Handset = ANY_PHONE
     hang_up_on_answer: bool = False
 
 
@@ -94,64 +68,7 @@ class Event:
     at: float
 
 
-class _Phone:
-    """What both kinds of phones have: a SIPp, a media port, and one place where failures surface."""
-
-    def __init__(self, phones: Phones, line: Line, base: int) -> None:
-        self.line = line
-        self._phones, self._base = phones, base
-        self._sipp: Sipp | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    async def _start(self, scenario: str, *options: str) -> None:
-        self._sipp = Sipp(self._phones.new_path(), self._base, self._on_line, self._on_error)
-        await self._sipp.start(self._phones.pbx, scenario, *options, seconds=self._phones.seconds)
-        self._watching = asyncio.create_task(self._watch(self._sipp))
-
-    async def _watch(self, sipp: Sipp) -> None:
-        try:
-            await sipp.ended()
-        except SippError as error:
-            self._fail(str(error))
-
-    def _fail(self, why: str) -> None:
-        if not self._failure.done():
-            self._failure.set_result(why)
-
-    def _on_line(self, line: str) -> None:
-        event, call_id, detail = [*line.split(" ", 2), ""][:3]
-        self._on_event(event, call_id, detail)
-
-    def _on_event(self, event: str, call_id: str, detail: str) -> None:
-        raise NotImplementedError
-
-    def _on_error(self, line: str) -> None:
-        """SIPp also writes mere warnings there: what was fatal, its exit code says."""
-
-    async def _or_failure(self, what: asyncio.Future[T]) -> T:
-        await asyncio.wait({what, self._failure}, return_when=asyncio.FIRST_COMPLETED)
-        if not what.done():
-            raise SippError(self._failure.result())
-        return await what
-
-    async def _stop(self) -> None:
-        if self._sipp:
-            await self._sipp.stop()
-        if self._watching:
-            await self._watching
-
-    async def aclose(self) -> None:
-        """End the phone and whatever it still does."""
-        try:
-            await self._stop()
-        finally:
-            self._fail("the phone was closed")
-            self.line.close()
-            self._phones.ports.give_back(self._base)
-
-
-class Caller(_Phone):
+class Caller(Phone):
     """A citizen's phone with one call; `Phones.call` makes it."""
 
     def __init__(self, phones: Phones, line: Line, base: int, dial: Dial) -> None:
@@ -212,6 +129,12 @@ class Caller(_Phone):
             self._quiet_at = loop.time() + seconds
         if task.done():
             task.result()
+
+    async def sent(self) -> None:
+        """Return when everything was sent that is to be sent."""
+        await self.answered()
+        async with self._talking:
+            await asyncio.sleep(self._quiet_at - asyncio.get_running_loop().time())
 
     async def _play(self, player: Sipp, base: int, scenario: str) -> None:
         try:
@@ -278,7 +201,7 @@ class Caller(_Phone):
                 self._how = Ended.parse(detail)
 
 
-class AgentPhone(_Phone):
+class AgentPhone(Phone):
     """An agent's phone, which treats each call in the same way until it is told otherwise; `Phones.agent` makes it.
 
     `rung`, `answered` and `ended` each give the next event of their kind that was not asked for yet, so nothing is
@@ -399,7 +322,7 @@ class Phones:
         self.pbx, self.ports, self.seconds = pbx, Ports(*ports), seconds
         self._folder = Path(tempfile.mkdtemp(prefix="idbellen-phones-"))
         self._names = itertools.count(1)
-        self._open: list[_Phone] = []
+        self._open: list[Phone] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -411,13 +334,13 @@ class Phones:
         """A name in the phones' folder that was not used before."""
         return self._folder / f"{next(self._names)}{suffix}"
 
-    async def call(  # noqa: PLR0913 - as in Dial
+    async def call(
         self,
         number: str = "0201234567",
         *,
         caller: str = "0612345678",
         tones: Sequence[Tone] = (),
-        handset: Handset = Handset(),  # noqa: B008 - frozen
+        handset: Handset = ANY_PHONE,
         hang_up_on_answer: bool = False,
     ) -> Caller:
         """Place a call; returns at once, see `Caller.answered`."""
@@ -439,7 +362,7 @@ class Phones:
     ) -> AgentPhone:
         """Switch an agent's phone on; it is not registered yet. By default it answers at once."""
         base = self.ports.take()
-        phone = AgentPhone(self, await Line.open(base), base, name, password, handset or Handset())
+        phone = AgentPhone(self, await Line.open(base), base, name, password, handset or ANY_PHONE)
         self._open.append(phone)
         await phone.behave(behaviour or answer())
         return phone

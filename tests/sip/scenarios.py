@@ -6,13 +6,18 @@ Each ``<log>`` line is ``EVENT CALL-ID [DETAIL]``; `tests.sip.sipp` says how Pyt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.sip.rtp import EVENT_PAYLOAD, PCMA, Stalls
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REFUSALS = (400, 401, 403, 404, 405, 408, 410, 415, 420, 480, 481, 482, 483, 484, 486, 487, 488, 491, 500, 501, 502,
             503, 504, 600, 603, 604, 606)  # fmt: skip
 NAMES = {480: "Temporarily Unavailable", 486: "Busy Here", 603: "Decline"}
+
+
 @dataclass(frozen=True, slots=True)
 class Handset:
     """What kind of phone the caller has, and the network it is in."""
@@ -48,7 +53,9 @@ def _sdp(handset: Handset) -> str:
         a=sendrecv"""
 
 
-def _answer(status: str, *, to: str = "[last_To:]", extra: str = "Content-Length: 0", cseq: str = "[last_CSeq:]") -> str:
+def _answer(
+    status: str, *, to: str = "[last_To:]", extra: str = "Content-Length: 0", cseq: str = "[last_CSeq:]"
+) -> str:
     """Answer the request that came last."""
     return f"""
         SIP/2.0 {status}
@@ -108,6 +115,7 @@ def caller(
         {body}"""
 
     target = f"sip:{number}@[remote_ip]:[remote_port]"
+    where = '<action><ereg regexp="m=audio ([0-9]+)" search_in="msg" assign_to="media,port"/></action>'
     relay = "Content-Type: application/dtmf-relay\nContent-Length: [len]\n\nSignal=[$digit]\nDuration=[$duration]\n"
     return _scenario(
         "caller",
@@ -119,34 +127,33 @@ def caller(
                 f'<action><log message="ended [call_id] refused {code}"/></action></recv>\n'
                 for code in REFUSALS
             ),
-            '<recv response="200" rrs="true"><action>'
-            '<ereg regexp="m=audio ([0-9]+)" search_in="msg" assign_to="media,port"/></action></recv>\n',
+            f'<recv response="200" rrs="true">{where}</recv>\n',
             _send(request("ACK", cseq="1"), again=False),
             _play(pcap),
             _log("answered [call_id] [$port]"),
-            f'<nop next="bye-out"/>\n' if hang_up_on_answer else "",
+            '<nop next="bye-out"/>\n' if hang_up_on_answer else "",
             _label("wait"),
-            f'<recv request="BYE" optional="true" next="bye-in"/>\n',
+            '<recv request="BYE" optional="true" next="bye-in"/>\n',
             f'<recv request="MESSAGE">{_ORDERS}</recv>\n',
-            f'<nop next="bye-out" test="hangup"/>\n',
+            '<nop next="bye-out" test="hangup"/>\n',
             _send(request("INFO", body=relay)),
-            f'<recv request="BYE" optional="true" next="bye-in"/>\n',
-            f'<recv response="200" next="wait"><action><log message="told [call_id]"/></action></recv>\n',
+            '<recv request="BYE" optional="true" next="bye-in"/>\n',
+            '<recv response="200" next="wait"><action><log message="told [call_id]"/></action></recv>\n',
             _label("bye-in"),
             _send(_answer("200 OK"), again=False),
-            f'<nop next="gone"><action><log message="ended [call_id] pbx"/></action></nop>\n',
+            '<nop next="gone"><action><log message="ended [call_id] pbx"/></action></nop>\n',
             _label("bye-out"),
             _send(request("BYE")),
             _label("crossed"),
-            f'<recv request="BYE" optional="true" next="late"/>\n',
-            f'<recv request="MESSAGE" optional="true" next="crossed"/>\n',
-            f'<recv response="481" optional="true" next="gone-there"/>\n',
+            '<recv request="BYE" optional="true" next="late"/>\n',
+            '<recv request="MESSAGE" optional="true" next="crossed"/>\n',
+            '<recv response="481" optional="true" next="gone-there"/>\n',
             '<recv response="200"/>\n',
             _label("gone-there"),
-            f'<nop next="gone"><action><log message="ended [call_id] phone"/></action></nop>\n',
+            '<nop next="gone"><action><log message="ended [call_id] phone"/></action></nop>\n',
             _label("late"),
             _send(_answer("200 OK"), again=False),
-            f'<nop next="crossed"/>\n',
+            '<nop next="crossed"/>\n',
             _label("refused"),
             _send(
                 f"""
@@ -248,7 +255,7 @@ def _cancelled() -> list[str]:
 
 
 def _answering(behaviour: Behaviour, handset: Handset, pcap: Path | None) -> list[str]:
-    bye = f"""
+    bye = """
         BYE [next_url] SIP/2.0
         Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]x[cseq]
         From: [$us];tag=[pid]a[call_number]
@@ -344,7 +351,11 @@ def agent(name: str, password: str, behaviour: Behaviour, handset: Handset, pcap
     ]
     match behaviour.status:
         case 180:
-            steps += [_send(_answer("180 Ringing", to=_TAGGED), again=False), '<recv request="CANCEL"/>\n', *_cancelled()]
+            steps += [
+                _send(_answer("180 Ringing", to=_TAGGED), again=False),
+                '<recv request="CANCEL"/>\n',
+                *_cancelled(),
+            ]
         case 200:
             steps += [_send(_answer("180 Ringing", to=_TAGGED), again=False), *_answering(behaviour, handset, pcap)]
         case code:
