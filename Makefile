@@ -1,6 +1,6 @@
 # The two commands of a newcomer are "make run" and "make test".
 .DEFAULT_GOAL := help
-.PHONY: help setup run call test bench screens clean
+.PHONY: help setup run call hangup test bench screens clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -14,6 +14,9 @@ run: setup  ## run everything on this machine, until Ctrl-C
 call:  ## make call CODE=...: let the demo phone of a running demo call with a code
 	@test -n "$(CODE)" || { echo "type: make call CODE=... with the code on the citizen's page"; exit 2; }
 	@.venv/bin/idbellen demo --call "$(CODE)"
+
+hangup:  ## let the demo phone of a running demo hang up
+	@.venv/bin/idbellen demo --hangup
 
 test:  ## set everything up and run all checks and tests
 	@sh tools/setup test

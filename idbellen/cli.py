@@ -65,7 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     add("serve", _serve, "Run the service.")
     add("check", _check, "Say what is wrong with configuration, keys, store, ARI, modules, prompts and dialplan.")
     demo = add("demo", _demo, "Run all of it on this machine, with demo stand-ins and phones.", config=False)
-    demo.add_argument("--call", metavar="CODE", help="let the demo phone of a running demo call with this code")
+    phone = demo.add_mutually_exclusive_group()
+    phone.add_argument("--call", metavar="CODE", help="let the demo phone of a running demo call with this code")
+    phone.add_argument(
+        "--hangup", dest="call", action="store_const", const="", help="let the demo phone of a running demo hang up"
+    )
 
     agent = add("agent", _agent_list, "Add, list and remove agents.", config=False)
     actions = agent.add_subparsers(required=True, metavar="ACTION")
@@ -139,7 +143,7 @@ def _demo(options: argparse.Namespace) -> int:
     from idbellen.demo.stage import StageError, call, run  # noqa: PLC0415
 
     try:
-        return _run(call(options.call) if options.call else run())
+        return _run(run() if options.call is None else call(options.call))
     except StageError as fault:
         raise UsageError(str(fault)) from None
 

@@ -20,6 +20,11 @@ PROMPTS = CHECKOUT / ".run" / "prompts"
 AGENTS = ("agent1", "agent2", "agent3")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The search of the logs comes after all that writes them.
+    items.sort(key=lambda item: item.path.name == "test_logs.py")
+
+
 @pytest.fixture(scope="session")
 def keys_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_keys(tmp_path_factory.mktemp("keys"))

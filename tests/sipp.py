@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # A SIP port; two ports up, four for audio and video.
 PORTS_OF_A_PHONE = 6
 CALL_SECONDS = 60
+CALLER_NUMBER = "0687654321"
 
 SDP = f"""v=0
 o=sipp 1 1 IN IP4 127.0.0.1
@@ -38,8 +39,8 @@ a=rtpmap:8 PCMA/8000
 a=rtpmap:{PAYLOAD_TYPE} telephone-event/8000
 a=fmtp:{PAYLOAD_TYPE} 0-15"""
 
-CALLER_HEADERS = """Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
-From: <sip:0687654321@127.0.0.1:[local_port]>;tag=caller
+CALLER_HEADERS = f"""Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
+From: <sip:{CALLER_NUMBER}@127.0.0.1:[local_port]>;tag=caller
 To: <sip:[service]@127.0.0.1:[remote_port]>[peer_tag_param]
 Call-ID: [call_id]
 Contact: <sip:caller@127.0.0.1:[local_port]>

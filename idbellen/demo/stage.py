@@ -220,6 +220,7 @@ idbellen runs.
   2. The dashboard      {ports.url("dashboard")}/
      Log in as {AGENT} with password {password}, and press "Beschikbaar".
   3. Call               press "Bel met de demotelefoon" under your code, or type: make call CODE=...
+     The demo phone hangs up when you press "Hang op", or type: make hangup
      With a SIP phone on this machine, call sip:{PHONE_NUMBER}@127.0.0.1:{ports.sip} and key the code in.
 
 The log is {HOME / "idbellen.log"}. Ctrl-C stops everything."""
@@ -354,18 +355,23 @@ def _phone_handler(phone: CitizenPhone, citizen_url: str) -> Handler:
 
     async def place(request: web.Request) -> web.StreamResponse:
         form = await request.post()
-        code = str(form.get("code", ""))
-        if not re.fullmatch(r"[0-9]{1,20}", code):
-            raise web.HTTPBadRequest(text="expected code=, digits only")
-        if phone.state != "idle":
-            raise web.HTTPConflict(text="The demo phone is in a call already.")
-        call = asyncio.create_task(_call(phone, code))
-        calls.add(call)
-        call.add_done_callback(calls.discard)
+        if form.get("do") == "hang up":
+            await phone.hangup()
+            done = "The demo phone has hung up.\n"
+        else:
+            code = str(form.get("code", ""))
+            if not re.fullmatch(r"[0-9]{1,20}", code):
+                raise web.HTTPBadRequest(text="expected code=, digits only")
+            if phone.state != "idle":
+                raise web.HTTPConflict(text="The demo phone is in a call already: let it hang up first.")
+            call = asyncio.create_task(_call(phone, code))
+            calls.add(call)
+            call.add_done_callback(calls.discard)
+            done = "The demo phone is calling.\n"
         back = str(form.get("back", ""))
         if back == f"{citizen_url}/":
             return web.Response(status=303, headers={"Location": back})
-        return web.Response(text="The demo phone is calling.\n")
+        return web.Response(text=done)
 
     return place
 
@@ -378,7 +384,7 @@ async def _call(phone: CitizenPhone, code: str) -> None:
 
 
 async def call(code: str) -> int:
-    """Let the demo phone of a running demo call with a code.
+    """Let the demo phone of a running demo call with a code, or without a code hang up.
 
     Raises:
         StageError: no demo runs here, or its phone cannot call now.
@@ -386,7 +392,8 @@ async def call(code: str) -> int:
     """
     url = f"{ports_from_environment().url('municipality')}/phone"
     try:
-        async with aiohttp.ClientSession() as http, http.post(url, data={"code": code}) as answer:
+        form = {"do": "call", "code": code} if code else {"do": "hang up"}
+        async with aiohttp.ClientSession() as http, http.post(url, data=form) as answer:
             text = await answer.text()
             if not answer.ok:
                 raise StageError(text)
