@@ -372,7 +372,7 @@ def _answer(after_ms: int) -> str:
     return f"""
 {_TAKE_INVITE}
 {_reply("180 Ringing")}
-<recv request="CANCEL" next="4" timeout="{after_ms}" ontimeout="1"/>
+<recv request="CANCEL" next="4" timeout="{max(1, after_ms)}" ontimeout="1"/>
 <label id="1"/>
 {_reply("200 OK", body=SDP)}
 <recv request="ACK"/>

@@ -134,6 +134,8 @@ async def collect(
                     return entry, collector.last_digit_at
                 timer.reschedule(collector.deadline)
     except TimeoutError:
+        # The overall timer can end before a long prompt does, and what comes next must not wait for it.
+        await playback.stop()
         return collector.expire(), collector.last_digit_at
 
 

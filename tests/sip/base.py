@@ -77,10 +77,21 @@ class Phone:
         """SIPp also writes mere warnings there: what was fatal, its exit code says."""
 
     async def _or_failure(self, what: asyncio.Future[T]) -> T:
-        await asyncio.wait({what, self._failure}, return_when=asyncio.FIRST_COMPLETED)
-        if not what.done():
+        patience = self._phones.patience
+        await asyncio.wait({what, self._failure}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if what.done():
+            return what.result()
+        if self._failure.done():
             raise SippError(self._failure.result())
-        return await what
+        raise TimeoutError(f"nothing happened on the phone at port {self._base} for {patience} s")
+
+    async def heard(self, packets: int = 25) -> None:
+        """Return when so many further RTP packets have arrived."""
+        hearing = asyncio.ensure_future(self.line.heard(self.line.packets + packets))
+        try:
+            await self._or_failure(hearing)
+        finally:
+            hearing.cancel()
 
     async def _stop(self) -> None:
         if self._sipp:

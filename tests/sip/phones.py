@@ -7,11 +7,11 @@
         await agent.register()
         caller = await phones.call("0201234567", tones=typed("5917380264"))
         await agent.answered()
-        await caller.line.heard(50)
+        await caller.heard()
         await agent.hangup()
         assert await caller.ended() == BY_PBX
 
-Waiting has no limit of its own: put ``asyncio.timeout`` around it.
+Each wait raises if the phone fails, if what is waited for cannot come any more, and when ``patience`` is at its end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ __all__ = [
 
 HELLO_SECONDS = 0.01
 START_SECONDS = 10.0
-REGISTER_SECONDS = 5.0
 # How long a closed phone may take to say goodbye.
 BYE_SECONDS = 1.0
 ANY_PHONE = Handset()
@@ -114,6 +113,8 @@ class Caller(Phone):
         loop = asyncio.get_running_loop()
         async with self._talking:
             await asyncio.sleep(self._quiet_at - loop.time())
+            if self._failure.done():
+                raise SippError(self._failure.result())
             base, pcap = self._phones.ports.take(), self._phones.new_path(".pcap")
             passed = round((loop.time() - self.answered_at) * 8000)
             self._stream = Stream(
@@ -245,7 +246,7 @@ class AgentPhone(Phone):
         """Register with digest authentication; raise if it is refused."""
         self._registered = asyncio.get_running_loop().create_future()
         self.line.order(self._base, f"register {seconds}")
-        code = await asyncio.wait_for(self._or_failure(self._registered), REGISTER_SECONDS)
+        code = await self._or_failure(self._registered)
         if code != 200:
             raise SippError(f"{self.name} may not register: {code}")
 
@@ -313,13 +314,16 @@ class AgentPhone(Phone):
 
 
 class Phones:
-    """All the phones of a test: their ports, their files, and their end."""
+    """All the phones of a test: their ports, their files, and their end.
 
-    def __init__(self, pbx: str, *, ports: tuple[int, int], seconds: int = 300) -> None:
+    ``patience`` is how many seconds they wait for anything; no SIPp lives longer than ``seconds``.
+    """
+
+    def __init__(self, pbx: str, *, ports: tuple[int, int], patience: float = 15.0, seconds: int = 300) -> None:
         missing = lacking()
         if missing:
             raise SippError(missing)
-        self.pbx, self.ports, self.seconds = pbx, Ports(*ports), seconds
+        self.pbx, self.ports, self.patience, self.seconds = pbx, Ports(*ports), patience, seconds
         self._folder = Path(tempfile.mkdtemp(prefix="idbellen-phones-"))
         self._names = itertools.count(1)
         self._open: list[Phone] = []
