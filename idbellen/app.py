@@ -22,7 +22,7 @@ from idbellen.config import Purpose, Settings, read_master_key, read_pem, read_s
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.idcontact import TokenOpener, load_key
-from idbellen.stores.sqlite import SqliteStore, open_store
+from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
 from idbellen.web.citizen import CitizenSite, citizen_app
 from idbellen.web.dashboard import DashboardSite, PurposeView, dashboard_app
 from idbellen.web.idcontact_api import InternalSite, internal_app
@@ -195,9 +195,12 @@ async def _listen(stack: AsyncExitStack, app: web.Application, address: str, tab
 
 async def _purge(store: SessionStore, keep_seconds: float) -> None:
     while True:
-        deleted = await store.purge(time.time(), keep_seconds)
-        if deleted:
-            log.info("old sessions deleted", sessions=deleted)
+        try:
+            deleted = await store.purge(time.time(), keep_seconds)
+            if deleted:
+                log.info("old sessions deleted", sessions=deleted)
+        except StoreError as fault:
+            log.error("old sessions could not be deleted", reason=str(fault))  # noqa: TRY400
         await asyncio.sleep(PURGE_SECONDS)
 
 

@@ -16,7 +16,7 @@ import structlog
 from idbellen.asterisk.events import WANTED, Event, parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
     from types import TracebackType
 
 log = structlog.get_logger()
@@ -109,7 +109,7 @@ class Ari:
         except GoneError:
             return
 
-    async def events(self) -> AsyncIterator[Event | None]:
+    async def events(self) -> AsyncGenerator[Event | None, None]:
         """Open the event socket and give what comes; the first item is None, when the socket is ready.
 
         Ends when Asterisk closes the socket.

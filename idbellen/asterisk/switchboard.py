@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,10 +17,13 @@ from idbellen.asterisk.phone import AGENT_ARG, AWAY_CONTEXT, BRIDGE_PREFIX, Call
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from idbellen.asterisk.events import Event
+
 log = structlog.get_logger()
 
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 10.0
+STRANGER_SECONDS = 1.0
 
 
 class ReplacedError(Exception):
@@ -37,6 +41,7 @@ class Switchboard:
         self._music_class = music_class
         self._lines = Lines()
         self._earlier_pairs: dict[str, tuple[str, str]] = {}
+        self._strangers: set[str] = set()
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -53,20 +58,15 @@ class Switchboard:
             while True:
                 reason = "Asterisk closed the connection"
                 try:
-                    async for event in self._ari.events():
-                        if event is None:
-                            await self._reconcile()
-                            backoff = FIRST_BACKOFF_SECONDS
-                            self.ready.set()
-                            log.info("connected with Asterisk", app=self._ari.app)
-                        elif isinstance(event, ApplicationReplaced):
-                            raise ReplacedError
-                        elif isinstance(event, StasisStart) and not self._lines.known(event.channel):
-                            self._come_in(event, calls)
-                        elif isinstance(event, StasisEnd) and event.channel in self._earlier_pairs:
-                            calls.create_task(self._end_pair(event.channel))
-                        else:
-                            self._lines.dispatch(event)
+                    async with aclosing(self._ari.events()) as events:
+                        async for event in events:
+                            if event is None:
+                                await self._reconcile(calls)
+                                backoff = FIRST_BACKOFF_SECONDS
+                                self.ready.set()
+                                log.info("connected with Asterisk", app=self._ari.app)
+                            else:
+                                self._take(event, calls)
                 except AriError as fault:
                     reason = str(fault)
                 if self.ready.is_set() or backoff == FIRST_BACKOFF_SECONDS:
@@ -75,7 +75,18 @@ class Switchboard:
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
                 backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2)
 
+    def _take(self, event: Event, calls: asyncio.TaskGroup) -> None:
+        if isinstance(event, ApplicationReplaced):
+            raise ReplacedError
+        if isinstance(event, StasisStart) and not self._lines.known(event.channel):
+            self._come_in(event, calls)
+        elif isinstance(event, StasisEnd) and event.channel in self._earlier_pairs:
+            calls.create_task(self._end_pair(event.channel))
+        else:
+            self._lines.dispatch(event)
+
     def _come_in(self, start: StasisStart, calls: asyncio.TaskGroup) -> None:
+        self._strangers.discard(start.channel)
         if AGENT_ARG in start.args:
             # A phone that was answered just after its call had ended.
             calls.create_task(self._discard(f"/channels/{start.channel}"))
@@ -94,7 +105,7 @@ class Switchboard:
             finally:
                 await phone.close()
 
-    async def _reconcile(self) -> None:
+    async def _reconcile(self, calls: asyncio.TaskGroup) -> None:
         """Find out what happened while nobody listened.
 
         Calls in hand whose channel is gone are told so. What an earlier process left: talking pairs go on,
@@ -113,8 +124,14 @@ class Switchboard:
                 self._earlier_pairs |= {inside[0]: (inside[1], bridge["id"]), inside[1]: (inside[0], bridge["id"])}
             else:
                 await self._discard(f"/bridges/{bridge['id']}")
-        for channel in (strangers & alive) - self._earlier_pairs.keys():
-            await self._send_away(channel)
+        self._strangers = (strangers & alive) - self._earlier_pairs.keys()
+        calls.create_task(self._send_strangers_away())
+
+    async def _send_strangers_away(self) -> None:
+        # A call that came in just now is a stranger too, until the news of it is read.
+        await asyncio.sleep(STRANGER_SECONDS)
+        while self._strangers:
+            await self._send_away(self._strangers.pop())
 
     async def _end_pair(self, channel: str) -> None:
         other, bridge = self._earlier_pairs.pop(channel)

@@ -130,18 +130,14 @@ class Desk:
         log.info("agent offline", agent=name, reason=f"no dashboard for {self._grace:g} s")
         self._happen(name, AgentEvent.LEAVE)
 
-    def log_out(self, name: str) -> None:
-        """Take an agent offline at once, or after the call in hand."""
-        if name in self._agents and self._agents[name].state is not AgentState.OFFLINE:
-            self._happen(name, AgentEvent.LEAVE)
-
     def set_available(self, name: str) -> None:
         """Note that an agent wants calls."""
         self._happen(name, AgentEvent.SET_AVAILABLE)
 
     def set_away(self, name: str) -> None:
         """Note that an agent wants no calls, from the end of the call in hand on."""
-        self._happen(name, AgentEvent.SET_AWAY)
+        if name in self._agents and self._agents[name].state is not AgentState.OFFLINE:
+            self._happen(name, AgentEvent.SET_AWAY)
 
     def view(self, name: str) -> AgentView:
         """Give what an agent's dashboard shows now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiosqlite
@@ -12,7 +12,7 @@ import aiosqlite
 from idbellen.ports import Account, Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from idbellen.domain.codes import Fingerprints
@@ -86,6 +86,17 @@ async def _one(connection: aiosqlite.Connection, statement: str, *values: Any) -
         return await cursor.fetchone()
 
 
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Turn a full disk or a damaged file into our own error; a broken constraint is left to the caller."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.Error as fault:
+        raise StoreError(f"store: {fault}") from None
+
+
 class SqliteStore:
     """Implements :class:`idbellen.ports.SessionStore` and :class:`idbellen.ports.AccountStore`.
 
@@ -97,11 +108,13 @@ class SqliteStore:
         self._fingerprint = fingerprints.of
 
     async def _row(self, statement: str, *values: Any) -> sqlite3.Row | None:  # noqa: ANN401
-        return await _one(self._connection, statement, *values)
+        with _faults():
+            return await _one(self._connection, statement, *values)
 
     async def _change(self, statement: str, *values: Any) -> int:  # noqa: ANN401
-        async with self._connection.execute(statement, values) as cursor:
-            return cursor.rowcount
+        with _faults():
+            async with self._connection.execute(statement, values) as cursor:
+                return cursor.rowcount
 
     # Sessions
 

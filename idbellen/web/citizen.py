@@ -54,7 +54,8 @@ def citizen_app(site: CitizenSite) -> web.Application:
     targets = (origin_of(site.demo_phone_url),) if site.demo_phone_url else ()
     harden(app, site.url, form_targets=targets)
     handlers = _Handlers(site)
-    app.router.add_get("/start/{handle}", handlers.start)
+    # A page works once, and a HEAD request of some preview shall not use it up.
+    app.router.add_get("/start/{handle}", handlers.start, allow_head=False)
     app.router.add_get("/", handlers.page)
     app.router.add_post("/new-code", handlers.new_code)
     app.router.add_static("/static/", STATIC)

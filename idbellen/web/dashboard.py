@@ -132,7 +132,8 @@ class _Handlers:
         if login and account:
             await self._site.accounts.log_out(login)
             await self._live.end_login(login)
-            self._site.desk.log_out(account.name)
+            # Other dashboards of this agent may still be open; without one they are soon offline.
+            self._site.desk.set_away(account.name)
             log.info("logged out", agent=account.name)
         response = web.Response(status=303, headers={"Location": "/login"})
         response.del_cookie(COOKIE, path="/")

@@ -80,7 +80,9 @@ class Live:
                 finally:
                     sender.cancel()
                     checker.cancel()
-                    await asyncio.gather(sender, checker, return_exceptions=True)
+                    for end in await asyncio.gather(sender, checker, return_exceptions=True):
+                        if isinstance(end, Exception):
+                            log.error("dashboard failed", agent=account.name, exc_info=end)
         finally:
             self._sockets[login].discard(socket)
             if not self._sockets[login]:
@@ -115,9 +117,10 @@ class Live:
                 async with asyncio.timeout(SEND_SECONDS):
                     await socket.send_str(text)
         except (TimeoutError, ConnectionError):
-            # It comes back by itself, and then gets a fresh snapshot.
             log.warning("dashboard cut off: it does not read", agent=name)
-            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"too slow")
+        finally:
+            # It comes back by itself, and then gets a fresh snapshot.
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"try again")
 
     async def _receive(self, socket: web.WebSocketResponse, name: str) -> None:
         async for message in socket:

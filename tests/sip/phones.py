@@ -221,7 +221,9 @@ class AgentPhone(Phone):
         self._queues = {kind: asyncio.Queue[Event]() for kind in ("rung", "answered", "ended")}
         self._hello: asyncio.Future[None]
         self._registered: asyncio.Future[int]
-        self._talking = self._over = asyncio.get_running_loop().create_future()
+        # Of the call that is under way, or else of the next: that it is established, and that it is over.
+        self._talking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def behave(self, behaviour: Behaviour) -> None:
         """Treat calls from now on in this way; a call must not be under way."""
@@ -268,10 +270,11 @@ class AgentPhone(Phone):
 
     async def hangup(self) -> None:
         """Hang up the call, as soon as it is established; returns when it has ended."""
+        over = self._over
         await self._or_failure(self._talking)
-        if self.current:
+        if self.current and not over.done():
             self.line.order(self._base, "hangup", self.current)
-            await self._or_failure(self._over)
+            await self._or_failure(over)
 
     async def aclose(self) -> None:
         """Hang up, if there is a call, and end everything. The registration stays, as when a battery is empty."""
@@ -303,12 +306,14 @@ class AgentPhone(Phone):
                 happened = Event(event, call_id, detail, loop.time())
                 if event == "rung":
                     self.current = call_id
-                    self._talking, self._over = loop.create_future(), loop.create_future()
                 elif event == "answered":
                     self._talking.set_result(None)
                 else:
                     self.current = None
-                    self._over.set_result(None)
+                    for waited_for in (self._talking, self._over):
+                        if not waited_for.done():
+                            waited_for.set_result(None)
+                    self._talking, self._over = loop.create_future(), loop.create_future()
                 self.events.append(happened)
                 self._queues[event].put_nowait(happened)
 

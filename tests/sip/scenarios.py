@@ -29,9 +29,11 @@ class Handset:
     stalls: Stalls | None = None
 
 
-def _send(message: str, *, again: bool = True) -> str:
-    opening = '<send retrans="500">' if again else "<send>"
-    return f"{opening}<![CDATA[\n\n{message.strip()}\n\n]]></send>\n"
+def _send(message: str, *, again: bool = True, then: str = "") -> str:
+    # Not a <nop next=...> after it: while a request is unanswered, SIPp waits there, and takes no message.
+    following = f' next="{then}"' if then else ""
+    retrans = ' retrans="500"' if again else ""
+    return f"<send{retrans}{following}><![CDATA[\n\n{message.strip()}\n\n]]></send>\n"
 
 
 def _sdp(handset: Handset) -> str:
@@ -152,8 +154,7 @@ def caller(
             _label("gone-there"),
             '<nop next="gone"><action><log message="ended [call_id] phone"/></action></nop>\n',
             _label("late"),
-            _send(_answer("200 OK"), again=False),
-            '<nop next="crossed"/>\n',
+            _send(_answer("200 OK"), again=False, then="crossed"),
             _label("refused"),
             _send(
                 f"""
@@ -275,8 +276,9 @@ def _answering(behaviour: Behaviour, handset: Handset, pcap: Path | None) -> lis
         '<recv request="ACK"/>\n',
         _play(pcap),
         _log("answered [call_id]"),
-        '<recv request="BYE" optional="true" next="bye-in"/>\n',
-        f'<recv request="MESSAGE"{hanging_up}/>\n',
+        # SIPp heeds the timeout of the first of several that it waits for.
+        f'<recv request="BYE" optional="true" next="bye-in"{hanging_up}/>\n',
+        '<recv request="MESSAGE"/>\n',
         _label("bye-out"),
         _send(bye),
         _label("crossed"),
@@ -287,11 +289,9 @@ def _answering(behaviour: Behaviour, handset: Handset, pcap: Path | None) -> lis
         _label("gone-there"),
         '<nop next="gone"><action><log message="ended [call_id] phone"/></action></nop>\n',
         _label("late-bye"),
-        _send(_answer("200 OK"), again=False),
-        '<nop next="crossed"/>\n',
+        _send(_answer("200 OK"), again=False, then="crossed"),
         _label("late-cancel"),
-        _send(_answer("200 OK", to=_TAGGED), again=False),
-        '<nop next="unacknowledged"/>\n',
+        _send(_answer("200 OK", to=_TAGGED), again=False, then="unacknowledged"),
         _label("bye-in"),
         _send(_answer("200 OK"), again=False),
         '<nop next="gone"><action><log message="ended [call_id] pbx"/></action></nop>\n',
