@@ -19,6 +19,7 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -36,11 +37,9 @@ from idbellen.stores.sqlite import open_store
 from idbellen.web.passwords import hash_password
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aiohttp.typedefs import Handler
 
-HOME = CHECKOUT / ".run" / "demo"
+HOME = Path(os.environ.get("IDBELLEN_DEMO_HOME") or CHECKOUT / ".run" / "demo").absolute()
 PROMPTS = CHECKOUT / ".run" / "prompts"
 PHONE_NUMBER = "+31201234567"
 AGENT = "demo"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from idbellen.calls.desk import Desk, Watch
+    from idbellen.domain.board import AgentView
     from idbellen.ports import Account, Clock
 
 log = structlog.get_logger()
@@ -101,7 +102,7 @@ class Live:
                 await socket.close(code=WSCloseCode.GOING_AWAY, message=b"restart")
 
     async def _send(self, socket: web.WebSocketResponse, name: str, watch: Watch) -> None:
-        last = ""
+        last: AgentView | None = None
         try:
             while not socket.closed:
                 try:
@@ -110,10 +111,11 @@ class Live:
                 except TimeoutError:
                     text = '{"type": "beat"}'
                 else:
-                    text = json.dumps(self._desk.view(name).message(self._titles, self._clock()))
-                    if text == last:
+                    view = self._desk.view(name)
+                    if view == last:
                         continue
-                    last = text
+                    last = view
+                    text = json.dumps(view.message(self._titles, self._clock()))
                 async with asyncio.timeout(SEND_SECONDS):
                     await socket.send_str(text)
         except (TimeoutError, ConnectionError):

@@ -12,6 +12,8 @@ from tests.sip.sipp import Line, Sipp, SippError
 if TYPE_CHECKING:
     from tests.sip.phones import Phones
 
+# As long as SIP itself waits before it sends a message again.
+ORDER_SECONDS = 0.5
 T = TypeVar("T")
 
 
@@ -83,7 +85,22 @@ class Phone:
             return what.result()
         if self._failure.done():
             raise SippError(self._failure.result())
-        raise TimeoutError(f"nothing happened on the phone at port {self._base} for {patience} s")
+        said = self._sipp.errors() if self._sipp else ""
+        raise TimeoutError(f"nothing happened for {patience} s on the phone at port {self._base}: {said}")
+
+    async def _order(self, order: str, call_id: str, until: asyncio.Future[T]) -> T:
+        """Give an order, again and again until it is carried out."""
+
+        async def insist() -> None:
+            while True:
+                self.line.order(self._base, order, call_id)
+                await asyncio.sleep(ORDER_SECONDS)
+
+        insisting = asyncio.create_task(insist())
+        try:
+            return await self._or_failure(until)
+        finally:
+            insisting.cancel()
 
     async def heard(self, packets: int = 25) -> None:
         """Return when so many further RTP packets have arrived."""

@@ -151,17 +151,16 @@ class Caller(Phone):
         for digit in digits:
             async with self._ordering:
                 self._told = asyncio.get_running_loop().create_future()
-                self.line.order(self._base, f"info {digit} {tone_ms}", self.call_id)
-                await self._or_failure(self._told)
+                await self._order(f"info {digit} {tone_ms}", self.call_id, self._told)
             await asyncio.sleep((tone_ms + gap_ms) / 1000)
 
     async def hangup(self) -> Ended:
         """Hang up, as soon as the call is answered; says how it ended, as Asterisk may have been faster."""
         await self._or_failure(self._answered)
         async with self._ordering:
-            if not self._how:
-                self.line.order(self._base, "hangup", self.call_id)
-            return await self.ended()
+            if self._how:
+                return await self.ended()
+            return await self._order("hangup", self.call_id, self._ended)
 
     async def aclose(self) -> None:
         """Hang up, if there is a call, and end everything."""
@@ -247,8 +246,7 @@ class AgentPhone(Phone):
     async def register(self, seconds: int = 300) -> None:
         """Register with digest authentication; raise if it is refused."""
         self._registered = asyncio.get_running_loop().create_future()
-        self.line.order(self._base, f"register {seconds}")
-        code = await self._or_failure(self._registered)
+        code = await self._order(f"register {seconds}", "", self._registered)
         if code != 200:
             raise SippError(f"{self.name} may not register: {code}")
 
@@ -273,8 +271,7 @@ class AgentPhone(Phone):
         over = self._over
         await self._or_failure(self._talking)
         if self.current and not over.done():
-            self.line.order(self._base, "hangup", self.current)
-            await self._or_failure(over)
+            await self._order("hangup", self.current, over)
 
     async def aclose(self) -> None:
         """Hang up, if there is a call, and end everything. The registration stays, as when a battery is empty."""
@@ -300,7 +297,7 @@ class AgentPhone(Phone):
         match event:
             case "hello" if not self._hello.done():
                 self._hello.set_result(None)
-            case "registered":
+            case "registered" if not self._registered.done():
                 self._registered.set_result(int(detail))
             case "rung" | "answered" | "ended":
                 happened = Event(event, call_id, detail, loop.time())

@@ -3,6 +3,9 @@
 Python learns what happens in a scenario from its ``<log>`` actions: SIPp writes them to a named pipe, flushed line by
 line, and the event loop reads the pipe. So nothing is polled, and a line is here within a millisecond. Python steers a
 scenario that waits in ``<recv request="MESSAGE">`` with a SIP MESSAGE of the same Call-ID, sent to SIPp's port.
+
+SIPp takes a message only where the scenario receives; between two steps it would end the call. So its default
+behaviours are off: then it passes the message over, and the sender, Asterisk or Python, sends it again.
 """
 
 from __future__ import annotations
@@ -199,8 +202,9 @@ class Sipp:
                 "sipp", pbx, "-sf", str(where / "scenario.xml"), "-nostdin", "-timeout", f"{seconds}s",
                 "-i", LOOPBACK, "-bind_local", "-p", str(base), "-ci", LOOPBACK, "-cp", str(base + 1),
                 "-mi", LOOPBACK, "-mp", str(base + 2), "-trace_logs", "-log_file", str(log),
-                "-trace_err", "-error_file", str(errors), "-f", "3600", *options,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=where,
+                "-trace_err", "-error_file", str(errors), "-f", "3600", "-default_behaviors", "none", *options,
+                # A session of its own: where the kernel shares the processor out by sessions, RTP leaves in time.
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=where, start_new_session=True,
             )  # fmt: skip
 
     async def _listen(self, name: str, on_line: Callable[[str], None]) -> Path:

@@ -84,9 +84,10 @@ class App:
 
     async def heard(self, caller: Caller, digits: str) -> None:
         number = caller.dial.caller
-        async with asyncio.timeout(5), self.changed:
-            await self.changed.wait_for(lambda: len(self.digits.get(number, "")) >= len(digits))
-        assert self.digits.pop(number) == digits
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(8), self.changed:
+                await self.changed.wait_for(lambda: len(self.digits.get(number, "")) >= len(digits))
+        assert self.digits.pop(number, "") == digits
 
     async def ring(self, agent: AgentPhone) -> str:
         """Ring an agent's phone; gives the id of the channel."""
@@ -137,7 +138,7 @@ async def switched_on(app: App, phones: Phones, behaviour: Behaviour | None = No
 
 @pytest.mark.parametrize("handset", [Handset(), Handset(codec=PCMU, event_payload=96, silence_audio=True)])
 async def test_digits_from_the_first_moment_arrive(app: App, phones: Phones, handset: Handset) -> None:
-    caller = await phones.call(tones=typed(CODE, tone_ms=80, gap_ms=80), handset=handset)
+    caller = await phones.call(tones=typed(CODE, tone_ms=120, gap_ms=120), handset=handset)
     await caller.answered()
     await app.heard(caller, CODE)
 
@@ -149,9 +150,9 @@ async def test_digits_of_sip_info_arrive(app: App, phones: Phones) -> None:
 
 
 async def test_further_rounds_follow_the_first(app: App, phones: Phones) -> None:
-    caller = await phones.call(tones=typed("123"))
-    await caller.send(typed("45"))
-    await caller.send(typed("678", first_ms=130))
+    caller = await phones.call(tones=typed("123", gap_ms=150))
+    await caller.send(typed("45", gap_ms=150))
+    await caller.send(typed("678", first_ms=130, gap_ms=150))
     await app.heard(caller, "12345678")
 
 
@@ -205,7 +206,7 @@ async def test_a_call_is_refused(phones: Phones) -> None:
 
 
 async def test_twenty_callers_at_once(app: App, phones: Phones) -> None:
-    dials = [Dial(caller=f"06330000{i:02}", tones=typed(f"{i:02}9{i:02}")) for i in range(20)]
+    dials = [Dial(caller=f"06330000{i:02}", tones=typed(f"{i:02}9{i:02}", gap_ms=150)) for i in range(20)]
     callers = await phones.calls(dials)
     await asyncio.gather(*(app.heard(c, "".join(t.digit for t in c.dial.tones)) for c in callers))
     assert await asyncio.gather(*(caller.hangup() for caller in callers)) == [BY_PHONE] * 20

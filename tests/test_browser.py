@@ -1,0 +1,364 @@
+"""What people see: the dashboard and the citizen's page in a real browser, during real calls."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from playwright.async_api import expect
+
+from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, chromium, html
+from tests.installation import ATTRIBUTES, PASSWORD, PHONE_NUMBER
+from tests.sipp import Phones, phones
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from playwright.async_api import Browser, Page
+
+    from idbellen.demo.pbx import Pbx
+    from tests.installation import Installation
+
+PURPOSE = "Verhuizing doorgeven"
+# The dashboard hides everything after five seconds without a word, and hears one every two.
+FREEZE_SECONDS = 7.0
+NETWORK_ERRORS = r"WebSocket connection to .* failed"
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+async def windows(
+    browser: Browser,
+    install: Callable[..., Awaitable[Installation]],  # noqa: ARG001 - windows close before what they show ends
+) -> AsyncIterator[Windows]:
+    made = Windows(browser)
+    yield made
+    await made.close()
+    assert made.faults == []
+
+
+@pytest.fixture
+async def telephony(pbx: Pbx, tmp_path: Path) -> AsyncIterator[Phones]:
+    async with phones(pbx, tmp_path) as made:
+        yield made
+
+
+async def log_in(page: Page, installation: Installation, agent: str = "agent1") -> Page:
+    await page.goto(installation.dashboard_url)
+    await page.get_by_label("Naam").fill(agent)
+    await page.get_by_label("Wachtwoord").fill(PASSWORD)
+    await page.get_by_role("button", name="Inloggen").click()
+    await expect(page.get_by_role("button", name="Afwezig")).to_be_enabled()
+    return page
+
+
+async def become(page: Page, state: str) -> None:
+    await page.get_by_role("button", name=state).click()
+    await is_now(page, state)
+
+
+async def is_now(page: Page, state: str) -> None:
+    await expect(page.get_by_role("button", name=state)).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator("#state")).to_have_text(state.lower())
+
+
+async def focused(page: Page) -> str:
+    name: str = await page.evaluate("document.activeElement.id")
+    return name
+
+
+async def in_call(page: Page) -> None:
+    """Wait until the attributes are on the screen."""
+    await expect(page.locator("#verdict")).to_have_text("Geverifieerd")
+    await expect(page.locator("#attributes")).to_contain_text(ATTRIBUTES["bsn"])
+
+
+async def personal(page: Page) -> list[str]:
+    """Give the citizen's data that are anywhere in a page."""
+    text = await html(page)
+    return [value for value in ATTRIBUTES.values() if value in text]
+
+
+# The dashboard
+
+
+async def test_a_wrong_password_is_told_beside_the_form(windows: Windows, installation: Installation) -> None:
+    windows.expect("status of 403")
+    page = await windows.open()
+    await page.goto(installation.dashboard_url)
+    await check_look(page, *BOTH_ENDS)
+    await page.get_by_label("Naam").fill("agent1")
+    await page.get_by_label("Wachtwoord").fill("something else")
+    await page.keyboard.press("Enter")
+    alert = page.locator("form").get_by_role("alert")
+    await expect(alert).to_have_text("Deze naam en dit wachtwoord horen niet bij elkaar.")
+    await expect(page.get_by_label("Wachtwoord")).to_be_focused()
+    await expect(page.get_by_label("Wachtwoord")).to_have_accessible_description(await alert.inner_text())
+    await expect(page.get_by_label("Naam")).to_have_value("agent1")
+    await check_look(page, *BOTH_ENDS)
+
+
+async def test_a_call_on_the_screen_from_offer_to_end(
+    windows: Windows, installation: Installation, telephony: Phones
+) -> None:
+    phone = await telephony.agent("agent1", after_ms=1000)
+    page = await log_in(await windows.open(), installation)
+    other = await log_in(await windows.open(), installation, "agent2")
+    await become(page, "Beschikbaar")
+    live = page.locator("[aria-live=assertive]")
+
+    caller = await telephony.call(await installation.log_in_citizen())
+    await expect(page.get_by_role("heading", name="Een beller voor u")).to_be_visible()
+    await expect(page.locator("#offer")).to_contain_text(PURPOSE)
+    await expect(live).to_have_text(f"Een beller voor u. Onderwerp: {PURPOSE}")
+    assert await personal(page) == []
+    assert await focused(page) == "available", "the offer stole the focus"
+
+    await in_call(page)
+    await expect(page.locator("#offer")).to_be_hidden()
+    await expect(page.locator("#attributes")).to_contain_text(PURPOSE)
+    await expect(page.locator("#attributes dt")).to_have_text(["Onderwerp", "Naam", "bsn"])
+    await expect(live).to_have_text("Verbonden.")
+    assert await personal(page) == [ATTRIBUTES["fullname"], ATTRIBUTES["bsn"]], "what this purpose allows"
+    assert await focused(page) == "available", "the call stole the focus"
+    await phone.talking()
+    assert await personal(other) == []
+    await expect(other.locator("#call")).to_be_hidden()
+    await is_now(other, "Afwezig")
+
+    caller.go_on()
+    await caller.ended()
+    await expect(live).to_have_text("Het gesprek is voorbij.")
+    await is_now(page, "Beschikbaar")
+    assert await personal(page) == []
+    await expect(page.locator("#call")).to_be_hidden()
+    assert await page.evaluate("localStorage.length + sessionStorage.length") == 0
+    assert await focused(page) == "available"
+
+
+async def test_the_keyboard_is_enough(windows: Windows, installation: Installation) -> None:
+    page = await windows.open()
+    await page.goto(installation.dashboard_url)
+    await expect(page.get_by_label("Naam")).to_be_focused()
+    await page.keyboard.type("agent1")
+    await page.keyboard.press("Tab")
+    await page.keyboard.type(PASSWORD)
+    await page.keyboard.press("Enter")
+    available, away = (page.get_by_role("button", name=name) for name in ("Beschikbaar", "Afwezig"))
+    await expect(available).to_be_enabled()
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("button", name="Uitloggen")).to_be_focused()
+    await page.keyboard.press("Tab")
+    await expect(available).to_be_focused()
+    await page.keyboard.press("Space")
+    await is_now(page, "Beschikbaar")
+    await page.keyboard.press("Tab")
+    await expect(away).to_be_focused()
+    outline: str = await away.evaluate("e => getComputedStyle(e).outlineStyle")
+    assert outline == "solid", "where the focus is must be seen"
+    await page.keyboard.press("Enter")
+    await is_now(page, "Afwezig")
+    await page.keyboard.press("Shift+Tab")
+    await page.keyboard.press("Shift+Tab")
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(re.compile("/login$"))
+
+
+async def test_everyone_can_read_the_dashboard(
+    windows: Windows, install: Callable[..., Awaitable[Installation]], telephony: Phones
+) -> None:
+    installation = await install(ring_seconds="15")
+    await telephony.agent("agent1", after_ms=2500)
+    page = await log_in(await windows.open(), installation)
+    await check_look(page, *BOTH_ENDS)
+    await become(page, "Beschikbaar")
+    caller = await telephony.call(await installation.log_in_citizen())
+    await expect(page.locator("#offer")).to_be_visible()
+    await check_look(page, *BOTH_ENDS)
+    assert await page.locator("#offer").is_visible(), "the offer went while axe looked"
+    await in_call(page)
+    await check_look(page, *BOTH_ENDS)
+    await become_away_afterwards(page)
+    caller.go_on()
+    await caller.ended()
+    await is_now(page, "Afwezig")
+
+
+async def become_away_afterwards(page: Page) -> None:
+    await page.get_by_role("button", name="Afwezig").click()
+    await expect(page.get_by_text("Na dit gesprek bent u afwezig.")).to_be_visible()
+
+
+async def test_after_logging_out_the_back_button_shows_nothing(
+    windows: Windows, installation: Installation, telephony: Phones
+) -> None:
+    await telephony.agent("agent1")
+    page = await log_in(await windows.open(), installation)
+    await become(page, "Beschikbaar")
+    caller = await telephony.call(await installation.log_in_citizen())
+    await in_call(page)
+    # In another tab, so that this one has to notice by itself.
+    tab = await page.context.new_page()
+    await tab.goto(installation.dashboard_url)
+    await in_call(tab)
+    await tab.get_by_role("button", name="Uitloggen").click()
+    for window in (page, tab):
+        await expect(window).to_have_url(re.compile("/login$"))
+        await window.go_back()
+        await expect(window).to_have_url(re.compile("/login$"))
+        assert await personal(window) == []
+    caller.go_on()
+    await caller.ended()
+
+
+async def test_a_service_that_is_killed_takes_the_data_off_the_screen_and_comes_back(
+    windows: Windows, installation: Installation, telephony: Phones
+) -> None:
+    windows.expect(NETWORK_ERRORS)
+    await telephony.agent("agent1")
+    page = await log_in(await windows.open(), installation)
+    await become(page, "Beschikbaar")
+    caller = await telephony.call(await installation.log_in_citizen())
+    await in_call(page)
+    await installation.kill()
+    await without_connection(page, seconds=6.0)
+    await installation.start()
+    await expect(page.get_by_text("Geen verbinding")).to_be_hidden()
+    await expect(page.get_by_role("button", name="Beschikbaar")).to_be_enabled()
+    assert await personal(page) == [], "this service knows nothing of the call"
+    caller.go_on()
+    await caller.ended()
+
+
+async def test_a_service_that_hangs_takes_the_data_off_the_screen(
+    windows: Windows, installation: Installation, telephony: Phones
+) -> None:
+    windows.expect(NETWORK_ERRORS)
+    await telephony.agent("agent1")
+    page = await log_in(await windows.open(), installation)
+    await become(page, "Beschikbaar")
+    caller = await telephony.call(await installation.log_in_citizen())
+    await in_call(page)
+    assert installation.process
+    installation.process.send_signal(signal.SIGSTOP)
+    try:
+        await without_connection(page, seconds=FREEZE_SECONDS)
+    finally:
+        installation.process.send_signal(signal.SIGCONT)
+    await in_call(page)
+    await expect(page.get_by_text("Geen verbinding")).to_be_hidden()
+    caller.go_on()
+    await caller.ended()
+    await is_now(page, "Beschikbaar")
+
+
+async def without_connection(page: Page, *, seconds: float) -> None:
+    """Wait until the page tells that it is cut off; then it shows nothing of anybody."""
+    notice = page.get_by_role("alert").get_by_text("Geen verbinding")
+    await expect(notice).to_be_visible(timeout=seconds * 1000)
+    assert await personal(page) == []
+    await expect(page.locator("#call")).to_be_hidden()
+    for name in ("Beschikbaar", "Afwezig"):
+        await expect(page.get_by_role("button", name=name)).to_be_disabled()
+
+
+# The citizen's page
+
+
+async def begin(installation: Installation, **result: str) -> str:
+    """Begin a session and deliver its auth result; gives the address that the browser is sent to."""
+    headers = {"Content-Type": "application/jwt"}
+    async with aiohttp.ClientSession(raise_for_status=True) as http:
+        async with http.post(f"{installation.internal_url}/start_communication", json={"purpose": "report_move"}) as a:
+            started: dict[str, str] = await a.json()
+        async with http.post(started["attr_url"], data=installation.token(**result), headers=headers):
+            return started["client_url"]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the citizen's page says in a language."""
+
+    language: str
+    title: str
+    qr: str
+    button: str
+
+
+DUTCH = Words("nl-NL", "Bel ons nu", "QR-code waarmee u ons belt met uw code", "Bel met de code")
+ENGLISH = Words("en-GB", "Call us now", "QR code that calls us with your code", "Call with the code")
+
+
+@pytest.mark.parametrize("words", [DUTCH, ENGLISH], ids=lambda words: words.language)
+async def test_the_citizens_page(windows: Windows, installation: Installation, words: Words) -> None:
+    page = await windows.open(language=words.language)
+    await page.goto(await begin(installation))
+    await expect(page.get_by_role("heading", level=1)).to_have_text(words.title)
+    await expect(page).to_have_url(f"{installation.citizen_url}/")
+    await expect(page.locator("html")).to_have_attribute("lang", words.language[:2])
+
+    groups = await page.locator("#code span").all_inner_texts()
+    code = "".join(groups)
+    installation.codes.append(code)
+    assert re.fullmatch("[0-9]{10}", code)
+    assert len(groups) > 2
+    await page.locator("#code").click()
+    selected: str = await page.evaluate("getSelection().toString()")
+    assert selected.split() == groups, "one press selects the whole code"
+    dial = await page.get_by_role("link", name=words.button).get_attribute("href")
+    assert dial == f"tel:{PHONE_NUMBER},{code}"
+    picture = page.get_by_role("img", name=words.qr)
+    await expect(picture).to_be_visible()
+    box = await picture.locator("svg").bounding_box()
+    assert box
+    assert min(box["width"], box["height"]) >= 120, "large enough for a phone's camera"
+    await check_look(page, *ALL_LOOKS)
+
+
+async def test_an_expired_code_is_replaced_without_a_new_login(
+    windows: Windows, install: Callable[..., Awaitable[Installation]]
+) -> None:
+    installation = await install(code_seconds="2")
+    page = await windows.open()
+    await page.goto(await begin(installation))
+    code = page.locator("#code")
+    first = await code.inner_text()
+    expired = page.get_by_role("heading", name="Uw code is niet meer geldig")
+    async with asyncio.timeout(10):
+        while not await expired.is_visible():
+            await page.reload()
+    await check_look(page, *BOTH_ENDS)
+    await page.get_by_role("button", name="Vraag een nieuwe code aan").click()
+    await expect(code).to_be_visible()
+    second = await code.inner_text()
+    assert second != first
+    installation.codes += ["".join(shown.split()) for shown in (first, second)]
+
+
+async def test_messages_are_clear_to_everyone(windows: Windows, installation: Installation) -> None:
+    windows.expect("status of 4(00|10)")
+    used = await begin(installation)
+    page = await windows.open()
+    await page.goto(used)
+    await expect(page.locator("#code")).to_be_visible()
+    for address, title in (
+        (used, "Dit adres is al gebruikt"),
+        (installation.citizen_url, "Er is hier geen code voor u"),
+        (await begin(installation, status="failed"), "U bent niet ingelogd"),
+        (f"{await begin(installation)}?result=nonsense", "Het inloggen is niet gelukt"),
+    ):
+        somebody = await windows.open()
+        await somebody.goto(address)
+        await expect(somebody.get_by_role("heading", level=1)).to_have_text(title)
+        await check_look(somebody, *BOTH_ENDS)

@@ -1,0 +1,129 @@
+"""``make run`` as a newcomer meets it: everything starts, a call lands on the screen, Ctrl-C ends everything."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from playwright.async_api import expect
+
+from idbellen.demo.stage import Ports
+from tests.browser import BOTH_ENDS, Windows, check_look, chromium, html
+from tests.demo import Demo, be_an_agent, get_code, is_available, running_demo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.async_api import Page
+
+SANNE = {"Naam": "Sanne Voorbeeld", "BSN": "999990007", "Geboortedatum": "14-02-1986"}
+ADDRESS = "Dorpsstraat 12, 1234 AB Voorbeeld"
+JORIS = "Joris van Probeersel"
+# A call waits for welcome, ten keys and a ringing phone.
+CALL_MS = 40_000
+
+
+async def test_from_make_run_to_ctrl_c(tmp_path: Path) -> None:
+    async with chromium() as browser, running_demo(tmp_path / "demo") as demo:
+        windows = Windows(browser)
+        citizen, agent = await windows.open(), await windows.open()
+        await check_the_walk(citizen, demo)
+        code = await get_code(citizen, demo, purpose="Vraag over uw uitkering", citizen=SANNE["Naam"])
+        await expect(citizen.locator(".number")).to_have_text("+31 20 123 4567")
+        await expect(citizen.get_by_role("img", name="QR-code")).to_be_visible()
+        assert len(code) == 10
+        await be_an_agent(agent, demo)
+
+        await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
+        await expect(citizen.locator("#code")).to_be_visible()
+        await offered(agent, "Vraag over uw uitkering")
+        await talking(agent, {"Onderwerp": "Vraag over uw uitkering"} | SANNE)
+        assert ADDRESS not in await html(agent), "this purpose does not allow it"
+        await citizen.get_by_role("button", name="Hang op").click()
+        await is_available(agent)
+        assert SANNE["Naam"] not in await html(agent)
+        windows.expect("status of 410")
+        await citizen.reload()
+        await expect(citizen.get_by_text("Uw gesprek is voorbij")).to_be_visible()
+
+        code = await get_code(citizen, demo, purpose="Parkeervergunning aanvragen", citizen=JORIS)
+        assert await demo.command("--call", code) == (0, "The demo phone is calling.\n")
+        await offered(agent, "Parkeervergunning aanvragen")
+        await talking(agent, {"Onderwerp": "Parkeervergunning aanvragen", "Naam": JORIS})
+        assert await demo.command("--hangup") == (0, "The demo phone has hung up.\n")
+        await is_available(agent)
+        assert JORIS not in await html(agent)
+
+        # In the middle of a call, with a dashboard open.
+        assert (await demo.command("--call", "0000"))[0] == 0
+        assert windows.faults == []
+        windows.expect("WebSocket connection to .* failed")
+        running = demo.processes()
+        assert any("asterisk" in line for line in running.values())
+        assert any("idbellen serve" in line for line in running.values())
+        assert await demo.press_ctrl_c() == 0, demo.output
+        assert demo.output.endswith("Everything that the demo started has stopped.\n")
+        assert demo.processes() == {}
+        ports_are_free(demo)
+        await expect(agent.get_by_text("Geen verbinding")).to_be_visible()
+        await windows.close()
+        assert windows.faults == []
+
+
+async def check_the_walk(page: Page, demo: Demo) -> None:
+    """Look at each page between the municipality and the code."""
+    await page.goto(demo.municipality)
+    await check_look(page, *BOTH_ENDS)
+    await page.get_by_label("Verhuizing doorgeven").check()
+    await page.get_by_role("button", name="Verder naar inloggen").click()
+    await expect(page.get_by_label(SANNE["Naam"])).to_be_visible()
+    await check_look(page, *BOTH_ENDS)
+    await page.get_by_label(SANNE["Naam"]).check()
+    await page.get_by_role("button", name="Inloggen").click()
+    await expect(page.get_by_role("button", name="Ja, deel deze gegevens")).to_be_visible()
+    await check_look(page, *BOTH_ENDS)
+    await page.get_by_role("button", name="Ja, deel deze gegevens").click()
+    await expect(page.locator("#code")).to_be_visible()
+    await check_look(page, *BOTH_ENDS)
+
+
+async def offered(agent: Page, purpose: str) -> None:
+    await expect(agent.locator("#offer")).to_be_visible(timeout=CALL_MS)
+    await expect(agent.locator("#offer-purpose")).to_have_text(purpose)
+
+
+async def talking(agent: Page, shown: dict[str, str]) -> None:
+    await expect(agent.locator("#verdict")).to_have_text("Geverifieerd")
+    rows = agent.locator("#attributes")
+    for label, value in shown.items():
+        await expect(rows.locator(f"div:has(dt:text-is('{label}')) dd")).to_have_text(value)
+
+
+def ports_are_free(demo: Demo) -> None:
+    wanted = [(port, socket.SOCK_STREAM) for port in Ports(demo.web, demo.sip).named.values()]
+    wanted += [(demo.sip + offset, socket.SOCK_DGRAM) for offset in (0, 10, 14)]
+    for port, kind in wanted:
+        with closing(socket.socket(socket.AF_INET, kind)) as attempt:
+            # Connections that have ended are remembered for a minute; listeners are what counts.
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind is socket.SOCK_STREAM))
+            attempt.bind(("127.0.0.1", port))
+
+
+async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
+    demo = Demo(tmp_path / "demo")
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as taken:
+        taken.bind(("127.0.0.1", demo.web + 2))
+        taken.listen()
+        code, output = await demo.command()
+    assert code == 1
+    assert output.count("\n") == 1
+    assert output.startswith(f"idbellen: port {demo.web + 2} (dashboard) cannot be used: Address already in use.")
+    assert "IDBELLEN_DEMO_PORT" in output
+    assert demo.processes() == {}
+
+
+async def test_without_a_demo_the_phone_says_what_to_do(tmp_path: Path) -> None:
+    code, output = await Demo(tmp_path / "demo").command("--call", "1234567890")
+    assert code == 1
+    assert "make run" in output
