@@ -55,12 +55,14 @@ class Installation:
         self.secrets: list[str] = []
 
     def write(self, keys_folder: Path, **changes: str) -> None:
-        """Write the configuration; ``changes`` are TOML values for keys of [calls] and [sessions]."""
+        """Write the configuration; ``changes`` are TOML values for keys of [calls], [sessions] and [dashboard]."""
         self.folder.mkdir(parents=True, exist_ok=True)
         calls = {"unverified": '"plain"', "rest_seconds": "0.5", "ring_seconds": "5"}
         sessions = {"code_seconds": "600"}
+        dashboard = {"grace_seconds": "1"}
+        tables = {"code_seconds": sessions, "keep_seconds": sessions, "grace_seconds": dashboard}
         for name, value in changes.items():
-            (sessions if name in ("code_seconds", "keep_seconds", "code_digits") else calls)[name] = value
+            tables.get(name, calls)[name] = value
         (self.folder / "ari-password").write_text(self.pbx.settings.ari_password)
         self._signing_key = load_key((keys_folder / "auth/decryption-key.pem").read_bytes())
         self._encryption_key = load_key((keys_folder / "own/encryption-key.pub.pem").read_bytes())
@@ -87,7 +89,7 @@ url = "{self.citizen_url}"
 [dashboard]
 listen = "{self._listen['dashboard']}"
 url = "{self.dashboard_url}"
-grace_seconds = 1
+{_lines(dashboard)}
 [purposes.report_move]
 title.nl = "Verhuizing doorgeven"
 title.en = "Report a move"

@@ -42,6 +42,7 @@ async def main() -> None:
             await expect(agent.locator("#offer")).to_be_visible(timeout=CALL_MS)
             await picture(agent, "dashboard-offer")
             await expect(agent.locator("#attributes div")).to_have_count(5)
+            await expect(agent.locator("#call-age")).to_have_text("0:03")
             await picture(agent, "dashboard-call")
             await agent.emulate_media(color_scheme="dark")
             await picture(agent, "dashboard-call-dark")

@@ -110,12 +110,14 @@ async def test_a_wrong_password_is_told_beside_the_form(windows: Windows, instal
 
 
 async def test_a_call_on_the_screen_from_offer_to_end(
-    windows: Windows, installation: Installation, telephony: Phones
+    windows: Windows, install: Callable[..., Awaitable[Installation]], telephony: Phones
 ) -> None:
-    phone = await telephony.agent("agent1", after_ms=1000)
+    installation = await install(ring_seconds="15")
+    phone = await telephony.agent("agent1", after_ms=3000)
     page = await log_in(await windows.open(), installation)
     other = await log_in(await windows.open(), installation, "agent2")
     await become(page, "Beschikbaar")
+    await check_look(page, *BOTH_ENDS)
     live = page.locator("[aria-live=assertive]")
 
     caller = await telephony.call(await installation.log_in_citizen())
@@ -124,6 +126,8 @@ async def test_a_call_on_the_screen_from_offer_to_end(
     await expect(live).to_have_text(f"Een beller voor u. Onderwerp: {PURPOSE}")
     assert await personal(page) == []
     assert await focused(page) == "available", "the offer stole the focus"
+    await check_look(page, *BOTH_ENDS)
+    assert await page.locator("#offer").is_visible(), "the offer went while axe looked"
 
     await in_call(page)
     await expect(page.locator("#offer")).to_be_hidden()
@@ -132,19 +136,22 @@ async def test_a_call_on_the_screen_from_offer_to_end(
     await expect(live).to_have_text("Verbonden.")
     assert await personal(page) == [ATTRIBUTES["fullname"], ATTRIBUTES["bsn"]], "what this purpose allows"
     assert await focused(page) == "available", "the call stole the focus"
+    await check_look(page, *BOTH_ENDS)
     await phone.talking()
     assert await personal(other) == []
     await expect(other.locator("#call")).to_be_hidden()
     await is_now(other, "Afwezig")
 
+    await page.get_by_role("button", name="Afwezig").click()
+    await expect(page.get_by_text("Na dit gesprek bent u afwezig.")).to_be_visible()
     caller.go_on()
     await caller.ended()
     await expect(live).to_have_text("Het gesprek is voorbij.")
-    await is_now(page, "Beschikbaar")
+    await is_now(page, "Afwezig")
     assert await personal(page) == []
     await expect(page.locator("#call")).to_be_hidden()
     assert await page.evaluate("localStorage.length + sessionStorage.length") == 0
-    assert await focused(page) == "available"
+    assert await focused(page) == "away"
 
 
 async def test_the_keyboard_is_enough(windows: Windows, installation: Installation) -> None:
@@ -173,31 +180,6 @@ async def test_the_keyboard_is_enough(windows: Windows, installation: Installati
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Enter")
     await expect(page).to_have_url(re.compile("/login$"))
-
-
-async def test_everyone_can_read_the_dashboard(
-    windows: Windows, install: Callable[..., Awaitable[Installation]], telephony: Phones
-) -> None:
-    installation = await install(ring_seconds="15")
-    await telephony.agent("agent1", after_ms=2500)
-    page = await log_in(await windows.open(), installation)
-    await check_look(page, *BOTH_ENDS)
-    await become(page, "Beschikbaar")
-    caller = await telephony.call(await installation.log_in_citizen())
-    await expect(page.locator("#offer")).to_be_visible()
-    await check_look(page, *BOTH_ENDS)
-    assert await page.locator("#offer").is_visible(), "the offer went while axe looked"
-    await in_call(page)
-    await check_look(page, *BOTH_ENDS)
-    await become_away_afterwards(page)
-    caller.go_on()
-    await caller.ended()
-    await is_now(page, "Afwezig")
-
-
-async def become_away_afterwards(page: Page) -> None:
-    await page.get_by_role("button", name="Afwezig").click()
-    await expect(page.get_by_text("Na dit gesprek bent u afwezig.")).to_be_visible()
 
 
 async def test_after_logging_out_the_back_button_shows_nothing(

@@ -1,1 +1,0 @@
-"""Telephones for the tests and the benchmark: real SIP and RTP, sent by SIPp."""
