@@ -89,7 +89,8 @@ class _Sipp:
             "-nostdin", "-trace_logs", "-log_file", str(self._log), "-trace_err", "-error_file",
             str(self.folder / f"{self._name}.err"), *self._options,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=os.environ | {"TERM": "dumb"}, cwd=self.folder,
+            # In a session of its own, or a kernel that shares the processor by session lets it wait for the tests.
+            env=os.environ | {"TERM": "dumb"}, cwd=self.folder, start_new_session=True,
         )  # fmt: skip
 
     def logged(self) -> list[str]:

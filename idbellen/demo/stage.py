@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from idbellen.demo.auth import AuthSettings, auth_app
 from idbellen.demo.core import CoreSettings, Purpose, core_app
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxError, PbxSettings, find_build
 from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
+from idbellen.demo.ports import Ports, PortsError, must_be_free, ports_from_environment
 from idbellen.domain.codes import Fingerprints
 from idbellen.ports import Account
 from idbellen.stores.sqlite import open_store
@@ -66,63 +66,6 @@ class StageError(Exception):
     """The demo cannot start or go on; the message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The demo's ports, all on loopback: a row of web ports, and those of telephony."""
-
-    web: int
-    sip: int
-
-    @property
-    def named(self) -> dict[str, int]:
-        """The TCP ports by what they are for."""
-        names = ("municipality", "citizen page", "dashboard", "ID Contact interface", "authentication", "ARI")
-        return {name: self.web + offset for offset, name in enumerate(names)} | {
-            "agent phone control": self.sip + 12,
-            "citizen phone control": self.sip + 16,
-        }
-
-    def url(self, name: str) -> str:
-        """The address of one of them."""
-        return f"http://127.0.0.1:{self.named[name]}"
-
-
-def ports_from_environment() -> Ports:
-    """Give the ports that ``IDBELLEN_DEMO_PORT`` and ``IDBELLEN_DEMO_SIP_PORT`` ask for.
-
-    Raises:
-        StageError: they are no port numbers.
-
-    """
-    found = []
-    for name, default in (("IDBELLEN_DEMO_PORT", "8080"), ("IDBELLEN_DEMO_SIP_PORT", "5070")):
-        value = os.environ.get(name, default)
-        if not value.isdecimal() or not 1024 <= int(value) <= 65000:  # noqa: PLR2004
-            raise StageError(f"{name}: expected a port from 1024 to 65000")
-        found.append(int(value))
-    return Ports(*found)
-
-
-def _must_be_free(ports: Ports) -> None:
-    for name, port in ports.named.items():
-        _try(name, port, socket.SOCK_STREAM)
-    for name, port in (("SIP", ports.sip), ("agent phone", ports.sip + 10), ("citizen phone", ports.sip + 14)):
-        _try(name, port, socket.SOCK_DGRAM)
-
-
-def _try(name: str, port: int, kind: socket.SocketKind) -> None:
-    with closing(socket.socket(socket.AF_INET, kind)) as attempt:
-        if kind is socket.SOCK_STREAM:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            attempt.bind(("127.0.0.1", port))
-        except OSError as fault:
-            raise StageError(
-                f"port {port} ({name}) cannot be used: {fault.strerror}. Does the demo run already? "
-                "Stop what uses it, or set IDBELLEN_DEMO_PORT and IDBELLEN_DEMO_SIP_PORT to other numbers"
-            ) from None
-
-
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
@@ -138,23 +81,22 @@ async def run() -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    ports = ports_from_environment()
     try:
         async with AsyncExitStack() as stack:
-            idbellen = await _set_up(stack, ports)
+            idbellen = await _set_up(stack, ports_from_environment())
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({stopped, idbellen}, return_when=asyncio.FIRST_COMPLETED)
             if not stopped.done():
                 raise StageError(f"idbellen has ended by itself: see {HOME / 'idbellen.log'}")
             _say("\nStopping ...")
-    except (PbxError, PhoneError) as fault:
+    except (PbxError, PhoneError, PortsError) as fault:
         raise StageError(str(fault)) from None
     _say("Everything that the demo started has stopped.")
     return 0
 
 
 async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
-    _must_be_free(ports)
+    must_be_free(ports)
     if not (PROMPTS / "nl").is_dir():
         raise StageError("no prompts yet: run 'make setup' first")
     HOME.mkdir(parents=True, exist_ok=True)
@@ -389,13 +331,15 @@ async def call(code: str) -> int:
         StageError: no demo runs here, or its phone cannot call now.
 
     """
-    url = f"{ports_from_environment().url('municipality')}/phone"
     try:
+        url = f"{ports_from_environment().url('municipality')}/phone"
         form = {"do": "call", "code": code} if code else {"do": "hang up"}
         async with aiohttp.ClientSession() as http, http.post(url, data=form) as answer:
             text = await answer.text()
             if not answer.ok:
                 raise StageError(text)
+    except PortsError as fault:
+        raise StageError(str(fault)) from None
     except aiohttp.ClientError:
         raise StageError(f"no demo answers at {url}: type 'make run' in another terminal first") from None
     sys.stdout.write(text)

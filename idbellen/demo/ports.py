@@ -1,0 +1,75 @@
+"""The demo's ports, all on loopback: what listens where, and whether it can."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import closing
+from dataclasses import dataclass
+
+
+class PortsError(Exception):
+    """A port cannot be used; the message says which, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The demo's ports, all on loopback: a row of web ports, and those of telephony."""
+
+    web: int
+    sip: int
+
+    @property
+    def named(self) -> dict[str, int]:
+        """The TCP ports by what they are for."""
+        names = ("municipality", "citizen page", "dashboard", "ID Contact interface", "authentication", "ARI")
+        return {name: self.web + offset for offset, name in enumerate(names)} | {
+            "agent phone control": self.sip + 12,
+            "citizen phone control": self.sip + 16,
+        }
+
+    def url(self, name: str) -> str:
+        """The address of one of them."""
+        return f"http://127.0.0.1:{self.named[name]}"
+
+
+def ports_from_environment() -> Ports:
+    """Give the ports that ``IDBELLEN_DEMO_PORT`` and ``IDBELLEN_DEMO_SIP_PORT`` ask for.
+
+    Raises:
+        PortsError: they are no port numbers.
+
+    """
+    found = []
+    for name, default in (("IDBELLEN_DEMO_PORT", "8080"), ("IDBELLEN_DEMO_SIP_PORT", "5070")):
+        value = os.environ.get(name, default)
+        if not value.isdecimal() or not 1024 <= int(value) <= 65000:  # noqa: PLR2004
+            raise PortsError(f"{name}: expected a port from 1024 to 65000")
+        found.append(int(value))
+    return Ports(*found)
+
+
+def must_be_free(ports: Ports) -> None:
+    """Make sure that nobody uses them.
+
+    Raises:
+        PortsError: somebody does.
+
+    """
+    for name, port in ports.named.items():
+        _try(name, port, socket.SOCK_STREAM)
+    for name, port in (("SIP", ports.sip), ("agent phone", ports.sip + 10), ("citizen phone", ports.sip + 14)):
+        _try(name, port, socket.SOCK_DGRAM)
+
+
+def _try(name: str, port: int, kind: socket.SocketKind) -> None:
+    with closing(socket.socket(socket.AF_INET, kind)) as attempt:
+        if kind is socket.SOCK_STREAM:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind(("127.0.0.1", port))
+        except OSError as fault:
+            raise PortsError(
+                f"port {port} ({name}) cannot be used: {fault.strerror}. Does the demo run already? "
+                "Stop what uses it, or set IDBELLEN_DEMO_PORT and IDBELLEN_DEMO_SIP_PORT to other numbers"
+            ) from None
