@@ -117,7 +117,7 @@ fullname = {{ nl = "Naam", en = "Name" }}
             with self.log.open("ab") as sink:
                 self.process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "idbellen", "serve", "--config", str(self.config),
-                    stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+                    stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
                     env=os.environ | {"NOTIFY_SOCKET": f"@{name[1:]}"},
                 )  # fmt: skip
             async with asyncio.timeout(READY_SECONDS):
