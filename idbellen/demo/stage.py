@@ -3,6 +3,8 @@
 What stands in for others: the municipality with ID Contact's core (:mod:`idbellen.demo.core`), the
 authentication plugin (:mod:`idbellen.demo.auth`), the citizen's and the agent's phone
 (:mod:`idbellen.demo.phones`). idbellen itself runs as a process of its own, as an operator runs it.
+
+What it keeps lies in ``.run/demo`` of the checkout, or where ``IDBELLEN_DEMO_HOME`` says.
 """
 
 from __future__ import annotations
