@@ -235,9 +235,9 @@ last digit in, and twenty agents answer, within the same few milliseconds.
 
 async def main() -> None:
     loads = [
-        Load("one", 1, 1.0, 30),
-        Load(f"{MANY} going on together", MANY, 0.25, 12),
-        Load(f"{MANY} in the same moment", MANY, 0.0, 6),
+        Load("one", 1, 1.0, 20),
+        Load(f"{MANY} going on together", MANY, 0.25, 8),
+        Load(f"{MANY} in the same moment", MANY, 0.0, 4),
     ]
     await measure(loads)
     text = report(loads, find_build().version())
