@@ -200,7 +200,7 @@ def percentile(values: list[float], percent: int) -> float:
 
 def machine() -> str:
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    memory = int(re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[1]) // (1 << 20)  # type: ignore[index]
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 30)
     return f"{os.cpu_count()} cores ({model[1] if model else 'unknown'}), {memory} GiB, {platform.system()}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -91,4 +90,3 @@ async def _end(installation: Installation) -> None:
     log = installation.log.read_text()
     assert "Traceback" not in log, log
     assert "never awaited" not in log, log
-    await asyncio.sleep(0)

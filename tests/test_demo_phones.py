@@ -1,7 +1,6 @@
 """The demo's telephones against a real Asterisk: registration, ringing, keyed digits, and both hang-ups."""
 
 import asyncio
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -11,25 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from idbellen.demo import baresip
-from idbellen.demo.pbx import Pbx, PbxError, PbxSettings, find_build
+from idbellen.demo.pbx import Pbx, PbxSettings
 from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
 
 ARI, SIP, RTP = 18288, 15260, (26040, 26099)
 CODE = "5917380264"
 PBX = f"127.0.0.1:{SIP}"
-
-
-def lacking() -> str:
-    try:
-        find_build()
-        baresip.find_modules()
-    except (PbxError, PhoneError) as error:
-        return str(error)
-    return "" if shutil.which(baresip.BARESIP) else "no baresip"
-
-
-pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "all is here")
 
 
 def states(*phones: AgentPhone | CitizenPhone) -> tuple[str, ...]:
