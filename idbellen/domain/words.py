@@ -1,0 +1,26 @@
+"""Two control words that the citizen's page and the agent's screen both show: who says them is in the same session."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from idbellen.domain.wordlist_en import WORDS as ENGLISH
+from idbellen.domain.wordlist_nl import WORDS as DUTCH
+
+WORDS = {"nl": DUTCH, "en": ENGLISH}
+
+
+def control_words(secret: str, language: str) -> tuple[str, str]:
+    """Give the two different words of a session secret, in ``nl`` or ``en``; :exc:`ValueError` for another language.
+
+    They are drawn from the secret's HMAC-SHA256, so they are the same in every process, and hold 18 bits that say
+    nothing about the secret's 256. The 256 bits are so many that the remainder favours no pair measurably.
+    """
+    words = WORDS.get(language)
+    if words is None:
+        raise ValueError(f'there are no control words in the language "{language}"')
+    digest = hmac.digest(secret.encode(), b"idbellen control words " + language.encode(), hashlib.sha256)
+    others = len(words) - 1
+    first, second = divmod(int.from_bytes(digest) % (len(words) * others), others)
+    return words[first], words[second + (second >= first)]
