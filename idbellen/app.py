@@ -9,6 +9,7 @@ import time
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import structlog
 from aiohttp import web
@@ -16,19 +17,28 @@ from aiohttp import web
 from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
 from idbellen.calls.desk import Desk
-from idbellen.calls.flow import CallRules, Office
+from idbellen.calls.flow import CallRules, Office, PurposeRules
+from idbellen.calls.progress import Progress
 from idbellen.calls.supervise import supervise
 from idbellen.config import Purpose, Settings, read_master_key, read_pem, read_secret
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.digits import EntryRules
+from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import TokenOpener, load_key
 from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
 from idbellen.web.citizen import CitizenSite, citizen_app
 from idbellen.web.dashboard import DashboardSite, PurposeView, dashboard_app
-from idbellen.web.idcontact_api import InternalSite, internal_app
+from idbellen.web.idcontact_api import Credentials, InternalSite, basic, bearer, internal_app
+from idbellen.web.issuing import CodeIssuer
 from idbellen.web.pages import LANGUAGES
+from idbellen.web.purposes import Purpose as WebPurpose
+from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from idbellen.config import Texts
+    from idbellen.domain.idcontact import Key
     from idbellen.ports import SessionStore
     from idbellen.web.pages import Language
 
@@ -54,26 +64,62 @@ async def serve(settings: Settings) -> None:
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
     opener = token_opener(settings)
     password = read_secret(settings.asterisk.password_file)
+    purposes = web_purposes(settings)
+    credentials = _credentials(settings)
     clock = time.time
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.sessions.store, fingerprints))
         released = await store.release_all()
         if released:
             log.info("sessions of an earlier process may be used again", sessions=released)
+        forgotten = await store.keep_purposes(settings.purposes.keys())
+        if forgotten:
+            log.info("sessions whose purpose is no longer configured deleted", sessions=forgotten)
 
         desk = Desk(clock, grace=settings.dashboard.grace_seconds)
-        office = Office(call_rules(settings), store, desk, clock)
+        progress = Progress(desk)
+        own = settings.feedback
+        feedback = await stack.enter_async_context(
+            HttpFeedback(FeedbackRules(frozenset(own.allowed_hosts), own.timeout_seconds), store)
+        )
+        office = Office(call_rules(settings), store, desk, progress, feedback, clock)
         where = settings.asterisk
         ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
         switchboard = Switchboard(
             ari, partial(supervise, office=office), music_class=settings.calls.music_class
         )
 
+        issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
         internal = InternalSite(
-            settings.idcontact.url, settings.citizen.url, settings.purposes.keys(), store, opener, clock
+            url=settings.idcontact.url,
+            page_url=settings.citizen.url,
+            purposes=purposes,
+            default_purpose=settings.idcontact.default_purpose,
+            credentials=credentials,
+            sessions=store,
+            issuer=issuer,
+            opener=opener,
+            progress=progress,
+            clock=clock,
         )
-        citizen = _citizen_site(settings, fingerprints, store, opener)
-        dashboard = _dashboard_site(settings, fingerprints, store, opener, desk)
+        citizen = CitizenSite(
+            url=settings.citizen.url,
+            name=_in_languages(settings.citizen.name),
+            begin_url=settings.citizen.begin_url,
+            theme_file=settings.citizen.theme_file,
+            language=settings.calls.language,
+            warn_seconds=settings.citizen.warn_seconds,
+            purposes=purposes,
+            cookie_key=fingerprints.derive("citizen cookie"),
+            sessions=store,
+            issuer=issuer,
+            opener=opener,
+            progress=progress,
+            feedback=feedback,
+            clock=clock,
+            demo_phone_url=settings.citizen.demo_phone_url,
+        )
+        dashboard = _dashboard_site(settings, fingerprints, store, desk)
         await _listen(stack, internal_app(internal), settings.idcontact.listen, "idcontact")
         await _listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
         await _listen(stack, dashboard_app(dashboard), settings.dashboard.listen, "dashboard")
@@ -106,8 +152,15 @@ def call_rules(settings: Settings) -> CallRules:
         entry=entry,
         tries=calls.tries,
         unverified=calls.unverified,
+        late=calls.late_seconds,
         ring=calls.ring_seconds,
         rest=calls.rest_seconds,
+        language=calls.language,
+        active_moments=frozenset(settings.feedback.moments),
+        active_every=60.0 * settings.feedback.every_minutes,
+        purposes={
+            tag: PurposeRules(purpose.queue, purpose.admit_unverified) for tag, purpose in settings.purposes.items()
+        },
     )
 
 
@@ -120,41 +173,75 @@ def token_opener(settings: Settings) -> TokenOpener:
 
     """
     own = settings.idcontact
-    keys = []
-    for path in (own.decryption_key_file, *own.verification_key_files):
-        try:
-            keys.append(load_key(read_pem(path)))
-        except ValueError as fault:
-            raise StartError(f"{path}: {fault}") from None
-    if not keys[0].is_private:
-        raise StartError(f"{own.decryption_key_file}: expected a private key")
-    return TokenOpener(keys[0], keys[1:], own.leeway_seconds)
-
-
-def _citizen_site(
-    settings: Settings, fingerprints: Fingerprints, store: SqliteStore, opener: TokenOpener
-) -> CitizenSite:
-    titles = {
-        language: {tag: purpose.title.in_language(language) for tag, purpose in settings.purposes.items()}
-        for language in LANGUAGES
-    }
-    return CitizenSite(
-        url=settings.citizen.url,
-        phone_number=settings.calls.phone_number,
-        language=settings.calls.language,
-        code_digits=settings.sessions.code_digits,
-        code_seconds=settings.sessions.code_seconds,
-        titles=titles,
-        cookie_key=fingerprints.derive("citizen cookie"),
-        sessions=store,
-        opener=opener,
-        clock=time.time,
-        demo_phone_url=settings.citizen.demo_phone_url,
+    loaded = {path: load_key_file(path) for path in (*own.decryption_key_files, *own.verification_key_files)}
+    for path in own.decryption_key_files:
+        if not loaded[path].is_private:
+            raise StartError(f"{path}: expected a private key")
+    return TokenOpener(
+        [loaded[path] for path in own.decryption_key_files],
+        [loaded[path] for path in own.verification_key_files],
+        own.leeway_seconds,
     )
 
 
+def load_key_file(path: Path) -> Key:
+    """Load one key for auth results.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        StartError: it holds something else, or a key that is of no use.
+
+    """
+    try:
+        return load_key(read_pem(path))
+    except ValueError as fault:
+        raise StartError(f"{path}: {fault}") from None
+
+
+def opening_hours(settings: Settings, queue: str) -> OpeningHours:
+    """Give the hours of a queue; one without a table, or without any day in it, is always open."""
+    timezone = ZoneInfo(settings.calls.timezone)
+    own = settings.queues.get(queue)
+    if own is None or not (any(own.week) or own.special):
+        return OpeningHours.always(timezone)
+    week = {number: parse_day(text) for number, text in enumerate(own.week) if text}
+    if not any(own.week):
+        # Only the days that differ from "always open" are written down.
+        week = dict(OpeningHours.always(timezone).week)
+    return OpeningHours(week, {day: parse_day(text) for day, text in own.special.items()}, timezone)
+
+
+def web_purposes(settings: Settings) -> dict[str, WebPurpose]:
+    """Give what the core and the citizens need to know of each purpose."""
+    return {
+        tag: WebPurpose(
+            titles=_in_languages(purpose.title),
+            attributes=purpose.attributes,
+            phone_number=purpose.phone_number or settings.calls.phone_number,
+            hours=opening_hours(settings, purpose.queue),
+            admit_unverified=purpose.admit_unverified,
+            client_url=purpose.client_url or settings.idcontact.client_url,
+        )
+        for tag, purpose in settings.purposes.items()
+    }
+
+
+def _in_languages(texts: Texts) -> dict[Language, str]:
+    return {language: texts.in_language(language) for language in LANGUAGES}
+
+
+def _credentials(settings: Settings) -> Credentials:
+    own = settings.idcontact
+    accepted = []
+    if own.basic_user is not None and own.basic_password_file is not None:
+        accepted.append(basic(own.basic_user, read_secret(own.basic_password_file)))
+    if own.bearer_token_file is not None:
+        accepted.append(bearer(read_secret(own.bearer_token_file)))
+    return Credentials(accepted, own.protect)
+
+
 def _dashboard_site(
-    settings: Settings, fingerprints: Fingerprints, store: SqliteStore, opener: TokenOpener, desk: Desk
+    settings: Settings, fingerprints: Fingerprints, store: SqliteStore, desk: Desk
 ) -> DashboardSite:
     own = settings.dashboard
     return DashboardSite(
@@ -166,7 +253,6 @@ def _dashboard_site(
         absolute_seconds=own.absolute_seconds,
         accounts=store,
         sessions=store,
-        opener=opener,
         desk=desk,
         clock=time.time,
     )

@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idbellen.app import StartError, token_opener
+from joserfc.jwk import RSAKey
+
+from idbellen.app import StartError, load_key_file
 from idbellen.asterisk.ari import Ari, AriError
 from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret
 from idbellen.domain.codes import Fingerprints
@@ -14,7 +16,7 @@ from idbellen.domain.prompts import Prompt, media
 from idbellen.stores.sqlite import StoreError, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 NEEDED_MODULES = (
@@ -35,10 +37,11 @@ OLDEST_ASTERISK = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. ``fault`` is empty when it is in order."""
+    """One thing that was looked at. ``fault`` is empty when it is in order; ``detail`` says more of what is."""
 
     what: str
     fault: str = ""
+    detail: str = ""
 
 
 async def check(path: Path) -> AsyncIterator[Finding]:
@@ -50,28 +53,54 @@ async def check(path: Path) -> AsyncIterator[Finding]:
             yield Finding("configuration", line)
         return
     yield Finding("configuration")
-    async for finding in _check_keys(settings):
+    for finding in check_keys(settings):
+        yield finding
+    async for finding in _check_store(settings):
         yield finding
     async for finding in _check_asterisk(settings):
         yield finding
 
 
-async def _check_keys(settings: Settings) -> AsyncIterator[Finding]:
+def check_keys(settings: Settings) -> Iterator[Finding]:
+    """Look at the master key and at each key for auth results; tells the latter's kind and thumbprint (RFC 7638)."""
+    own = settings.idcontact
+    thumbprints: dict[str, Path] = {}
+    for path in (*own.decryption_key_files, *own.verification_key_files):
+        ours = path in own.decryption_key_files
+        what = f"{'decryption' if ours else 'verification'} key {path.name}"
+        try:
+            key = load_key_file(path)
+        except (ConfigError, StartError) as fault:
+            yield Finding(what, str(fault))
+            continue
+        first = thumbprints.setdefault(key.thumbprint(), path)
+        size = f"RSA {key.raw_value.key_size}" if isinstance(key, RSAKey) else f"EC {key.curve_name}"
+        detail = f"{size}, thumbprint {key.thumbprint()}"
+        if ours and not key.is_private:
+            yield Finding(what, f"{path}: expected a private key")
+        elif not ours and key.is_private:
+            yield Finding(what, f"{path}: a private key; an auth plugin keeps that, and gives us its public half")
+        elif first != path:
+            yield Finding(what, f"{path}: the same key as {first}")
+        else:
+            yield Finding(what, detail=detail)
     try:
-        token_opener(settings)
-    except (ConfigError, StartError) as fault:
-        yield Finding("keys", str(fault))
-    else:
-        yield Finding("keys")
-    try:
-        fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
+        read_master_key(settings.sessions.master_key_file)
     except ConfigError as fault:
         yield Finding("master key", str(fault))
-        return
-    yield Finding("master key")
-    for secret in (settings.sessions.master_key_file, settings.idcontact.decryption_key_file):
+    else:
+        yield Finding("master key")
+    for secret in (settings.sessions.master_key_file, *own.decryption_key_files):
         if secret.exists() and secret.stat().st_mode & 0o077:
             yield Finding("secret files", f"{secret}: readable for others; chmod 600 {secret}")
+
+
+async def _check_store(settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
+    except ConfigError:
+        # Told among the keys.
+        return
     store = settings.sessions.store
     if not store.exists() and not os.access(store.parent, os.W_OK):
         yield Finding("store", f"store {store}: the folder is not there, or not writable for this user")

@@ -16,7 +16,7 @@ import structlog
 
 from idbellen import __version__, keys
 from idbellen.app import StartError, notify_systemd, serve
-from idbellen.check import check
+from idbellen.check import Finding, check, check_keys
 from idbellen.config import ConfigError, Settings, load, read_master_key
 from idbellen.domain.codes import Fingerprints
 from idbellen.ports import Account
@@ -86,12 +86,18 @@ def _parser() -> argparse.ArgumentParser:
         if name == "add":
             action.add_argument("--endpoint", required=True, help="the phone as Asterisk names it: PJSIP/agent1")
 
-    key = commands.add_parser("keys", help="Make keys.", description="Make keys.")
+    text = "Make and check keys."
+    key = commands.add_parser("keys", help=text, description=text)
     key_actions = key.add_subparsers(required=True, metavar="ACTION")
     text = "Make the master key and the key pair for auth results."
     made = key_actions.add_parser("generate", help=text, description=text)
     made.set_defaults(run=_keys_generate)
     made.add_argument("directory", type=Path)
+    made.add_argument("--kind", choices=("rsa", "ec"), default="rsa", help="of the key pair; default: %(default)s")
+    text = "Look at all keys that the configuration names; tells their thumbprints, to compare with the other side's."
+    checked = key_actions.add_parser("check", help=text, description=text)
+    checked.set_defaults(run=_keys_check)
+    checked.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
     return parser
 
 
@@ -128,14 +134,17 @@ def _run(work: Coroutine[None, None, int]) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     async def report() -> int:
-        faults = 0
-        async for finding in check(options.config):
-            faults += bool(finding.fault)
-            sys.stdout.write(f"{'FAULT' if finding.fault else 'ok   '} {finding.what}")
-            sys.stdout.write(f": {finding.fault}\n" if finding.fault else "\n")
-        return 1 if faults else 0
+        faults = [_show(finding) async for finding in check(options.config)]
+        return 1 if any(faults) else 0
 
     return _run(report())
+
+
+def _show(finding: Finding) -> bool:
+    """Print a line for one thing that was looked at; gives whether something is wrong with it."""
+    said = finding.fault or finding.detail
+    sys.stdout.write(f"{'FAULT' if finding.fault else 'ok   '} {finding.what}{': ' if said else ''}{said}\n")
+    return bool(finding.fault)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -203,7 +212,7 @@ def _fingerprints(settings: Settings) -> Fingerprints:
 
 def _keys_generate(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    made = keys.generate(options.directory)
+    made = keys.generate(options.directory, options.kind)
     for path in made:
         sys.stdout.write(f"{path}\n")
     sys.stdout.write(
@@ -211,3 +220,8 @@ def _keys_generate(options: argparse.Namespace) -> int:
         f" Give {made[-1].name} to the auth plugins; keep the others secret.\n"
     )
     return 0
+
+
+def _keys_check(options: argparse.Namespace) -> int:
+    faults = [_show(finding) for finding in check_keys(load(options.config))]
+    return 1 if any(faults) else 0

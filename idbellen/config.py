@@ -6,20 +6,25 @@ and the key: ``IDBELLEN_ASTERISK__URL``. Only :mod:`idbellen.cli` and :mod:`idbe
 
 from __future__ import annotations
 
+import datetime as dt  # noqa: TC003 - pydantic reads the annotations
 import os
 import re
 import tomllib
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from idbellen.domain.hours import parse_day
+
 ENV_PREFIX = "IDBELLEN_"
+DEFAULT_QUEUE = "default"
 LEAST_MASTER_KEY_BYTES = 32
 
 Language = Literal["nl", "en"]
@@ -54,11 +59,37 @@ def _account_name(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", value):
+        raise ValueError("a host in lower case, with its port if that is not the usual one: auth.example:8443")
+    return value
+
+
+def _day(value: str) -> str:
+    try:
+        parse_day(value)
+    except ValueError as fault:
+        raise ValueError(f"hours such as 09:00-12:30, 13:30-17:00: {fault}") from None
+    return value
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError("a time zone such as Europe/Amsterdam") from None
+    return value
+
+
 Listen = Annotated[str, AfterValidator(_listen_address)]
 Url = Annotated[str, AfterValidator(_http_url)]
 PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
 Name = Annotated[str, AfterValidator(_account_name)]
 Seconds = Annotated[float, Field(gt=0)]
+Host = Annotated[str, AfterValidator(_host)]
+Day = Annotated[str, AfterValidator(_day)]
+TimeZone = Annotated[str, AfterValidator(_timezone)]
+ClientUrl = Literal["page", "tel"]
 
 
 class Table(BaseModel):
@@ -86,9 +117,11 @@ class Calls(Table):
     between_digits_seconds: Seconds = 8.0
     overall_seconds: Seconds = 120.0
     unverified: Literal["plain", "goodbye"] = "plain"
+    late_seconds: Annotated[float, Field(ge=0)] = 20.0
     ring_seconds: Seconds = 20.0
     rest_seconds: Seconds = 5.0
     music_class: Name = "idbellen"
+    timezone: TimeZone = "Europe/Amsterdam"
 
 
 class Sessions(Table):
@@ -106,9 +139,41 @@ class IdContact(Table):
 
     listen: Listen = "127.0.0.1:8081"
     url: Url
-    decryption_key_file: Path
+    decryption_key_files: Annotated[tuple[Path, ...], Field(min_length=1)]
     verification_key_files: Annotated[tuple[Path, ...], Field(min_length=1)]
     leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 30.0
+    client_url: ClientUrl = "page"
+    default_purpose: str | None = None
+    basic_user: str | None = None
+    basic_password_file: Path | None = None
+    bearer_token_file: Path | None = None
+    protect: Literal["start", "all"] = "start"
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> Self:
+        if (self.basic_user is None) != (self.basic_password_file is None):
+            raise ValueError("basic_user and basic_password_file together, or neither")
+        return self
+
+
+class Feedback(Table):
+    """What is told to the ``session_url`` of an auth result while its session is in use."""
+
+    allowed_hosts: tuple[Host, ...] = ()
+    moments: tuple[Literal["code_accepted", "connected"], ...] = ("code_accepted", "connected")
+    every_minutes: Annotated[float, Field(gt=0)] = 5.0
+    timeout_seconds: Seconds = 5.0
+
+
+class Texts(Table):
+    """A text in both languages."""
+
+    nl: str
+    en: str
+
+    def in_language(self, language: str) -> str:
+        """Give the text in one language."""
+        return self.en if language == "en" else self.nl
 
 
 class Citizen(Table):
@@ -116,6 +181,10 @@ class Citizen(Table):
 
     listen: Listen = "127.0.0.1:8080"
     url: Url
+    name: Texts = Texts(nl="Gemeente", en="Municipality")
+    begin_url: Url | None = None
+    theme_file: Path | None = None
+    warn_seconds: Seconds = 120.0
     demo_phone_url: Url | None = None
 
 
@@ -130,15 +199,24 @@ class Dashboard(Table):
     absolute_seconds: Seconds = 43200.0
 
 
-class Texts(Table):
-    """A text in both languages."""
+class Queue(Table):
+    """When a queue is open; without any of these it always is."""
 
-    nl: str
-    en: str
+    monday: Day | None = None
+    tuesday: Day | None = None
+    wednesday: Day | None = None
+    thursday: Day | None = None
+    friday: Day | None = None
+    saturday: Day | None = None
+    sunday: Day | None = None
+    special: dict[dt.date, Day] = {}
 
-    def in_language(self, language: str) -> str:
-        """Give the text in one language."""
-        return self.en if language == "en" else self.nl
+    @property
+    def week(self) -> tuple[str | None, ...]:
+        """The hours of the seven weekdays, as written, from Monday on."""
+        return (
+            self.monday, self.tuesday, self.wednesday, self.thursday, self.friday, self.saturday, self.sunday,
+        )  # fmt: skip
 
 
 class Purpose(Table):
@@ -146,6 +224,10 @@ class Purpose(Table):
 
     title: Texts
     attributes: tuple[str, ...]
+    queue: Name = DEFAULT_QUEUE
+    admit_unverified: bool = False
+    phone_number: PhoneNumber | None = None
+    client_url: ClientUrl | None = None
 
 
 class Log(Table):
@@ -168,9 +250,21 @@ class Settings(BaseSettings):
     idcontact: IdContact
     citizen: Citizen
     dashboard: Dashboard
+    feedback: Feedback = Feedback()
     log: Log = Log()
+    queues: dict[Name, Queue] = {}
     purposes: Annotated[dict[str, Purpose], Field(min_length=1)]
     attributes: dict[str, Texts] = {}
+
+    @model_validator(mode="after")
+    def _names_that_exist(self) -> Self:
+        for tag, purpose in self.purposes.items():
+            if purpose.queue != DEFAULT_QUEUE and purpose.queue not in self.queues:
+                raise ValueError(f"[purposes.{tag}] queue: a queue with a table: there is no [queues.{purpose.queue}]")
+        wanted = self.idcontact.default_purpose
+        if wanted is not None and wanted not in self.purposes:
+            raise ValueError(f"[idcontact] default_purpose: a purpose with a table: there is no [purposes.{wanted}]")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -221,7 +315,12 @@ def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any
 
 
 def _explain(path: Path, text: str, problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    parts = [str(part) for part in problem["loc"]]
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    parts = [str(part) for part in problem["loc"] if part != "[key]"]
+    if not parts:
+        # What concerns several tables names its place itself.
+        name, _, expected = message.partition(": ")
+        return f"{path}{_line(text, re.split(r'[].[ ]+', name)[1:])}: {name}: expected {expected}"
     table, key = ".".join(parts[:-1]), parts[-1]
     name = f"[{table}] {key}" if table else f"[{key}]"
     variable = ENV_PREFIX + "__".join(parts).upper()
@@ -232,7 +331,7 @@ def _explain(path: Path, text: str, problem: Any) -> str:  # noqa: ANN401 - pyda
         case "extra_forbidden":
             expected = "unknown: misspelt, or in the wrong table?"
         case _:
-            expected = "expected " + problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            expected = f"expected {message}"
     return f"{place}: {name}: {expected}"
 
 

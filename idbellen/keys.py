@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey, RSAKey
+
+from idbellen.domain.idcontact import CURVE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,15 +16,15 @@ if TYPE_CHECKING:
 RSA_BITS = 3072
 
 
-def generate(directory: Path) -> list[Path]:
-    """Make the master key and our key pair; gives the files made.
+def generate(directory: Path, kind: Literal["rsa", "ec"] = "rsa") -> list[Path]:
+    """Make the master key and our key pair; gives the files made, the public key last.
 
     Raises:
         FileExistsError: one is there already; nothing is overwritten.
         OSError: it cannot be written.
 
     """
-    pair = RSAKey.generate_key(RSA_BITS)
+    pair = RSAKey.generate_key(RSA_BITS) if kind == "rsa" else ECKey.generate_key(CURVE)
     files = {
         directory / "master-key": secrets.token_urlsafe(48).encode() + b"\n",
         directory / "decryption-key.pem": pair.as_pem(private=True),

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from idbellen.domain.idcontact import AuthResult, Received
     from idbellen.domain.prompts import Prompt
 
 
@@ -102,34 +103,64 @@ class Phone(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What ID Contact started: one citizen with one purpose. ``token`` is the encrypted auth result."""
+    """What ID Contact started: one citizen with one purpose.
+
+    ``result`` is None until the auth result comes. ``language`` is that in which the citizen last saw the page,
+    None before that.
+    """
 
     reference: str
     purpose: str
-    token: str | None = field(default=None, repr=False)
+    result: AuthResult | None = field(default=None, repr=False)
+    language: str | None = None
+
+
+class Attached(enum.Enum):
+    """What became of an auth result that came in."""
+
+    KEPT = "kept"
+    SECOND = "second"  # the session has one already, or is gone
+    REPLAYED = "replayed"  # this very token was accepted before
 
 
 class SessionStore(Protocol):
-    """Keeps sessions. It knows codes, secrets and handles by their fingerprints only; times in epoch seconds."""
+    """Keeps sessions; times in epoch seconds.
 
-    async def start(self, session: Session, *, attr_handle: str, page_handle: str, now: float) -> None:
-        """Keep a new session."""
+    It knows codes, secrets and handles by their fingerprints only, and auth results sealed.
+    """
+
+    async def start(
+        self, session: Session, *, attr_handle: str, page_handle: str, now: float, received: Received | None = None
+    ) -> bool:
+        """Keep a new session, with its auth result if that came along; False if the token was accepted before."""
         ...
 
     async def by_attr_handle(self, attr_handle: str) -> Session | None:
         """Give the session for which an auth plugin delivers at this address."""
         ...
 
-    async def attach_result(self, reference: str, token: str) -> bool:
-        """Keep the first auth result of a session; False if it has one, or is gone."""
+    async def attach_result(self, reference: str, received: Received) -> Attached:
+        """Keep the first auth result of a session, if its token was never accepted before."""
         ...
 
     async def open_page(self, page_handle: str) -> Session | None:
         """Give the session of a citizen's page to the first browser that opens it; afterwards to none."""
         ...
 
+    async def by_page_handle(self, page_handle: str) -> Session | None:
+        """Give the session of a citizen's page, also when it was opened before."""
+        ...
+
     async def by_reference(self, reference: str) -> Session | None:
         """Give a session by its reference."""
+        ...
+
+    async def set_language(self, reference: str, language: str) -> None:
+        """Note in which language the citizen sees the page."""
+        ...
+
+    async def discard(self, reference: str) -> Session | None:
+        """Delete a session that the citizen ends; gives it, or None if a call holds it or it is gone."""
         ...
 
     async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:
@@ -140,24 +171,43 @@ class SessionStore(Protocol):
         """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it."""
         ...
 
-    async def release(self, reference: str, call: str) -> None:
-        """Undo a claim of a call that did not reach an agent: the code counts again while it is valid."""
+    async def release(self, call: str) -> None:
+        """Undo the claim of a call, if it has one, that did not reach an agent: the code counts again."""
         ...
 
     async def by_secret(self, secret: str) -> Session | None:
         """Give the session that a secret was exchanged for."""
         ...
 
-    async def finish(self, reference: str, call: str) -> None:
-        """Delete the session of a call that reached an agent and has ended."""
+    async def finish(self, call: str) -> Session | None:
+        """Delete the session of a call that reached an agent and has ended; gives it as it was."""
         ...
 
     async def release_all(self) -> int:
         """Undo the claims of an earlier process; gives how many."""
         ...
 
+    async def keep_purposes(self, purposes: Collection[str]) -> int:
+        """Delete the sessions of all other purposes, which the configuration no longer has; gives how many."""
+        ...
+
     async def purge(self, now: float, keep_seconds: float) -> int:
         """Delete sessions older than ``keep_seconds`` that no call holds, or twice as old; gives how many."""
+        ...
+
+
+class SessionFeedback(Protocol):
+    """Tells auth plugins how the sessions that they gave us a ``session_url`` for are doing.
+
+    Nothing here waits or fails: a call does not suffer from an auth plugin.
+    """
+
+    def user_active(self, reference: str) -> None:
+        """Tell that the citizen of the session with this reference is in contact with us."""
+        ...
+
+    def logout(self, session: Session) -> None:
+        """Tell that the citizen or the agent has ended the session."""
         ...
 
 
@@ -200,4 +250,3 @@ class AccountStore(Protocol):
     async def log_out(self, login: str) -> None:
         """End a login."""
         ...
-

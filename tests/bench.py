@@ -164,7 +164,7 @@ async def measure(loads: list[Load]) -> None:
         await pbx.start()
         installation = Installation(folder / "idbellen", pbx)
         # A page that is cut off for a moment, because the machine is full, shall not lose its agent.
-        installation.write(make_keys(folder / "keys"), grace_seconds="60")
+        installation.write(make_keys(folder / "keys"), dashboard__grace_seconds="60")
         await installation.add_agents(*agents)
         await installation.start()
         stack.push_async_callback(installation.stop)

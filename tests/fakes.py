@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import RingOutcome, Session
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from idbellen.domain.prompts import Prompt
 
+LOGGED_IN = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session")
 # How long every prompt of the fake lasts, in seconds.
 PROMPT_SECONDS = 4.0
 
@@ -26,9 +28,12 @@ class FakeSessions:
     """Sessions by code; counts what is claimed, released and finished."""
 
     def __init__(self, *codes: str) -> None:
-        self.codes = {code: Session(f"session {code}", "report_move") for code in codes}
+        self.codes = {code: Session(f"session {code}", "report_move", LOGGED_IN) for code in codes}
         self.claimed: dict[str, str] = {}
         self.finished: list[str] = []
+
+    def set_result(self, code: str, result: AuthResult | None) -> None:
+        self.codes[code] = replace(self.codes[code], result=result)
 
     async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:  # noqa: ARG002
         await asyncio.sleep(0.001)
@@ -38,14 +43,34 @@ class FakeSessions:
         self.claimed[session.reference] = call
         return session
 
-    async def release(self, reference: str, call: str) -> None:
+    async def by_reference(self, reference: str) -> Session | None:
         await asyncio.sleep(0.001)
-        assert self.claimed.pop(reference) == call
+        return next((session for session in self.codes.values() if session.reference == reference), None)
 
-    async def finish(self, reference: str, call: str) -> None:
+    async def release(self, call: str) -> None:
         await asyncio.sleep(0.001)
-        assert self.claimed.pop(reference) == call
+        for reference in [held for held, by in self.claimed.items() if by == call]:
+            del self.claimed[reference]
+
+    async def finish(self, call: str) -> Session | None:
+        await asyncio.sleep(0.001)
+        [reference] = [held for held, by in self.claimed.items() if by == call]
+        del self.claimed[reference]
         self.finished.append(reference)
+        return await self.by_reference(reference)
+
+
+class FakeFeedback:
+    """Notes what auth plugins are told, with the time."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, str]] = []
+
+    def user_active(self, reference: str) -> None:
+        self.told.append((now(), f"active {reference}"))
+
+    def logout(self, session: Session) -> None:
+        self.told.append((now(), f"logout {session.reference}"))
 
 
 @dataclass

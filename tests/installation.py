@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
+    from idbellen.domain.idcontact import Key
 
 PASSWORD = "a long enough password"
 PASSWORD_HASH = hash_password(PASSWORD)
@@ -51,21 +52,33 @@ class Installation:
         self.config = folder / "idbellen.toml"
         self.log = folder / "idbellen.log"
         self.process: asyncio.subprocess.Process | None = None
+        self._signing_keys: dict[str, Key] = {}
+        self._encryption_keys: dict[str, Key] = {}
         self.codes: list[str] = []
         self.secrets: list[str] = []
 
     def write(self, keys_folder: Path, **changes: str) -> None:
-        """Write the configuration; ``changes`` are TOML values for keys of [calls], [sessions] and [dashboard]."""
+        """Write the configuration; ``changes`` are TOML values.
+
+        A change is named ``key`` in [calls], or else ``table__key``; further tables come whole, as ``more``.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        calls = {"unverified": '"plain"', "rest_seconds": "0.5", "ring_seconds": "5"}
-        sessions = {"code_seconds": "600"}
-        dashboard = {"grace_seconds": "1"}
-        tables = {"code_seconds": sessions, "keep_seconds": sessions, "grace_seconds": dashboard}
+        tables = {
+            "calls": {"unverified": '"plain"', "rest_seconds": "0.5", "ring_seconds": "5"},
+            "sessions": {"code_seconds": "600"},
+            "dashboard": {"grace_seconds": "1"},
+            "idcontact": {},
+            "citizen": {},
+            "purpose": {},
+        }
+        more = changes.pop("more", "")
         for name, value in changes.items():
-            tables.get(name, calls)[name] = value
+            table, _, key = name.rpartition("__")
+            tables[table or "calls"][key] = value
         (self.folder / "ari-password").write_text(self.pbx.settings.ari_password)
-        self._signing_key = load_key((keys_folder / "auth/decryption-key.pem").read_bytes())
-        self._encryption_key = load_key((keys_folder / "own/encryption-key.pub.pem").read_bytes())
+        for kind in ("rsa", "ec"):
+            self._signing_keys[kind] = load_key((keys_folder / f"auth-{kind}/decryption-key.pem").read_bytes())
+            self._encryption_keys[kind] = load_key((keys_folder / f"own-{kind}/encryption-key.pub.pem").read_bytes())
         self.config.write_text(
             f"""
 [asterisk]
@@ -73,27 +86,33 @@ url = "http://127.0.0.1:{self.pbx.settings.ari_port}/ari"
 password_file = "ari-password"
 [calls]
 phone_number = "{PHONE_NUMBER}"
-{_lines(calls)}
+{_lines(tables["calls"])}
 [sessions]
 store = "idbellen.db"
-master_key_file = "{keys_folder}/own/master-key"
-{_lines(sessions)}
+master_key_file = "{keys_folder}/own-rsa/master-key"
+{_lines(tables["sessions"])}
 [idcontact]
 listen = "{self._listen['idcontact']}"
 url = "{self.internal_url}"
-decryption_key_file = "{keys_folder}/own/decryption-key.pem"
-verification_key_files = ["{keys_folder}/auth/encryption-key.pub.pem"]
+decryption_key_files = ["{keys_folder}/own-rsa/decryption-key.pem", "{keys_folder}/own-ec/decryption-key.pem"]
+verification_key_files = [
+    "{keys_folder}/auth-rsa/encryption-key.pub.pem", "{keys_folder}/auth-ec/encryption-key.pub.pem",
+]
+{_lines(tables["idcontact"])}
 [citizen]
 listen = "{self._listen['citizen']}"
 url = "{self.citizen_url}"
+{_lines(tables["citizen"])}
 [dashboard]
 listen = "{self._listen['dashboard']}"
 url = "{self.dashboard_url}"
-{_lines(dashboard)}
+{_lines(tables["dashboard"])}
 [purposes.report_move]
 title.nl = "Verhuizing doorgeven"
 title.en = "Report a move"
 attributes = ["fullname", "bsn"]
+{_lines(tables["purpose"])}
+{more}
 [attributes]
 fullname = {{ nl = "Naam", en = "Name" }}
 """
@@ -139,12 +158,20 @@ fullname = {{ nl = "Naam", en = "Name" }}
 
     # ID Contact's core, an auth plugin, and the citizen's browser
 
-    def token(self, attributes: Mapping[str, str] | None = ATTRIBUTES, **changes: Any) -> str:
-        """Make an auth result as the auth plugin does."""
-        values = {"status": "succes", "subject": "id-contact-attributes", "now": time.time()} | changes
-        return auth_result(
-            attributes, signing_key=self._signing_key, encryption_key=self._encryption_key, **values
-        )
+    def token(
+        self, attributes: Mapping[str, str] | None = ATTRIBUTES, *, keys: str = "rsa", **changes: Any
+    ) -> str:
+        """Make an auth result as an auth plugin with keys of this kind does."""
+        values = {
+            "status": "succes",
+            "subject": "id-contact-attributes",
+            "now": time.time(),
+            "signing_key": self._signing_keys[keys],
+            "encryption_key": self._encryption_keys[keys],
+            "signature": {"rsa": "RS256", "ec": "ES256"}[keys],
+            "key_encryption": {"rsa": "RSA-OAEP", "ec": "ECDH-ES"}[keys],
+        }
+        return auth_result(attributes, **(values | changes))
 
     async def log_in_citizen(self, *, attributes: Mapping[str, str] | None = ATTRIBUTES) -> str:
         """Walk the protocol: start, log in, deliver, open the page; gives the code on the page."""
@@ -312,9 +339,10 @@ def _code(page: str) -> str:
 
 
 def make_keys(folder: Path) -> Path:
-    """Make our keys and an auth plugin's."""
+    """Make our keys and an auth plugin's, of both kinds."""
     for name in ("own", "auth"):
-        keys.generate(folder / name)
+        keys.generate(folder / f"{name}-rsa", "rsa")
+        keys.generate(folder / f"{name}-ec", "ec")
     return folder
 
 

@@ -6,7 +6,10 @@ import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
+
 from idbellen.demo.pbx import CHECKOUT
+from idbellen.domain.idcontact import load_key
 from tests.installation import Installation, run_cli
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ async def test_check_is_content_with_a_good_installation(installation: Installat
     code, output = await run_cli("check", "--config", str(installation.config))
     assert "FAULT" not in output
     assert code == 0
-    for what in ("configuration", "keys", "master key", "store", "agents", "ARI", "modules", "prompts", "dialplan"):
+    for what in ("configuration", "master key", "store", "agents", "ARI", "modules", "prompts", "dialplan"):
         assert f"ok    {what}\n" in output
 
 
@@ -66,11 +69,11 @@ async def test_check_tells_each_fault(pbx: Pbx, keys_folder: Path, tmp_path: Pat
     await check_fault(installation, "IDBELLEN_APP is 'idbellen' in Asterisk, but [asterisk] app is 'other'")
     installation.write(own_keys)
 
-    (own_keys / "own/master-key").chmod(0o644)
+    (own_keys / "own-rsa/master-key").chmod(0o644)
     await check_fault(installation, "readable for others; chmod 600")
-    (own_keys / "own/decryption-key.pem").write_text("no key")
+    (own_keys / "own-rsa/decryption-key.pem").write_text("no key")
     await check_fault(installation, "decryption-key.pem: neither an RSA nor an EC key in PEM")
-    (own_keys / "own/master-key").write_text("short")
+    (own_keys / "own-rsa/master-key").write_text("short")
     await check_fault(installation, "at least 32 characters")
     assert code == 1
 
@@ -95,6 +98,35 @@ async def test_check_names_a_missing_module(pbx: Pbx, installation: Installation
         await pbx.cli("module load res_ari_playbacks.so")
 
 
+async def test_keys_check_tells_kind_and_thumbprint_of_each_key(
+    pbx: Pbx, keys_folder: Path, tmp_path: Path
+) -> None:
+    installation = Installation(tmp_path / "i", pbx)
+    own_keys = tmp_path / "keys"
+    shutil.copytree(keys_folder, own_keys)
+    installation.write(own_keys)
+    config = installation.config
+
+    async def keys_check() -> tuple[int, str]:
+        return await run_cli("keys", "check", "--config", str(config))
+
+    code, output = await keys_check()
+    thumbprint = load_key((own_keys / "own-ec/encryption-key.pub.pem").read_bytes()).thumbprint()
+    assert f"ok    decryption key decryption-key.pem: EC P-256, thumbprint {thumbprint}\n" in output
+    assert "ok    verification key encryption-key.pub.pem: RSA 3072, thumbprint" in output
+    assert (code, output.count("ok "), output.count("\n")) == (0, 5, 5)
+
+    replace(config, "auth-rsa/encryption-key.pub.pem", "auth-rsa/decryption-key.pem")
+    code, output = await keys_check()
+    assert (code, "a private key; an auth plugin keeps that" in output) == (1, True)
+    installation.write(own_keys)
+    replace(config, "own-rsa/decryption-key.pem", "own-rsa/encryption-key.pub.pem")
+    assert "expected a private key" in (await keys_check())[1]
+    installation.write(own_keys)
+    replace(config, "own-rsa/decryption-key.pem", "auth-rsa/decryption-key.pem")
+    assert "auth-rsa/encryption-key.pub.pem: the same key as" in (await keys_check())[1]
+
+
 async def test_agents(installation: Installation) -> None:
     config = ("--config", str(installation.config))
 
@@ -112,13 +144,15 @@ async def test_agents(installation: Installation) -> None:
     assert "there is no agent 'ann'" in (await run_cli("agent", "remove", "ann", *config))[1]
 
 
-async def test_keys_are_made_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["rsa", "ec"])
+async def test_keys_are_made_once(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "keys"
-    code, output = await run_cli("keys", "generate", str(folder))
+    code, output = await run_cli("keys", "generate", str(folder), "--kind", kind)
     assert code == 0
     assert "encryption-key.pub.pem to the auth plugins" in output
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
     assert modes == {"master-key": 0o600, "decryption-key.pem": 0o600, "encryption-key.pub.pem": 0o644}
+    assert load_key((folder / "decryption-key.pem").read_bytes()).key_type == kind.upper()
     code, output = await run_cli("keys", "generate", str(folder))
     assert (code, "nothing is overwritten" in output) == (1, True)
 

@@ -38,6 +38,7 @@ def test_the_example_is_valid_and_its_defaults_are_the_defaults(file: Path) -> N
 def test_paths_count_from_the_folder_of_the_file(file: Path) -> None:
     settings = load(file)
     assert settings.asterisk.password_file == file.parent / "ari-password"
+    assert settings.idcontact.decryption_key_files == (file.parent / "decryption-key.pem",)
     assert settings.idcontact.verification_key_files == (file.parent / "auth-digid.pem",)
     assert settings.sessions.store == Path("/var/lib/idbellen/idbellen.db")
 
@@ -55,6 +56,13 @@ def test_paths_count_from_the_folder_of_the_file(file: Path) -> None:
         ("[calls]\n", "[call]\n", "[calls]: missing"),
         ("phone_number", "# phone_number", "[calls] phone_number: missing"),
         ("[calls]\n", "[calls\n", "not TOML"),
+        ('"Europe/Amsterdam"', '"Amsterdam"', "[calls] timezone: expected a time zone such as Europe/Amsterdam"),
+        ('monday = "09:00-17:00"', 'monday = "9-17"', "[queues.residents] monday: expected hours such as 09:00-12:30"),
+        ("2026-12-24 =", "2026-12-32 =", "[queues.residents.special] 2026-12-32: expected a valid date"),
+        ('queue = "residents"', 'queue = "resident"', "[purposes.report_move] queue: expected a queue with a table"),
+        ('# default_purpose = "report', 'default_purpose = "', "default_purpose: expected a purpose with a table"),
+        ('# basic_user = "core"', 'basic_user = "core"', "[idcontact]: expected basic_user and basic_password_file"),
+        ("allowed_hosts = []", 'allowed_hosts = ["https://a.example"]', "expected a host in lower case, with its port"),
     ],
 )
 def test_a_fault_is_told_with_name_place_and_expectation(file: Path, before: str, after: str, told: str) -> None:

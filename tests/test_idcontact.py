@@ -1,19 +1,36 @@
 """Auth results: what is accepted, and what is refused with which reason."""
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jwe, jws
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from idbellen.demo.tokens import auth_result
-from idbellen.domain.idcontact import LARGEST_TOKEN, AuthStatus, TokenOpener, TokenRefusedError, load_key
+from idbellen.domain.idcontact import (
+    LARGEST_TOKEN,
+    Admission,
+    AuthResult,
+    AuthStatus,
+    TokenOpener,
+    TokenRefusedError,
+    admission,
+    load_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOW = 1_700_000_000.0
 OURS = RSAKey.generate_key(2048)
 PLUGIN = RSAKey.generate_key(2048)
 OTHER = RSAKey.generate_key(2048)
-OPENER = TokenOpener(OURS, [OTHER, PLUGIN], leeway=30)
+OPENER = TokenOpener([OURS], [OTHER, PLUGIN], leeway=30)
 
 
 def token(**changes: object) -> str:
@@ -47,43 +64,104 @@ CLAIMS = {
 }
 
 
+EC_OURS, EC_PLUGIN = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
+EVERY_KEY = TokenOpener([OURS, EC_OURS], [OTHER, PLUGIN, EC_PLUGIN], leeway=30)
+
+
+def elliptic(**changes: object) -> str:
+    keys = {"signing_key": EC_PLUGIN, "encryption_key": EC_OURS, "signature": "ES256", "key_encryption": "ECDH-ES"}
+    return token(**(keys | changes))
+
+
+@pytest.mark.parametrize("make", [token, elliptic])
 @pytest.mark.parametrize(
     ("status", "subject"), [("succes", "id-contact-attributes"), ("success", "verder-helpen-attributes")]
 )
-def test_both_dialects(status: str, subject: str) -> None:
-    result = OPENER.receive(token(status=status, subject=subject), NOW)
-    assert result.status is AuthStatus.SUCCESS
-    assert result.attributes == {"fullname": "Someone"}
-    assert "Someone" not in repr(result)
+def test_both_dialects_with_both_kinds_of_keys(make: Callable[..., str], status: str, subject: str) -> None:
+    received = EVERY_KEY.receive(make(status=status, subject=subject), NOW)
+    assert received.result == AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"})
+    assert received.until == NOW + 330
+    assert "Someone" not in repr(received)
 
 
-def test_failed_has_no_attributes() -> None:
-    result = OPENER.receive(token(status="failed", identity_attributes=None), NOW)
-    assert result.status is AuthStatus.FAILED
-    assert result.attributes == {}
+def test_a_failed_result_vouches_for_nothing() -> None:
+    for attributes in (None, {}, {"fullname": "Someone"}):
+        received = OPENER.receive(token(status="failed", identity_attributes=attributes), NOW)
+        assert received.result == AuthResult(AuthStatus.FAILED, {})
+        assert received.identity == ""
 
 
-def test_elliptic_curves() -> None:
-    ours, plugin = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
-    text = token(signing_key=plugin, encryption_key=ours, signature="ES256", key_encryption="ECDH-ES")
-    assert TokenOpener(ours, [PLUGIN, plugin]).receive(text, NOW).status is AuthStatus.SUCCESS
+def test_keys_can_be_replaced_one_after_the_other() -> None:
+    new_plugin, new_ours = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
+    during = TokenOpener([OURS, new_ours], [PLUGIN, new_plugin])
+    after = TokenOpener([new_ours], [new_plugin])
+    for signing_key in (PLUGIN, new_plugin):
+        for encryption_key in (OURS, new_ours):
+            assert during.receive(token(signing_key=signing_key, encryption_key=encryption_key), NOW)
+    with pytest.raises(TokenRefusedError, match="not encrypted for us"):
+        after.receive(token(signing_key=new_plugin), NOW)
+    with pytest.raises(TokenRefusedError, match="not signed by a known"):
+        after.receive(token(encryption_key=new_ours), NOW)
+
+
+@pytest.mark.parametrize("signed_text", [signed(CLAIMS), signed(CLAIMS | {"iat": int(NOW) + 1})])
+def test_a_token_is_known_again_in_another_envelope(signed_text: str) -> None:
+    first, second = (OPENER.receive(sealed({"njwt": signed_text}), NOW).identity for _ in range(2))
+    assert first == second
+    assert first != OPENER.receive(token(), NOW).identity
+
+
+def test_a_signature_that_is_valid_in_many_ways_makes_no_other_token() -> None:
+    first, second = (elliptic() for _ in range(2))
+    assert EVERY_KEY.receive(first, NOW).identity == EVERY_KEY.receive(second, NOW).identity
+
+
+def test_only_the_attributes_that_are_named_are_kept() -> None:
+    result = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone", "bsn": "1"}, "https://auth.example/s")
+    assert result.with_only(("bsn", "birthdate")) == AuthResult(
+        AuthStatus.SUCCESS, {"bsn": "1"}, "https://auth.example/s"
+    )
+
+
+def weak_key() -> bytes:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - it is to be refused
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def test_keys_from_pem() -> None:
     assert load_key(OURS.as_pem(private=True)).is_private
     assert load_key(ECKey.generate_key("P-256").as_pem(private=False)).key_type == "EC"
-    with pytest.raises(ValueError, match="neither an RSA nor an EC key"):
-        load_key(b"nothing of the kind")
+    for pem, reason in {
+        b"nothing of the kind": "neither an RSA nor an EC key",
+        ECKey.generate_key("P-384").as_pem(private=True): "on curve P-384: expected P-256",
+        weak_key(): "of 1024 bits: expected 2048",
+    }.items():
+        with pytest.raises(ValueError, match=reason):
+            load_key(pem)
 
 
-def test_the_lifetime_guards_the_delivery_and_not_the_wait() -> None:
+def test_the_lifetime_guards_the_delivery() -> None:
     text = token()
     assert OPENER.receive(text, NOW + 329)
     with pytest.raises(TokenRefusedError, match="expired"):
         OPENER.receive(text, NOW + 331)
-    assert OPENER.reopen(text).status is AuthStatus.SUCCESS
     with pytest.raises(TokenRefusedError, match="future"):
         OPENER.receive(text, NOW - 31)
+
+
+@pytest.mark.parametrize(
+    ("result", "admit_unverified", "verdict"),
+    [
+        (AuthResult(AuthStatus.SUCCESS, {}), False, Admission.ADMIT),
+        (AuthResult(AuthStatus.SUCCESS, {}), True, Admission.ADMIT),
+        (AuthResult(AuthStatus.FAILED, {}), False, Admission.REFUSE),
+        (AuthResult(AuthStatus.FAILED, {}), True, Admission.ADMIT),
+        (None, False, Admission.WAIT),
+        (None, True, Admission.ADMIT),
+    ],
+)
+def test_who_is_let_in(result: AuthResult | None, admit_unverified: bool, verdict: Admission) -> None:  # noqa: FBT001
+    assert admission(result, admit_unverified=admit_unverified) is verdict
 
 
 def tampered() -> str:
@@ -131,6 +209,7 @@ def without(name: str) -> str:
         (sealed({"njwt": signed(CLAIMS | {"attributes": {"a": 1}})}), "claim attributes"),
         (sealed({"njwt": signed(CLAIMS | {"status": ["succes"]})}), "claim status"),
         (sealed({"njwt": signed(CLAIMS | {"exp": "tomorrow"})}), "claim exp"),
+        (sealed({"njwt": signed(CLAIMS | {"session_url": 5})}), "claim session_url"),
         (without("exp"), "claim exp"),
         (without("iat"), "claim iat"),
         ("x" * (LARGEST_TOKEN + 1), "larger than"),

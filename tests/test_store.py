@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from idbellen.domain.codes import Fingerprints
-from idbellen.ports import Account, Session
+from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
+from idbellen.ports import Account, Attached, Session
 from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
 
 if TYPE_CHECKING:
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FINGERPRINTS = Fingerprints(b"m" * 32)
-TOKEN = "the encrypted token"
+RESULT = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session")
+FAILED = AuthResult(AuthStatus.FAILED, {})
 CODE, OTHER_CODE = "1234567890", "9876543210"
 
 
@@ -26,13 +30,19 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
         yield opened
 
 
-async def start(store: SqliteStore, name: str = "s", *, token: str | None = TOKEN, now: float = 0.0) -> None:
-    session = Session(name, "report_move", token)
-    await store.start(session, attr_handle=f"attr {name}", page_handle=f"page {name}", now=now)
+def received(identity: str = "one", result: AuthResult = RESULT, *, until: float = 300.0) -> Received:
+    return Received(result, identity, until)
+
+
+async def start(store: SqliteStore, name: str = "s", *, came_along: Received | None = None, now: float = 0.0) -> bool:
+    session = Session(name, "report_move", came_along.result if came_along else None)
+    return await store.start(
+        session, attr_handle=f"attr {name}", page_handle=f"page {name}", now=now, received=came_along
+    )
 
 
 async def with_code(store: SqliteStore, name: str = "s", code: str = CODE, *, until: float = 100.0) -> None:
-    await start(store, name)
+    await start(store, name, came_along=received(f"token of {name}"))
     assert await store.issue_code(name, code, 0.0, valid_until=until)
 
 
@@ -43,7 +53,7 @@ async def claim(store: SqliteStore, code: str = CODE, call: str = "call", now: f
 async def test_a_code_is_exchanged_for_a_secret(store: SqliteStore) -> None:
     await with_code(store)
     session = await claim(store)
-    assert session == Session("s", "report_move", TOKEN)
+    assert session == Session("s", "report_move", RESULT)
     assert await store.by_secret("secret of call") == session
     assert await store.by_secret("another") is None
 
@@ -63,9 +73,9 @@ async def test_of_many_calls_with_one_code_one_gets_it(store: SqliteStore) -> No
 async def test_a_released_code_counts_again_and_its_old_secret_does_not(store: SqliteStore) -> None:
     await with_code(store)
     await claim(store, call="first")
-    await store.release("s", "another call")
+    await store.release("another call")
     assert await claim(store, call="second") is None
-    await store.release("s", "first")
+    await store.release("first")
     assert await store.by_secret("secret of first") is None
     assert await claim(store, call="second")
 
@@ -73,9 +83,9 @@ async def test_a_released_code_counts_again_and_its_old_secret_does_not(store: S
 async def test_a_finished_session_is_gone(store: SqliteStore) -> None:
     await with_code(store)
     await claim(store)
-    await store.finish("s", "another call")
+    assert await store.finish("another call") is None
     assert await store.by_reference("s")
-    await store.finish("s", "call")
+    assert await store.finish("call") == Session("s", "report_move", RESULT)
     assert await store.by_reference("s") is None
     assert await store.by_secret("secret of call") is None
     assert await claim(store) is None
@@ -100,20 +110,74 @@ async def test_a_new_code_takes_the_place_of_the_old(store: SqliteStore) -> None
 
 async def test_a_page_opens_once(store: SqliteStore) -> None:
     await start(store)
-    assert await store.open_page("page s") == Session("s", "report_move", TOKEN)
+    assert await store.open_page("page s") == Session("s", "report_move")
     assert await store.open_page("page s") is None
     assert await store.open_page("page t") is None
+    assert await store.by_page_handle("page s") == Session("s", "report_move"), "to see whose it was"
+    assert await store.by_page_handle("page t") is None
 
 
 async def test_only_the_first_result_counts(store: SqliteStore) -> None:
-    await start(store, token=None)
-    session = await store.by_attr_handle("attr s")
-    assert session == Session("s", "report_move", None)
-    assert await store.attach_result("s", "first")
-    assert not await store.attach_result("s", "second")
-    assert await store.by_reference("s") == Session("s", "report_move", "first")
+    await start(store)
+    assert await store.by_attr_handle("attr s") == Session("s", "report_move")
+    assert await store.attach_result("s", received("first")) is Attached.KEPT
+    assert await store.attach_result("s", received("second", FAILED)) is Attached.SECOND
+    assert await store.by_reference("s") == Session("s", "report_move", RESULT)
     assert await store.by_attr_handle("attr t") is None
-    assert not await store.attach_result("t", "first")
+    assert await store.attach_result("t", received("third")) is Attached.SECOND
+
+
+async def test_of_many_results_at_once_one_is_kept(store: SqliteStore) -> None:
+    await start(store)
+    ways = await asyncio.gather(*(store.attach_result("s", received(str(number))) for number in range(20)))
+    assert sorted(way.value for way in ways) == ["kept"] + ["second"] * 19
+
+
+async def test_a_token_is_accepted_once_whatever_became_of_its_session(store: SqliteStore) -> None:
+    assert await start(store, "first", came_along=received())
+    assert not await start(store, "second", came_along=received())
+    assert await store.by_reference("second") is None
+    await start(store, "third")
+    assert await store.attach_result("third", received()) is Attached.REPLAYED
+    assert await store.discard("first")
+    assert await store.attach_result("third", received()) is Attached.REPLAYED
+    assert await store.attach_result("third", received("another")) is Attached.KEPT
+
+
+async def test_what_was_accepted_is_forgotten_when_it_would_be_expired(store: SqliteStore) -> None:
+    await start(store, came_along=received(until=300.0))
+    await store.purge(300.0, 1000.0)
+    assert not await start(store, "second", came_along=received())
+    await store.purge(301.0, 1000.0)
+    assert await start(store, "second", came_along=received())
+
+
+async def test_failed_results_may_be_alike(store: SqliteStore) -> None:
+    assert await start(store, "first", came_along=received("", FAILED))
+    assert await start(store, "second", came_along=received("", FAILED))
+
+
+async def test_the_language_of_the_page_is_kept(store: SqliteStore) -> None:
+    await start(store)
+    await store.set_language("s", "en")
+    assert await store.by_reference("s") == Session("s", "report_move", language="en")
+
+
+async def test_a_citizen_ends_a_session_unless_a_call_holds_it(store: SqliteStore) -> None:
+    await with_code(store)
+    await claim(store)
+    assert await store.discard("s") is None
+    await store.release("call")
+    assert await store.discard("s") == Session("s", "report_move", RESULT)
+    assert await store.discard("s") is None
+    assert await claim(store) is None
+
+
+async def test_sessions_of_purposes_that_are_no_more_are_deleted(store: SqliteStore) -> None:
+    await start(store)
+    assert await store.keep_purposes({"report_move", "other"}) == 0
+    assert await store.keep_purposes({"other"}) == 1
+    assert await store.by_reference("s") is None
 
 
 async def test_old_sessions_are_purged_but_not_under_a_call(store: SqliteStore) -> None:
@@ -171,12 +235,48 @@ async def test_the_files_show_no_code_secret_or_handle_and_nothing_of_what_was_d
         await with_code(store)
         await claim(store)
         held = raw()
-        for hidden in (CODE, "secret of call", "attr s", "page s"):
+        for hidden in (CODE, "secret of call", "attr s", "page s", "token of s", "Someone", "auth.example"):
             assert hidden.encode() not in held
-        assert TOKEN.encode() in held
-        await store.finish("s", "call")
-        assert TOKEN.encode() not in raw()
+        [sealed] = sealed_results(path)
+        assert sealed.encode() in held
+        await store.finish("call")
+        assert sealed.encode() not in raw()
     assert path.stat().st_mode & 0o077 == 0
+
+
+def sealed_results(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as reader:
+        return [row[0] for row in reader.execute("SELECT result FROM sessions ORDER BY reference")]
+
+
+async def test_a_sealed_result_that_was_changed_or_moved_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "idbellen.db"
+    async with open_store(path, FINGERPRINTS) as store:
+        await start(store, "a", came_along=received("one"))
+        await start(store, "b", came_along=received("two"))
+        sealed = sealed_results(path)
+        with closing(sqlite3.connect(path)) as writer:
+            writer.execute("UPDATE sessions SET result = ? WHERE reference = 'a'", (sealed[1],))
+            writer.execute("UPDATE sessions SET result = ? WHERE reference = 'b'", (f"A{sealed[1][1:]}",))
+            writer.commit()
+        for name in ("a", "b"):
+            with pytest.raises(StoreError, match=f"session {name} cannot be opened"):
+                await store.by_reference(name)
+
+
+async def test_accounts_of_the_first_schema_stay(tmp_path: Path) -> None:
+    path = tmp_path / "idbellen.db"
+    with closing(sqlite3.connect(path)) as first:
+        first.executescript(
+            "CREATE TABLE sessions (reference TEXT PRIMARY KEY, token TEXT);"
+            "CREATE TABLE accounts (name TEXT PRIMARY KEY, endpoint TEXT NOT NULL, password_hash TEXT NOT NULL);"
+            "INSERT INTO sessions VALUES ('s', 'token'); INSERT INTO accounts VALUES ('ann', 'PJSIP/ann', 'hash');"
+            "PRAGMA user_version=1;"
+        )
+    for _ in range(2):
+        async with open_store(path, FINGERPRINTS) as store:
+            assert await store.accounts() == [Account("ann", "PJSIP/ann", "hash")]
+            assert await store.by_reference("s") is None
 
 
 async def test_a_file_that_is_no_store_is_told(tmp_path: Path) -> None:

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from idbellen.calls.desk import Desk
-from idbellen.calls.flow import CallRules, Office
+from idbellen.calls.flow import CallRules, Office, PurposeRules
+from idbellen.calls.progress import Progress
 from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState
+from idbellen.domain.board import CitizenView, Stage
 from idbellen.domain.digits import EntryRules
+from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.domain.prompts import Prompt
 from idbellen.ports import RingOutcome
 from tests import virtualtime
-from tests.fakes import PROMPT_SECONDS, AgentBehaviour, FakePhone, FakeSessions, now
+from tests.fakes import LOGGED_IN, PROMPT_SECONDS, AgentBehaviour, FakeFeedback, FakePhone, FakeSessions, now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-RULES = CallRules(entry=EntryRules(), tries=3, unverified="plain", ring=20.0, rest=5.0)
+RULES = CallRules(
+    entry=EntryRules(),
+    tries=3,
+    unverified="plain",
+    late=20.0,
+    ring=20.0,
+    rest=5.0,
+    language="nl",
+    active_moments=frozenset({"code_accepted", "connected"}),
+    active_every=25.0,
+    purposes={"report_move": PurposeRules("default", admit_unverified=False)},
+)
+ADMITTING = replace(RULES, purposes={"report_move": PurposeRules("default", admit_unverified=True)})
+FAILED = AuthResult(AuthStatus.FAILED, {})
 CODE, WRONG = "1234567890", "9876543210"
 
 
@@ -29,19 +45,28 @@ def typed(code: str, *, at: float, gap: float = 0.3) -> list[tuple[float, str]]:
     return [(at + position * gap, key) for position, key in enumerate(code)]
 
 
+def new_office(rules: CallRules, sessions: FakeSessions) -> Office:
+    desk = Desk(now, grace=15.0)
+    return Office(rules, sessions, desk, Progress(desk), FakeFeedback(), now)
+
+
 def tell(
     *phones: FakePhone,
     agents: tuple[str, ...] = ("a",),
     rules: CallRules = RULES,
     codes: tuple[str, ...] = (CODE,),
-    check: Callable[[Office], None] = lambda _: None,
+    sessions: FakeSessions | None = None,
+    beside: Callable[[Office], Coroutine[Any, Any, None]] | None = None,
 ) -> FakeSessions:
-    """Tell the stories of some calls at once, in virtual time, and check that nothing is left behind."""
-    sessions = FakeSessions(*codes)
+    """Tell the stories of some calls at once, in virtual time, and check that nothing is left behind.
+
+    ``beside``: what goes on at the same time.
+    """
+    sessions = sessions or FakeSessions(*codes)
 
     async def story() -> None:
-        desk = Desk(now, grace=15.0)
-        office = Office(rules, sessions, desk, now)
+        office = new_office(rules, sessions)
+        desk = office.desk
         watches = [desk.watch(name, name) for name in agents]
         for name, watch in zip(agents, watches, strict=True):
             watch.__enter__()
@@ -49,7 +74,8 @@ def tell(
         async with asyncio.TaskGroup() as calls:
             for phone in phones:
                 calls.create_task(supervise(phone, office))
-        check(office)
+            if beside:
+                calls.create_task(beside(office))
         for name in agents:
             view = desk.view(name)
             assert (view.waiting, view.offer, view.call) == (0, None, None)
@@ -144,6 +170,185 @@ def test_one_digit_too_many_after_a_wrong_code_does_not_spoil_the_next() -> None
     assert phone.rung == ["a"]
 
 
+# Auth results: failed, missing, late
+
+
+def with_result(result: AuthResult | None) -> FakeSessions:
+    sessions = FakeSessions(CODE)
+    sessions.set_result(CODE, result)
+    return sessions
+
+
+def arrives(sessions: FakeSessions, result: AuthResult, at: float) -> Callable[[Office], Coroutine[Any, Any, None]]:
+    async def arrive(office: Office) -> None:
+        await asyncio.sleep(at)
+        sessions.set_result(CODE, result)
+        office.progress.result_arrived(f"session {CODE}")
+
+    return arrive
+
+
+def test_a_failed_login_sounds_like_a_wrong_code_and_leaves_the_session_alone() -> None:
+    phone = FakePhone(keys=typed(CODE, at=1) + typed(CODE, at=12) + typed(CODE, at=24))
+    sessions = tell(phone, sessions=with_result(FAILED))
+    assert prompts(phone)[2:] == [Prompt.CODE_WRONG, Prompt.CODE_WRONG, Prompt.NOT_VERIFIED]
+    assert (phone.rung, sessions.finished) == ([], [])
+
+
+@pytest.mark.parametrize("result", [FAILED, None])
+def test_a_purpose_can_let_in_who_is_not_verified(result: AuthResult | None) -> None:
+    phone = FakePhone(keys=typed(CODE, at=1))
+    tell(phone, sessions=with_result(result), rules=ADMITTING)
+    assert phone.rung == ["a"]
+    assert Prompt.DATA_AWAITED not in prompts(phone)
+
+
+def test_a_caller_waits_for_a_late_result_and_goes_on_when_it_arrives() -> None:
+    sessions = with_result(None)
+    phone = FakePhone(keys=typed(CODE, at=1))
+    tell(phone, sessions=sessions, beside=arrives(sessions, LOGGED_IN, at=12.0))
+    assert prompts(phone)[2:4] == [Prompt.DATA_AWAITED, Prompt.CODE_ACCEPTED]
+    accepted = next(at for at, prompt in phone.heard if prompt is Prompt.CODE_ACCEPTED)
+    assert accepted == pytest.approx(12.0, abs=0.1)
+
+
+def test_a_late_result_that_failed_refuses_the_code() -> None:
+    sessions = with_result(None)
+    phone = FakePhone(keys=typed(CODE, at=1))
+    tell(phone, sessions=sessions, beside=arrives(sessions, FAILED, at=12.0))
+    assert prompts(phone)[2:4] == [Prompt.DATA_AWAITED, Prompt.CODE_WRONG]
+    assert phone.heard[3][0] == pytest.approx(12.0, abs=0.1)
+
+
+def test_a_result_that_does_not_come_in_time_refuses_the_code_until_it_is_there() -> None:
+    sessions = with_result(None)
+    phone = FakePhone(keys=typed(CODE, at=1) + typed(CODE, at=30))
+    tell(phone, sessions=sessions, beside=arrives(sessions, LOGGED_IN, at=29.0))
+    assert prompts(phone)[2:5] == [Prompt.DATA_AWAITED, Prompt.CODE_WRONG, Prompt.CODE_ACCEPTED]
+    assert phone.heard[3][0] == pytest.approx(1 + 9 * 0.3 + RULES.late, abs=0.1)
+
+
+@pytest.mark.parametrize("hangs_up", [round(0.001 * n, 3) for n in range(30)] + [2.0, 19.999, 20.0, 20.001, 20.005])
+def test_a_hangup_while_a_result_is_awaited_leaves_nothing_behind(hangs_up: float) -> None:
+    phone = FakePhone(keys=typed(CODE, at=0.0, gap=0.0001), hangs_up=hangs_up)
+    tell(phone, sessions=with_result(None))
+
+
+def test_a_late_result_reaches_the_agent_who_talks() -> None:
+    sessions = with_result(None)
+    results: list[int] = []
+
+    async def look(office: Office) -> None:
+        for at in (14.0, 16.0):
+            await asyncio.sleep(at - now())
+            call = office.desk.view("a").call
+            assert call
+            results.append(call.results)
+            office.desk.shown("a", call.call)
+            if at == 14.0:
+                await arrives(sessions, LOGGED_IN, at=0.0)(office)
+
+    phone = FakePhone(keys=typed(CODE, at=1), agents={"a": AgentBehaviour(talks=30)})
+    tell(phone, sessions=sessions, rules=ADMITTING, beside=look)
+    assert results == [0, 1]
+
+
+# What the citizen's page and the auth plugin are told
+
+
+def test_the_page_follows_the_call_and_shows_the_words_that_the_agent_sees() -> None:
+    seen: list[tuple[float, CitizenView]] = []
+    words: list[tuple[str, str]] = []
+    reference = f"session {CODE}"
+
+    async def follow(office: Office) -> None:
+        with office.progress.watch(reference) as news:
+            while True:
+                view = office.progress.view(reference)
+                seen.append((round(now(), 1), view))
+                call = office.desk.view("a").call
+                if call:
+                    words.append(call.words)
+                    office.desk.shown("a", call.call)
+                if view.stage is Stage.ENDED:
+                    return
+                await news.changed()
+
+    sessions = with_result(None)
+
+    async def follow_and_arrive(office: Office) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(follow(office))
+            both.create_task(arrives(sessions, LOGGED_IN, at=8.0)(office))
+
+    phone = FakePhone(keys=typed(CODE, at=1), agents={"a": AgentBehaviour(after=2, talks=10)})
+    tell(phone, sessions=sessions, beside=follow_and_arrive)
+    stages = [view.stage for _, view in seen]
+    assert list(dict.fromkeys(stages)) == [
+        Stage.WAITING,
+        Stage.ACCEPTED,
+        Stage.QUEUED,
+        Stage.CONNECTED,
+        Stage.ENDED,
+    ]
+    assert {view.words for _, view in seen if view.stage in (Stage.QUEUED, Stage.CONNECTED)} == set(words)
+    assert len(set(words)) == 1
+    assert seen[0][1].words is None
+    assert next(view.place for _, view in seen if view.stage is Stage.QUEUED) == 1
+
+
+def test_place_and_expected_wait_are_those_of_the_queue() -> None:
+    first = FakePhone("first", typed(CODE, at=1), agents={"a": AgentBehaviour(after=2, talks=100)})
+    second = FakePhone("second", typed(WRONG, at=20), agents={"a": AgentBehaviour(after=2, talks=100)})
+    third = FakePhone("third", typed("5757575757", at=30), agents={"a": AgentBehaviour(after=2, talks=100)})
+    views: list[CitizenView] = []
+
+    async def look(office: Office) -> None:
+        await asyncio.sleep(50)
+        views.append(office.progress.view(f"session {WRONG}"))
+        views.append(office.progress.view("session 5757575757"))
+        await asyncio.sleep(100)
+        views.append(office.progress.view("session 5757575757"))
+
+    tell(first, second, third, codes=(CODE, WRONG, "5757575757"), beside=look)
+    assert [(view.stage, view.place) for view in views] == [(Stage.QUEUED, 1), (Stage.QUEUED, 2), (Stage.QUEUED, 1)]
+    assert [view.minutes for view in views] == [None, None, 2], "no call had ended yet; then one of 100 s had"
+
+
+def test_a_caller_who_is_cut_off_in_the_queue_can_call_again() -> None:
+    stages: list[Stage] = []
+
+    async def look(office: Office) -> None:
+        for _ in range(3):
+            await asyncio.sleep(5)
+            stages.append(office.progress.view(f"session {CODE}").stage)
+
+    phone = FakePhone(keys=typed(CODE, at=1), agents={"a": AgentBehaviour(after=60)}, hangs_up=12)
+    tell(phone, beside=look)
+    assert stages == [Stage.QUEUED, Stage.QUEUED, Stage.WAITING]
+
+
+def test_the_auth_plugin_is_told_at_each_configured_moment() -> None:
+    told: list[tuple[float, str]] = []
+
+    async def remember(office: Office) -> None:
+        await asyncio.sleep(200)
+        assert isinstance(office.feedback, FakeFeedback)
+        told.extend(office.feedback.told)
+
+    phone = FakePhone(keys=typed(CODE, at=1), agents={"a": AgentBehaviour(after=2, talks=60)})
+    tell(phone, beside=remember)
+    reference = f"session {CODE}"
+    assert [what for _, what in told] == [f"active {reference}"] * 4 + [f"logout {reference}"]
+    connected = told[1][0]
+    assert [round(at - connected) for at, _ in told[1:4]] == [0, 25, 50]
+
+    told.clear()
+    phone = FakePhone(keys=typed(CODE, at=1), agents={"a": AgentBehaviour(after=60)}, hangs_up=12)
+    tell(phone, rules=replace(RULES, active_moments=frozenset({"connected"})), beside=remember)
+    assert told == [], "never connected, and the session is not over"
+
+
 def test_an_agent_who_does_not_answer_passes_the_caller_on() -> None:
     phone = FakePhone(
         keys=typed(CODE, at=1),
@@ -233,8 +438,8 @@ def test_only_the_agent_in_the_call_may_see_its_secret() -> None:
     seen: list[bool] = []
 
     async def story() -> None:
-        desk = Desk(now, grace=15.0)
-        office = Office(RULES, FakeSessions(CODE), desk, now)
+        office = new_office(RULES, FakeSessions(CODE))
+        desk = office.desk
         with desk.watch("a", "a"), desk.watch("b", "b"):
             desk.set_available("a")
             call = asyncio.create_task(supervise(phone, office))

@@ -1,47 +1,46 @@
 """The desk: waiting callers and agents together, offers between them, and who sees whose secret.
 
 It lives in one process and one event loop. Nothing in it awaits, so every change is seen whole; callers and
-dashboards wait for it through :class:`Place` and :class:`Watch`.
+dashboards wait for it through :class:`Place` and :class:`~idbellen.calls.watch.Watch`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+from collections import deque
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.calls.watch import Watches
 from idbellen.domain.agents import Agent, AgentEvent, AgentState
 from idbellen.domain.board import AgentView, CallView, OfferView
-from idbellen.domain.queueing import Ticket, match, next_rested
+from idbellen.domain.queueing import Ticket, match, next_rested, places
+from idbellen.domain.waiting import expected_wait, spoken_minutes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
+    from idbellen.calls.watch import Watch
     from idbellen.ports import Clock
 
 log = structlog.get_logger()
 
 # A dashboard that has not shown the attributes by then is broken, and the operator should know.
 SHOWN_WITHIN_SECONDS = 5.0
+# So many of the latest calls tell how long the next will take.
+RECENT_CALLS = 50
 
 
-class Watch:
-    """Tells one dashboard that its agent's view may have changed; changes in between melt into one."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a waiting caller stands: place in the queue, 1 for next, and the expected wait if it is known."""
 
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-
-    def notify(self) -> None:
-        """Say that something changed."""
-        self._changed.set()
-
-    async def changed(self) -> None:
-        """Wait for the next change since the last return."""
-        await self._changed.wait()
-        self._changed.clear()
+    place: int | None
+    minutes: int | None
 
 
 class Offer:
@@ -58,9 +57,9 @@ class Offer:
         """Note that the phone was not answered: this agent gets no offer for ``rest`` seconds."""
         self.rest = rest
 
-    def connect(self, secret: str) -> None:
-        """Note that agent and caller talk, and push the secret to the agent's dashboards."""
-        self._desk.connect(self.agent, self._ticket, secret)
+    def connect(self, secret: str, words: tuple[str, str]) -> None:
+        """Note that agent and caller talk, and push secret and control words to the agent's dashboards."""
+        self._desk.connect(self.agent, self._ticket, secret, words)
 
 
 class Place:
@@ -96,9 +95,12 @@ class Desk:
         self._offers: dict[str, OfferView] = {}
         self._calls: dict[str, CallView] = {}
         self._unshown: dict[str, asyncio.TimerHandle] = {}
-        self._watches: dict[str, set[Watch]] = {}
+        self._watches = Watches()
+        self._listeners: list[Callable[[], None]] = []
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._rested: asyncio.TimerHandle | None = None
+        self._handling: deque[float] = deque(maxlen=RECENT_CALLS)
+        self._ranking: dict[str, int] | None = None
 
     # Agents and their dashboards
 
@@ -108,18 +110,16 @@ class Desk:
         leaving = self._leaving.pop(name, None)
         if leaving:
             leaving.cancel()
-        watch = Watch()
-        self._watches.setdefault(name, set()).add(watch)
         agent = self._agents.get(name)
         if agent is None or (agent.endpoint != endpoint and not agent.engaged):
             state = agent.state if agent else AgentState.OFFLINE
             self._agents[name] = Agent(name, endpoint, state)
-        self._happen(name, AgentEvent.ARRIVE)
         try:
-            yield watch
+            with self._watches.watch(name) as watch:
+                self._happen(name, AgentEvent.ARRIVE)
+                yield watch
         finally:
-            self._watches[name].discard(watch)
-            if not self._watches[name]:
+            if not self._watches.watched(name):
                 loop = asyncio.get_running_loop()
                 self._leaving[name] = loop.call_later(self._grace, self._leave, name)
 
@@ -151,6 +151,32 @@ class Desk:
 
     # Callers
 
+    def standing(self, call: str) -> Standing:
+        """Give where the caller of a call stands."""
+        if self._ranking is None:
+            talking = {talk.call for talk in self._calls.values()}
+            waiting = (place.ticket for place in self._places.values() if place.ticket.call not in talking)
+            self._ranking = places(waiting)
+        place = self._ranking.get(call)
+        if place is None:
+            return Standing(None, None)
+        now = self._clock()
+        working = [agent for agent in self._agents.values() if agent.works]
+        free = sum(agent.state is AgentState.AVAILABLE and agent.rests_until <= now for agent in working)
+        seconds = expected_wait(place, agents=len(working), free=free, handling=self._handling)
+        return Standing(place, None if seconds is None else spoken_minutes(seconds))
+
+    def result_arrived(self, session: str) -> None:
+        """Let the dashboard of the agent who talks with the caller of this session fetch the data again."""
+        for name, call in self._calls.items():
+            if call.session == session:
+                self._calls[name] = replace(call, results=call.results + 1)
+                self._watches.notify(name)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call somebody whenever callers or agents have changed."""
+        self._listeners.append(listener)
+
     @contextmanager
     def place(self, ticket: Ticket) -> Iterator[Place]:
         """Keep a caller's place in the queue for the block."""
@@ -162,10 +188,10 @@ class Desk:
             del self._places[ticket.call]
             self._notify_all()
 
-    def connect(self, name: str, ticket: Ticket, secret: str) -> None:
+    def connect(self, name: str, ticket: Ticket, secret: str, words: tuple[str, str]) -> None:
         """Note that an agent talks with the caller of a ticket."""
         self._offers.pop(name, None)
-        self._calls[name] = CallView(ticket.call, ticket.purpose, self._clock(), secret)
+        self._calls[name] = CallView(ticket.call, ticket.session, ticket.purpose, self._clock(), secret, words)
         self._happen(name, AgentEvent.CONNECT)
         loop = asyncio.get_running_loop()
         self._unshown[name] = loop.call_later(SHOWN_WITHIN_SECONDS, self._alarm, name, ticket.call)
@@ -187,9 +213,11 @@ class Desk:
     def end(self, offer: Offer) -> None:
         """Free an agent of the offer or the call in hand, and clear their dashboards."""
         self._offers.pop(offer.agent, None)
-        connected = self._calls.pop(offer.agent, None) is not None
+        call = self._calls.pop(offer.agent, None)
+        if call:
+            self._handling.append(self._clock() - call.since)
         self._stop_alarm(offer.agent)
-        event = AgentEvent.FINISH if connected else AgentEvent.WITHDRAW
+        event = AgentEvent.FINISH if call else AgentEvent.WITHDRAW
         self._happen(offer.agent, event, rest=offer.rest)
 
     # Matching and telling
@@ -222,6 +250,7 @@ class Desk:
         self._rested = loop.call_later(max(0.0, rested - now), self.match) if rested else None
 
     def _notify_all(self) -> None:
-        for watches in self._watches.values():
-            for watch in watches:
-                watch.notify()
+        self._ranking = None
+        self._watches.notify_all()
+        for listener in self._listeners:
+            listener()

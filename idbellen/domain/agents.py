@@ -67,6 +67,11 @@ class Agent:
         """Whether a caller is reserved for them or talks with them."""
         return self.state in (AgentState.OFFERED, AgentState.IN_CALL)
 
+    @property
+    def works(self) -> bool:
+        """Whether they take calls now, or are in one."""
+        return self.engaged or self.state is AgentState.AVAILABLE
+
     def after(self, event: AgentEvent, now: float, *, rest: float = 0.0) -> Agent:
         """Give the agent as they are after an event; ``rest`` keeps offers away for that many seconds.
 

@@ -1,7 +1,8 @@
-"""What an agent's dashboard shows, and how it is said over the websocket."""
+"""What an agent's dashboard and a citizen's page show of a call, and how the former is told over its websocket."""
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,19 @@ class OfferView:
 
 @dataclass(frozen=True, slots=True)
 class CallView:
-    """A call that is connected. The secret lets this agent's browser fetch the attributes."""
+    """A call that is connected. The secret lets this agent's browser fetch the attributes.
+
+    ``session``: the session's reference. ``results`` counts the auth results that came in during the call, so
+    that the browser knows when to fetch again. ``words``: the control words, which the citizen's page shows too.
+    """
 
     call: str
+    session: str
     purpose: str
     since: float
     secret: str = field(repr=False)
+    words: tuple[str, str]
+    results: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +65,31 @@ class AgentView:
                 "purpose": titles.get(self.call.purpose, self.call.purpose),
                 "age": max(0.0, now - self.call.since),
                 "secret": self.call.secret,
+                "words": list(self.call.words),
+                "results": self.call.results,
             }
         return message
+
+
+class Stage(enum.Enum):
+    """How far a citizen's call is."""
+
+    WAITING = "waiting"  # for the citizen to call
+    ACCEPTED = "accepted"  # the code; an auth result may still be awaited
+    QUEUED = "queued"
+    CONNECTED = "connected"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class CitizenView:
+    """What a citizen's page shows of the call.
+
+    ``place`` in the queue, 1 for who is next; ``minutes``: the expected wait as people are told it, None when it
+    is not known; ``words``: the control words, once there is a call.
+    """
+
+    stage: Stage
+    place: int | None = None
+    minutes: int | None = None
+    words: tuple[str, str] | None = None

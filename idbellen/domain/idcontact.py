@@ -1,24 +1,29 @@
 """Messages of the ID Contact protocol (and of its successor Verder Helpen) that a communication plugin gets.
 
-An auth result travels as a compact JWE around JSON ``{"njwt": "<compact JWS>"}``. Its ``exp`` guards the
-delivery, so it is checked on receipt and not again when an agent sees the result.
+An auth result travels as a compact JWE around JSON ``{"njwt": "<compact JWS>"}``. It is verified once, on receipt:
+its ``exp`` guards the delivery, not the time that a caller waits.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from joserfc import jwe, jws
-from joserfc.errors import DecodeError, JoseError
+from joserfc.errors import DecodeError, JoseError, SecurityWarning
 from joserfc.jwk import ECKey, RSAKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 LARGEST_TOKEN = 64 * 1024
+CURVE = "P-256"
+LEAST_RSA_BITS = 2048
 CONTENT_ENCRYPTION = "A128CBC-HS256"
 SUBJECTS = frozenset({"id-contact-attributes", "verder-helpen-attributes"})
 
@@ -41,76 +46,159 @@ _STATUSES = {"succes": AuthStatus.SUCCESS, "success": AuthStatus.SUCCESS, "faile
 
 @dataclass(frozen=True, slots=True)
 class AuthResult:
-    """A verified auth result. The attributes are personal data and never show in a representation."""
+    """A verified auth result. The attributes are personal data and never show in a representation.
+
+    ``session_url``: where the auth plugin wants to be told that the session is in use, and when it has ended.
+    """
 
     status: AuthStatus
     attributes: dict[str, str] = field(repr=False)
+    session_url: str | None = field(default=None, repr=False)
+
+    def with_only(self, names: Collection[str]) -> AuthResult:
+        """Drop the attributes that are not named."""
+        return replace(self, attributes={name: text for name, text in self.attributes.items() if name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An auth result as it was received, and by what the same token is known when it comes again.
+
+    ``identity`` is a digest of what the plugin signed, whatever envelope is put around it; empty for a failed
+    result, which shows nothing and of which two in one second are the same to the letter. ``until``: after that
+    (epoch seconds) the token is refused as expired.
+    """
+
+    result: AuthResult
+    identity: str = field(repr=False)
+    until: float
+
+
+class Admission(enum.Enum):
+    """What becomes of a caller with the right code."""
+
+    ADMIT = "admit"
+    WAIT = "wait"  # an auth result may still come
+    REFUSE = "refuse"
+
+
+def admission(result: AuthResult | None, *, admit_unverified: bool) -> Admission:
+    """Decide about a caller by the auth result, and by whether the purpose lets unverified callers in."""
+    if admit_unverified or (result is not None and result.status is AuthStatus.SUCCESS):
+        return Admission.ADMIT
+    return Admission.WAIT if result is None else Admission.REFUSE
 
 
 class TokenRefusedError(Exception):
     """A token is not a valid auth result; the message gives the reason and nothing of its content."""
 
 
+def session_url_host(session_url: str) -> str | None:
+    """Give the host of a ``session_url`` as a configuration names it: with its port unless that is the usual one.
+
+    None when it is no plain http or https address.
+    """
+    try:
+        parts = urlsplit(session_url)
+        port = parts.port
+    except ValueError:
+        return None
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    if usual is None or not parts.hostname or "@" in parts.netloc:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return host if port in (None, usual) else f"{host}:{port}"
+
+
+def feedback_address(session_url: str, kind: str) -> str:
+    """Give the address to which feedback of a kind is posted; all else in the ``session_url`` stays as it is."""
+    parts = urlsplit(session_url)
+    query = f"{parts.query}&type={kind}" if parts.query else f"type={kind}"
+    return parts._replace(query=query, fragment="").geturl()
+
+
 def load_key(pem: bytes) -> Key:
     """Read an RSA or EC key, private or public, from PEM.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or one that the pinned algorithms cannot use or that is too weak.
 
     """
     for kind in (RSAKey, ECKey):
         try:
-            return kind.import_key(pem)
+            with warnings.catch_warnings():
+                # A weak key is refused below.
+                warnings.simplefilter("ignore", SecurityWarning)
+                key = kind.import_key(pem)
         except (ValueError, TypeError, JoseError):
             continue
+        if isinstance(key, ECKey) and key.curve_name != CURVE:
+            raise ValueError(f"an EC key on curve {key.curve_name}: expected {CURVE}")
+        if isinstance(key, RSAKey) and key.raw_value.key_size < LEAST_RSA_BITS:
+            raise ValueError(f"an RSA key of {key.raw_value.key_size} bits: expected {LEAST_RSA_BITS} or more")
+        return key
     raise ValueError("neither an RSA nor an EC key in PEM")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOpener:
-    """Opens tokens with our decryption key and the keys of the auth plugins; ``leeway`` in seconds."""
+    """Opens tokens with our decryption keys and the keys of the auth plugins; ``leeway`` in seconds.
 
-    decryption_key: Key
+    There may be several of both, of both kinds, so that keys can be replaced while calls go on.
+    """
+
+    decryption_keys: Sequence[Key]
     verification_keys: Sequence[Key]
     leeway: float = 30.0
 
-    def receive(self, token: str, now: float) -> AuthResult:
+    def receive(self, token: str, now: float) -> Received:
         """Open and verify a token as it comes in, its times included; ``now`` in epoch seconds.
 
         Raises:
             TokenRefusedError: it is not a valid auth result at this moment.
 
         """
-        claims = self._verified_claims(token)
+        if len(token) > LARGEST_TOKEN:
+            raise TokenRefusedError(f"larger than {LARGEST_TOKEN} bytes")
+        inner = self._decrypted(token)
+        claims = self._verified_claims(inner)
         expires, issued = _time(claims, "exp"), _time(claims, "iat")
         if expires + self.leeway < now:
             raise TokenRefusedError("expired")
         if issued - self.leeway > now:
             raise TokenRefusedError("issued in the future")
-        return _auth_result(claims)
+        result = _auth_result(claims)
+        # Not the signature: with ES256 one text has many valid ones.
+        signed_text, _, _ = inner.rpartition(".")
+        succeeded = result.status is AuthStatus.SUCCESS
+        identity = hashlib.sha256(signed_text.encode()).hexdigest() if succeeded else ""
+        return Received(result, identity, expires + self.leeway)
 
-    def reopen(self, token: str) -> AuthResult:
-        """Open a stored token that :meth:`receive` accepted before: the signature again, the times not."""
-        return _auth_result(self._verified_claims(token))
+    def _decrypted(self, token: str) -> str:
+        fault = "no key"
+        for key in self.decryption_keys:
+            algorithms = [_KEY_ENCRYPTION[key.key_type], CONTENT_ENCRYPTION]
+            try:
+                envelope = jwe.decrypt_compact(token, key, algorithms=algorithms)
+            except (JoseError, ValueError, KeyError, TypeError) as reason:
+                fault = type(reason).__name__
+                continue
+            try:
+                inner = json.loads(envelope.plaintext or b"")["njwt"]
+            except (ValueError, KeyError, TypeError, RecursionError) as reason:
+                fault = type(reason).__name__
+                break
+            if not isinstance(inner, str):
+                raise TokenRefusedError("no signed token inside")
+            return inner
+        raise TokenRefusedError(f"not encrypted for us ({fault})")
 
-    def _verified_claims(self, token: str) -> dict[str, Any]:
-        if len(token) > LARGEST_TOKEN:
-            raise TokenRefusedError(f"larger than {LARGEST_TOKEN} bytes")
-        algorithm = _KEY_ENCRYPTION[self.decryption_key.key_type]
-        try:
-            envelope = jwe.decrypt_compact(
-                token, self.decryption_key, algorithms=[algorithm, CONTENT_ENCRYPTION]
-            )
-            inner = json.loads(envelope.plaintext or b"")["njwt"]
-        except (JoseError, ValueError, KeyError, TypeError) as fault:
-            raise TokenRefusedError(f"not encrypted for us ({type(fault).__name__})") from None
-        if not isinstance(inner, str):
-            raise TokenRefusedError("no signed token inside")
+    def _verified_claims(self, inner: str) -> dict[str, Any]:
         for key in self.verification_keys:
             try:
                 signed = jws.deserialize_compact(inner, key, algorithms=[_SIGNATURE[key.key_type]])
                 claims = json.loads(signed.payload)
-            except (DecodeError, ValueError) as fault:
+            except (DecodeError, ValueError, RecursionError) as fault:
                 raise TokenRefusedError(f"no signed JSON inside ({type(fault).__name__})") from None
             except JoseError:
                 continue
@@ -135,8 +223,12 @@ def _auth_result(claims: dict[str, Any]) -> AuthResult:
     if status is None:
         raise TokenRefusedError("claim status is unknown")
     attributes = claims.get("attributes")
-    if attributes is None and status is AuthStatus.FAILED:
+    if status is AuthStatus.FAILED:
+        # Whatever a failed result holds, nobody vouches for it.
         attributes = {}
     if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
         raise TokenRefusedError("claim attributes is not an object of strings")
-    return AuthResult(status, attributes)
+    session_url = claims.get("session_url")
+    if session_url is not None and not isinstance(session_url, str):
+        raise TokenRefusedError("claim session_url is not a string")
+    return AuthResult(status, attributes, session_url)

@@ -12,6 +12,7 @@ class Prompt(enum.Enum):
     ENTER_CODE = "enter-code"
     CODE_WRONG = "code-wrong"
     CODE_MISSING = "code-missing"
+    DATA_AWAITED = "data-awaited"
     CODE_ACCEPTED = "code-accepted"
     PLEASE_WAIT = "please-wait"
     NOT_VERIFIED = "not-verified"

@@ -12,7 +12,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from idbellen.domain.codes import new_secret
-from idbellen.domain.idcontact import AuthStatus, TokenOpener, TokenRefusedError
+from idbellen.domain.idcontact import AuthStatus
 from idbellen.domain.lockout import Lockout
 from idbellen.web.live import Live
 from idbellen.web.pages import STATIC, Pages
@@ -52,7 +52,6 @@ class DashboardSite:
     absolute_seconds: float
     accounts: AccountStore
     sessions: SessionStore
-    opener: TokenOpener
     desk: Desk
     clock: Clock
 
@@ -184,13 +183,9 @@ class _Handlers:
         session = await self._site.sessions.by_secret(asked.secret)
         if session is None:
             raise web.HTTPNotFound(text="The data of this call have been deleted.")
-        if session.token is None:
+        result = session.result
+        if result is None:
             return web.json_response({"status": "pending", "attributes": []})
-        try:
-            result = self._site.opener.reopen(session.token)
-        except TokenRefusedError as fault:
-            log.error("stored auth result cannot be opened", session=session.reference, reason=str(fault))  # noqa: TRY400
-            return web.json_response({"status": "failed", "attributes": []})
         if result.status is not AuthStatus.SUCCESS:
             return web.json_response({"status": "failed", "attributes": []})
         labels = self._site.purposes[session.purpose].attributes

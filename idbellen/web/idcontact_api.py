@@ -1,43 +1,92 @@
 """The internal interface: ID Contact's core starts a communication, auth plugins deliver auth results.
 
 It has its own address, which citizens and agents cannot reach. The shapes of requests, answers and errors are
-those of the reference implementation of ID Contact.
+those of the reference implementation of ID Contact; ``docs/openapi.yaml`` describes them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hmac
+from base64 import b64encode
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from idbellen.domain.codes import new_handle
-from idbellen.domain.idcontact import LARGEST_TOKEN, TokenOpener, TokenRefusedError
-from idbellen.ports import Session
+from idbellen.domain.idcontact import (
+    LARGEST_TOKEN,
+    Admission,
+    Received,
+    TokenOpener,
+    TokenRefusedError,
+    admission,
+)
+from idbellen.ports import Attached, Session
+from idbellen.web.issuing import NoFreeCodeError, dial_address
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
-    from aiohttp.typedefs import Handler
+    from aiohttp.typedefs import Handler, Middleware
 
+    from idbellen.calls.progress import Progress
     from idbellen.ports import Clock, SessionStore
+    from idbellen.web.issuing import CodeIssuer
+    from idbellen.web.purposes import ClientUrl, Purpose
 
 log = structlog.get_logger()
 
 LARGEST_BODY = LARGEST_TOKEN + 4096
+LARGEST_PURPOSE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What callers must show, if anything: see :func:`basic` and :func:`bearer`.
+
+    ``protect``: ``start`` leaves the delivery of auth results open, whose address is unguessable by itself and
+    whose auth plugins know no credentials of ours.
+    """
+
+    accepted: Collection[str] = field(default=(), repr=False)
+    protect: Literal["start", "all"] = "start"
+
+    def fit(self, header: str) -> bool:
+        """Whether a header shows one of them; the time it takes tells nothing."""
+        scheme, _, value = header.partition(" ")
+        given = f"{scheme.lower()} {value.strip()}".encode(errors="replace")
+        return any(hmac.compare_digest(given, wanted.encode()) for wanted in self.accepted)
+
+
+def basic(user: str, password: str) -> str:
+    """Give what :class:`Credentials` accepts for a user name and password (RFC 7617)."""
+    return f"basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def bearer(token: str) -> str:
+    """Give what :class:`Credentials` accepts for a token (RFC 6750)."""
+    return f"bearer {token}"
 
 
 @dataclass(frozen=True, slots=True)
 class InternalSite:
-    """What the interface needs. ``url``: its address for auth plugins; ``page_url``: the citizen's page."""
+    """What the interface needs. ``url``: its address for auth plugins; ``page_url``: the citizen's page.
+
+    ``default_purpose``: what an unknown purpose is taken for; None refuses it.
+    """
 
     url: str
     page_url: str
-    purposes: Collection[str]
+    purposes: Mapping[str, Purpose]
+    default_purpose: str | None
+    credentials: Credentials
     sessions: SessionStore
+    issuer: CodeIssuer
     opener: TokenOpener
+    progress: Progress
     clock: Clock
 
 
@@ -52,9 +101,11 @@ class StartCommunication(BaseModel):
 
 def internal_app(site: InternalSite) -> web.Application:
     """Build the interface."""
-    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_json_errors])
+    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_json_errors, _authorised(site.credentials)])
     handlers = _Handlers(site)
     app.router.add_post("/start_communication", handlers.start_communication)
+    # A core that offers both ways to call as two methods reaches each under an address of its own.
+    app.router.add_post("/{client_url:page|tel}/start_communication", handlers.start_communication)
     app.router.add_post("/auth_result/{handle}", handlers.auth_result)
     return app
 
@@ -74,10 +125,27 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
     except web.HTTPNotFound:
         return web.json_response({"error": "NotFound"}, status=404)
     except web.HTTPException as fault:
-        return web.json_response({"error": fault.reason.replace(" ", "")}, status=fault.status)
+        kept = {name: fault.headers[name] for name in ("Allow", "WWW-Authenticate") if name in fault.headers}
+        error = fault.reason.replace(" ", "")
+        return web.json_response({"error": error}, status=fault.status, headers=kept)
+    except NoFreeCodeError as fault:
+        log.error("no session started", reason=str(fault))  # noqa: TRY400 - it is no fault of the program
+        return web.json_response({"error": "ServiceUnavailable"}, status=503)
     except Exception:
         log.exception("request failed", route=_route(request))
         return web.json_response({"error": "InternalError"}, status=500)
+
+
+def _authorised(credentials: Credentials) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        guarded = credentials.accepted and (credentials.protect == "all" or "handle" not in request.match_info)
+        if guarded and not credentials.fit(request.headers.get("Authorization", "")):
+            log.warning("request refused", route=_route(request), reason="wrong or no credentials")
+            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": 'Basic realm="idbellen", Bearer'})
+        return await handler(request)
+
+    return check
 
 
 def _route(request: web.Request) -> str:
@@ -90,23 +158,47 @@ class _Handlers:
         self._site = site
 
     async def start_communication(self, request: web.Request) -> web.Response:
-        try:
-            start = StartCommunication.model_validate_json(await request.text())
-        except (ValidationError, UnicodeDecodeError):
-            raise _BadRequestError('expected {"purpose": "...", "auth_result": "..." if there is one}') from None
-        if start.purpose not in self._site.purposes:
-            raise _BadRequestError("unknown purpose: it is not in idbellen's configuration")
-        now = self._site.clock()
-        if start.auth_result is not None:
-            self._verify(start.auth_result, now)
-        session = Session(new_handle(), start.purpose, start.auth_result)
+        start = await self._read_start(request)
+        tag, purpose = self._purpose(start.purpose)
+        received = None if start.auth_result is None else self._receive(start.auth_result, purpose)
+        session = Session(new_handle(), tag, received.result if received else None)
         attr_handle, page_handle = new_handle(), new_handle()
-        await self._site.sessions.start(session, attr_handle=attr_handle, page_handle=page_handle, now=now)
-        log.info("session started", session=session.reference, purpose=session.purpose)
+        kept = await self._site.sessions.start(
+            session, attr_handle=attr_handle, page_handle=page_handle, now=self._site.clock(), received=received
+        )
+        if not kept:
+            raise _BadRequestError("auth result refused: replayed")
+        log.info("session started", session=session.reference, purpose=tag)
+        client_url: ClientUrl = request.match_info.get("client_url", purpose.client_url)  # type: ignore[assignment]
         answer = {"client_url": f"{self._site.page_url}/start/{page_handle}"}
-        if start.auth_result is None:
+        if client_url == "tel" and self._may_dial(session, purpose):
+            issued = await self._site.issuer.issue(session.reference)
+            answer = {"client_url": dial_address(purpose.phone_number, issued.code)}
+        if received is None:
             answer["attr_url"] = f"{self._site.url}/auth_result/{attr_handle}"
         return web.json_response(answer)
+
+    async def _read_start(self, request: web.Request) -> StartCommunication:
+        try:
+            start = StartCommunication.model_validate_json(await _text(request))
+        except ValidationError:
+            raise _BadRequestError('expected {"purpose": "...", "auth_result": "..." if there is one}') from None
+        if len(start.purpose) > LARGEST_PURPOSE:
+            raise _BadRequestError(f"purpose: longer than {LARGEST_PURPOSE} characters")
+        return start
+
+    def _purpose(self, wanted: str) -> tuple[str, Purpose]:
+        tag = wanted if wanted in self._site.purposes else self._site.default_purpose
+        if tag is None:
+            raise _BadRequestError("unknown purpose: it is not in idbellen's configuration")
+        if tag != wanted:
+            log.info("unknown purpose taken for another", purpose=tag)
+        return tag, self._site.purposes[tag]
+
+    def _may_dial(self, session: Session, purpose: Purpose) -> bool:
+        """Whether the citizen has use for a number and a code; if not, our page says why."""
+        verdict = admission(session.result, admit_unverified=purpose.admit_unverified)
+        return verdict is not Admission.REFUSE and purpose.hours.open_at(self._site.clock())
 
     async def auth_result(self, request: web.Request) -> web.Response:
         session = await self._site.sessions.by_attr_handle(request.match_info["handle"])
@@ -114,19 +206,31 @@ class _Handlers:
             raise web.HTTPNotFound
         if request.content_type != "application/jwt":
             raise _BadRequestError("expected Content-Type: application/jwt")
-        try:
-            token = (await request.text()).strip()
-        except UnicodeDecodeError:
-            raise _BadRequestError("auth result refused: not text") from None
-        self._verify(token, self._site.clock())
-        if not await self._site.sessions.attach_result(session.reference, token):
-            log.warning("second auth result refused", session=session.reference)
-            raise web.HTTPConflict
-        log.info("auth result received", session=session.reference)
+        received = self._receive((await _text(request)).strip(), self._site.purposes[session.purpose])
+        match await self._site.sessions.attach_result(session.reference, received):
+            case Attached.REPLAYED:
+                raise _BadRequestError("auth result refused: replayed")
+            case Attached.SECOND:
+                log.warning("second auth result refused", session=session.reference)
+                raise web.HTTPConflict
+        log.info("auth result received", session=session.reference, status=received.result.status.value)
+        self._site.progress.result_arrived(session.reference)
         return web.Response()
 
-    def _verify(self, token: str, now: float) -> None:
+    def _receive(self, token: str, purpose: Purpose) -> Received:
         try:
-            self._site.opener.receive(token, now)
+            received = self._site.opener.receive(token, self._site.clock())
         except TokenRefusedError as fault:
             raise _BadRequestError(f"auth result refused: {fault}") from None
+        return replace(received, result=received.result.with_only(purpose.attributes))
+
+
+async def _text(request: web.Request) -> str:
+    try:
+        return await request.text()
+    except (UnicodeDecodeError, LookupError):
+        # A charset that is unknown, or not that of the body.
+        raise _BadRequestError("not text in the charset that Content-Type names") from None
+    except (web.RequestPayloadError, ConnectionError):
+        # Not in the Content-Encoding that it names, or broken off.
+        raise _BadRequestError("the body did not arrive as announced") from None

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from idbellen.calls.desk import Desk, Watch
+    from idbellen.calls.desk import Desk
+    from idbellen.calls.watch import Watch
     from idbellen.domain.board import AgentView
     from idbellen.ports import Account, Clock
 

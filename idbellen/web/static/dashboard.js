@@ -14,6 +14,7 @@ let socket = null;
 let silence = 0;
 let retryMs = FIRST_RETRY_MS;
 let shownCall = null;
+let shownResults = 0;
 let offered = false;
 let offeredAt = 0;
 let calledAt = 0;
@@ -97,13 +98,16 @@ function showCall(call) {
     return;
   }
   calledAt = performance.now() - call.age * 1000;
-  if (call.id === shownCall) return;
+  if (call.id === shownCall && call.results === shownResults) return;
+  const late = call.id === shownCall;
   clearCall();
   shownCall = call.id;
+  shownResults = call.results;
   element("call").hidden = false;
   verdict("loading");
   addAttribute(element("attributes").dataset.purpose, call.purpose);
-  live.textContent = live.dataset.call;
+  element("words").textContent = call.words.join(" – ");
+  live.textContent = late ? live.dataset.arrived : live.dataset.call;
   fetchAttributes(call);
 }
 
@@ -118,11 +122,11 @@ async function fetchAttributes(call) {
     if (!response.ok) throw new Error(String(response.status));
     answer = await response.json();
   } catch {
-    if (shownCall === call.id) verdict("error");
+    if (shownCall === call.id && shownResults === call.results) verdict("error");
     return;
   }
-  // The call may have ended, or the connection been lost, while the answer was under way.
-  if (shownCall !== call.id) return;
+  // The call may have ended, a late result come, or the connection been lost, while the answer was under way.
+  if (shownCall !== call.id || shownResults !== call.results) return;
   verdict(answer.status);
   for (const attribute of answer.attributes) addAttribute(attribute.label, attribute.value);
   socket.send(JSON.stringify({ type: "shown", call: call.id }));
@@ -145,6 +149,7 @@ function clearCall() {
   shownCall = null;
   element("call").hidden = true;
   element("attributes").replaceChildren();
+  element("words").textContent = "";
   element("verdict").textContent = "";
   delete element("verdict").dataset.status;
 }
