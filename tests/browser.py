@@ -32,6 +32,7 @@ ARGUMENTS = (
 PATIENCE_MS = 20_000
 WIDTHS = (320, 375, 1200)
 HEIGHT = 900
+PHONE_SIZE = (375, 812)
 # The browser drops requests by itself when a page is left before they are done.
 DROPPED = "net::ERR_ABORTED"
 
@@ -70,14 +71,26 @@ class Windows:
         self._contexts: list[BrowserContext] = []
         self._faults: list[str] = []
 
-    async def open(
-        self, *, language: str = "nl-NL", width: int = WIDTHS[-1], height: int = HEIGHT, dark: bool = False
+    async def open(  # noqa: PLR0913 - each is a setting of a browser and goes by name
+        self,
+        *,
+        language: str = "nl-NL",
+        width: int = WIDTHS[-1],
+        height: int = HEIGHT,
+        dark: bool = False,
+        phone: bool = False,
+        javascript: bool = True,
     ) -> Page:
-        """Open a window; gives its first page."""
+        """Open a window, or a ``phone`` of its usual size and without a mouse; gives its first page."""
+        if phone:
+            width, height = PHONE_SIZE
         context = await self._browser.new_context(
             locale=language,
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
+            has_touch=phone,
+            is_mobile=phone,
+            java_script_enabled=javascript,
         )
         context.set_default_timeout(PATIENCE_MS)
         context.on("console", self._console)

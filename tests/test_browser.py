@@ -311,7 +311,7 @@ async def test_the_citizens_page(windows: Windows, installation: Installation, w
 async def test_an_expired_code_is_replaced_without_a_new_login(
     windows: Windows, install: Callable[..., Awaitable[Installation]]
 ) -> None:
-    installation = await install(code_seconds="2")
+    installation = await install(sessions__code_seconds="2")
     page = await windows.open()
     await page.goto(await begin(installation))
     code = page.locator("#code")

@@ -1,4 +1,4 @@
-"""The citizen's page: the phone number and the code.
+"""The citizen's page: the phone number and the code, and then how far the call is.
 
 The address that the core gets leads one browser to the page, once. From then on a signed cookie tells who it
 is, so that neither that address nor a code in it is worth anything to who finds it later.
@@ -6,44 +6,63 @@ is, so that neither that address nor a code in it is worth anything to who finds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import segno
 import structlog
 from aiohttp import web
-from itsdangerous import BadSignature, URLSafeSerializer
+from yarl import URL
 
-from idbellen.domain.codes import in_groups, new_code
-from idbellen.domain.idcontact import AuthStatus, TokenOpener, TokenRefusedError
-from idbellen.web.pages import STATIC, Pages, preferred_language
+from idbellen.domain.codes import in_groups
+from idbellen.domain.idcontact import Received, TokenOpener, TokenRefusedError
+from idbellen.ports import Attached
+from idbellen.web.citizen_hours import clock_time, hours_view
+from idbellen.web.citizen_live import LivePages
+from idbellen.web.citizen_state import Cookies, Known, Situation, find
+from idbellen.web.issuing import NoFreeCodeError, dial_address
+from idbellen.web.pages import LANGUAGES, STATIC, Pages, preferred_language, wanted_language
 from idbellen.web.security import harden, origin_of, set_cookie
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from idbellen.ports import Clock, Session, SessionStore
+    from idbellen.calls.progress import Progress
+    from idbellen.ports import Clock, Session, SessionFeedback, SessionStore
+    from idbellen.web.issuing import CodeIssuer
     from idbellen.web.pages import Language
+    from idbellen.web.purposes import Purpose
 
 log = structlog.get_logger()
 
 COOKIE = "idbellen_citizen"
-CODE_ATTEMPTS = 20
+# What the page says when it has neither code nor call to show; "stopped" is "ended" by the citizen's own wish.
+STATUSES = {"used": 410, "over": 410, "refused": 400, "busy": 503}
 
 
 @dataclass(frozen=True, slots=True)
 class CitizenSite:
-    """What the page needs. ``titles``: of the purposes, by language; times in seconds."""
+    """What the page needs.
+
+    ``name``: of the municipality. ``begin_url``: where citizens begin, if that is known; ``theme_file``: style sheet of
+    the municipality; ``language``: when the browser prefers none of ours. ``warn_seconds``: so long before a code
+    ends the page warns. ``demo_phone_url``: only the demo sets it, and the page then offers its phone.
+    """
 
     url: str
-    phone_number: str
+    name: Mapping[Language, str]
+    begin_url: str | None
+    theme_file: Path | None
     language: Language
-    code_digits: int
-    code_seconds: float
-    titles: Mapping[Language, Mapping[str, str]]
+    warn_seconds: float
+    purposes: Mapping[str, Purpose]
     cookie_key: bytes
     sessions: SessionStore
+    issuer: CodeIssuer
     opener: TokenOpener
+    progress: Progress
+    feedback: SessionFeedback
     clock: Clock
     demo_phone_url: str | None = None
 
@@ -54,11 +73,16 @@ def citizen_app(site: CitizenSite) -> web.Application:
     targets = (origin_of(site.demo_phone_url),) if site.demo_phone_url else ()
     harden(app, site.url, form_targets=targets)
     handlers = _Handlers(site)
-    # A page works once, and a HEAD request of some preview shall not use it up.
+    # A page works once, and a HEAD request of some preview shall not use it up, nor its code.
     app.router.add_get("/start/{handle}", handlers.start, allow_head=False)
-    app.router.add_get("/", handlers.page)
+    app.router.add_get("/", handlers.page, allow_head=False)
+    app.router.add_get("/live", handlers.live, allow_head=False)
     app.router.add_post("/new-code", handlers.new_code)
+    app.router.add_post("/end", handlers.end)
+    if site.theme_file:
+        app.router.add_get("/theme.css", handlers.theme)
     app.router.add_static("/static/", STATIC)
+    app.on_shutdown.append(handlers.close)
     return app
 
 
@@ -66,93 +90,207 @@ class _Handlers:
     def __init__(self, site: CitizenSite) -> None:
         self._site = site
         self._pages = Pages()
-        self._cookies = URLSafeSerializer(site.cookie_key, salt="citizen")
+        self._cookies = Cookies(site.cookie_key)
+        self._live = LivePages(site)
+
+    async def close(self, app: web.Application) -> None:
+        await self._live.close(app)
+
+    # The way to the page
 
     async def start(self, request: web.Request) -> web.StreamResponse:
-        session = await self._site.sessions.open_page(request.match_info["handle"])
+        handle, token = request.match_info["handle"], request.query.get("result")
+        session = await self._site.sessions.by_page_handle(handle)
         if session is None:
-            return self._message(request, "used", status=410)
-        # ID Contact's second way of delivery: the result comes along with the citizen's browser.
-        token = request.query.get("result")
+            return self._message(request, None, "used")
+        known = self._known(request)
+        if known and known.session == session.reference:
+            # A reload of this address brings the same result again, perhaps long after it came.
+            if token is not None and session.result is not None:
+                log.warning("second auth result refused", session=session.reference)
+                token = None
+        else:
+            known = None
+        # Before the page counts as opened: a result that somebody spoilt on the way shall not use it up.
+        received = None
         if token is not None:
             try:
-                self._site.opener.receive(token, self._site.clock())
+                received = self._receive(token, session)
             except TokenRefusedError as fault:
                 log.warning("auth result refused", session=session.reference, reason=str(fault))
-                return self._message(request, "refused", status=400)
-            if not await self._site.sessions.attach_result(session.reference, token):
-                log.warning("second auth result refused", session=session.reference)
-        return await self._give_code(session.reference)
+                return self._message(request, known, "refused")
+        if known is None:
+            if await self._site.sessions.open_page(handle) is None:
+                return self._message(request, None, "used")
+            known = Known(session.reference, language=wanted_language(request))
+        # After it: only the browser to which the page belongs delivers.
+        if received and not await self._attach(session, received):
+            return self._remember(self._message(request, known, "refused"), known)
+        return self._remember(_to_page(), known)
 
-    async def new_code(self, request: web.Request) -> web.StreamResponse:
-        known = self._cookie(request)
-        session = await self._site.sessions.by_reference(known["session"]) if known else None
-        if session is None:
-            return self._message(request, "over", status=410)
-        return await self._give_code(session.reference)
+    def _receive(self, token: str, session: Session) -> Received:
+        # ID Contact's second way of delivery: the result comes along with the citizen's browser.
+        received = self._site.opener.receive(token, self._site.clock())
+        allowed = self._site.purposes[session.purpose].attributes
+        return replace(received, result=received.result.with_only(allowed))
+
+    async def _attach(self, session: Session, received: Received) -> bool:
+        """Keep a result if it is the session's first; False if it was used before, for whomever."""
+        match await self._site.sessions.attach_result(session.reference, received):
+            case Attached.REPLAYED:
+                log.warning("auth result refused", session=session.reference, reason="replayed")
+                return False
+            case Attached.SECOND:
+                log.warning("second auth result refused", session=session.reference)
+            case Attached.KEPT:
+                log.info("auth result received", session=session.reference, status=received.result.status.value)
+                self._site.progress.result_arrived(session.reference)
+        return True
+
+    # The page
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        known = self._cookie(request)
-        session = await self._site.sessions.by_reference(known["session"]) if known else None
+        known, wanted = self._known(request), wanted_language(request)
+        if known is None:
+            return self._message(request, None, "over")
+        if wanted:
+            return self._remember(_to_page(), replace(known, language=wanted))
+        situation = await find(self._site, known)
+        if situation.kind != "new":
+            return await self._show(request, known, situation)
+        try:
+            known = await self._with_new_code(known)
+        except NoFreeCodeError:
+            return self._message(request, known, "busy")
+        situation = await find(self._site, known)
+        return self._remember(await self._show(request, known, situation), known)
+
+    async def new_code(self, request: web.Request) -> web.StreamResponse:
+        known = self._known(request)
+        if known is None or not (await find(self._site, known)).renewable:
+            return _to_page()
+        try:
+            known = await self._with_new_code(known)
+        except NoFreeCodeError:
+            return self._message(request, known, "busy")
+        return self._remember(_to_page(), known)
+
+    async def end(self, request: web.Request) -> web.StreamResponse:
+        """Delete the session, unless a call holds it; the page shows which of both."""
+        known = self._known(request)
+        session = await self._site.sessions.discard(known.session) if known else None
         if known is None or session is None:
-            return self._message(request, "over", status=410)
-        if self._failed(session):
-            return self._message(request, "failed")
-        left = known["until"] - self._site.clock()
-        if left <= 0:
-            return self._message(request, "expired")
-        language = preferred_language(request, self._site.language)
-        # "*" and "#" are refused in tel: links by phones; a comma makes the dialler wait two seconds (RFC 3601).
-        dial = f"tel:{self._site.phone_number},{known['code']}"
+            return _to_page()
+        log.info("ended by citizen", session=session.reference)
+        self._site.feedback.logout(session)
+        self._site.progress.end(session.reference)
+        return self._remember(_to_page(), replace(known, code="", until=0.0))
+
+    async def live(self, request: web.Request) -> web.StreamResponse:
+        known = self._known(request)
+        language = self._language(request, known)
+
+        def html(known: Known, situation: Situation) -> str:
+            if situation.kind != "code":
+                return ""
+            return self._pages.text("_live.html", language, **self._live_values(known, situation, language))
+
+        return await self._live.serve(request, known, html)
+
+    async def theme(self, _: web.Request) -> web.StreamResponse:
+        assert self._site.theme_file, "no route without it"  # noqa: S101
+        return web.FileResponse(self._site.theme_file, headers={"Content-Type": "text/css; charset=utf-8"})
+
+    async def _with_new_code(self, known: Known) -> Known:
+        try:
+            return known.with_code(await self._site.issuer.issue(known.session))
+        except NoFreeCodeError as fault:
+            log.error(str(fault), session=known.session)  # noqa: TRY400 - it is no fault of the program
+            raise
+
+    async def _show(self, request: web.Request, known: Known, situation: Situation) -> web.Response:
+        language, session = self._language(request, known), situation.session
+        if session is None:
+            stopped = situation.kind == "ended" and not known.code
+            return self._message(request, known, "stopped" if stopped else situation.kind)
+        if session.language != language:
+            await self._site.sessions.set_language(session.reference, language)
+        purpose = self._site.purposes[session.purpose]
+        if situation.kind != "code":
+            hours = hours_view(purpose.hours, self._site.clock(), language) if situation.kind == "closed" else None
+            return self._message(request, known, situation.kind, hours=hours)
+        dial = dial_address(purpose.phone_number, known.code)
         return self._pages.render(
             "citizen.html",
             language,
-            title=self._site.titles[language].get(session.purpose, session.purpose),
-            phone_number=self._site.phone_number,
-            spoken_number=_readable(self._site.phone_number),
-            code=known["code"],
-            groups=in_groups(known["code"]),
-            minutes=max(1, int(left // 60)),
+            **self._frame(request, language),
+            **self._live_values(known, situation, language),
+            kind=situation.kind,
+            purpose_title=purpose.titles[language],
+            phone_number=purpose.phone_number,
+            spoken_number=_readable(purpose.phone_number),
+            code=known.code,
+            groups=in_groups(known.code),
             dial=dial,
             qr=segno.make(dial, error="m", micro=False).svg_inline(scale=4, border=2, omitsize=True),
             demo_phone_url=self._site.demo_phone_url,
             url=self._site.url,
         )
 
-    async def _give_code(self, reference: str) -> web.StreamResponse:
-        now = self._site.clock()
-        until = now + self._site.code_seconds
-        for _ in range(CODE_ATTEMPTS):
-            code = new_code(self._site.code_digits)
-            if await self._site.sessions.issue_code(reference, code, now, valid_until=until):
-                break
-        else:
-            log.error("no free code found: lengthen [sessions] code_digits", session=reference)
-            raise web.HTTPServiceUnavailable
-        response = web.Response(status=303, headers={"Location": "/"})
-        content = {"session": reference, "code": code, "until": until}
-        set_cookie(response, COOKIE, self._cookies.dumps(content), url=self._site.url)
+    def _live_values(self, known: Known, situation: Situation, language: Language) -> dict[str, Any]:
+        """Give what the parts of the page that change live are made of."""
+        assert situation.session, "a code belongs to a session"  # noqa: S101
+        result, purpose = situation.session.result, self._site.purposes[situation.session.purpose]
+        return {
+            "stage": situation.view.stage.value,
+            "view": situation.view,
+            "login": result.status.value if result else "awaited",
+            "admit_unverified": purpose.admit_unverified,
+            "begin_url": self._site.begin_url,
+            "valid_until": clock_time(known.until, purpose.hours, language),
+            "ends_soon": situation.ends_soon,
+            "renewable": situation.renewable,
+        }
+
+    def _message(self, request: web.Request, known: Known | None, kind: str, **values: Any) -> web.Response:  # noqa: ANN401
+        language = self._language(request, known)
+        return self._pages.render(
+            "message.html",
+            language,
+            status=STATUSES.get(kind, 200),
+            **self._frame(request, language),
+            kind=kind,
+            live=known is not None and kind in ("expired", "closed"),
+            endable=known is not None and kind in ("expired", "closed", "failed"),
+            begin_url=self._site.begin_url,
+            **{"hours": None} | values,
+        )
+
+    def _frame(self, request: web.Request, language: Language) -> dict[str, Any]:
+        """Give what every page has around it."""
+        here = request.rel_url if request.method == "GET" else URL("/")
+        return {
+            "site_name": self._site.name[language],
+            "themed": self._site.theme_file is not None,
+            "addresses": {tag: str(here.update_query(lang=tag)) for tag in LANGUAGES},
+        }
+
+    def _language(self, request: web.Request, known: Known | None) -> Language:
+        chosen = wanted_language(request) or (known.language if known else None)
+        return chosen or preferred_language(request, self._site.language)
+
+    # The cookie
+
+    def _known(self, request: web.Request) -> Known | None:
+        return self._cookies.load(request.cookies.get(COOKIE, ""))
+
+    def _remember(self, response: web.Response, known: Known) -> web.Response:
+        set_cookie(response, COOKIE, self._cookies.dump(known), url=self._site.url)
         return response
 
-    def _cookie(self, request: web.Request) -> dict[str, Any] | None:
-        try:
-            content: dict[str, Any] = self._cookies.loads(request.cookies.get(COOKIE, ""))
-        except BadSignature:
-            return None
-        return content
 
-    def _failed(self, session: Session) -> bool:
-        if session.token is None:
-            return False
-        try:
-            return self._site.opener.reopen(session.token).status is AuthStatus.FAILED
-        except TokenRefusedError as fault:
-            log.error("stored auth result cannot be opened any more", reason=str(fault))  # noqa: TRY400
-            return True
-
-    def _message(self, request: web.Request, kind: str, *, status: int = 200) -> web.Response:
-        language = preferred_language(request, self._site.language)
-        return self._pages.render("message.html", language, status=status, kind=kind)
+def _to_page() -> web.Response:
+    return web.Response(status=303, headers={"Location": "/"})
 
 
 def _readable(number: str) -> str:

@@ -48,10 +48,19 @@ class Pages:
             environment.globals["language"] = language
             self._environments[language] = environment
 
+    def text(self, template: str, language: Language, **values: Any) -> str:  # noqa: ANN401
+        """Give a page, or a part of one, as text."""
+        return self._environments[language].get_template(template).render(values)
+
     def render(self, template: str, language: Language, *, status: int = 200, **values: Any) -> web.Response:  # noqa: ANN401
         """Give a page as an answer."""
-        text = self._environments[language].get_template(template).render(values)
-        return web.Response(text=text, content_type="text/html", status=status)
+        return web.Response(text=self.text(template, language, **values), content_type="text/html", status=status)
+
+
+def wanted_language(request: web.Request) -> Language | None:
+    """Give the language that an address asks for with ``?lang=``, if it is one we have."""
+    wanted = request.query.get("lang")
+    return next((language for language in LANGUAGES if language == wanted), None)
 
 
 def preferred_language(request: web.Request, default: Language) -> Language:
