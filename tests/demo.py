@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 STARTED = "Ctrl-C stops everything."
+# The channels, as citizens choose them.
+CODE_PAGE, DIAL_AT_ONCE = "Bellen met een code", "Meteen bellen"
 
 
 class Demo:
@@ -116,6 +118,11 @@ class Demo:
         return self._told(r"The dashboard +(\S+)")
 
     @property
+    def backstage(self) -> str:
+        """Behind the scenes of the first authentication plugin."""
+        return self._told(r"Behind the scenes +(\S+)")
+
+    @property
     def login(self) -> tuple[str, str]:
         """The name and the password of the agent."""
         return self._told(r"Log in as (\S+)"), self._told(r"with password ([^\s,]+)")
@@ -137,15 +144,39 @@ async def running_demo(home: Path) -> AsyncIterator[Demo]:
         await demo.close()
 
 
-async def get_code(page: Page, demo: Demo, *, purpose: str, citizen: str) -> str:
-    """Walk as a citizen, in Dutch, from the municipality's page to number and code; gives the code."""
+async def choose_purpose(page: Page, demo: Demo, purpose: str) -> None:
+    """Go as a citizen, in Dutch, from the municipality's page to the choice of channel and login."""
     await page.goto(demo.municipality)
     await page.get_by_label(purpose).check()
-    await page.get_by_role("button", name="Verder naar inloggen").click()
+    await page.get_by_role("button", name="Verder").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text(purpose)
+
+
+async def choose_ways(page: Page, *, channel: str = CODE_PAGE, login: str = "DemoID") -> None:
+    """Choose how to call and how to log in."""
+    await page.get_by_label(channel).check()
+    await page.get_by_label(login).check()
+    await page.get_by_role("button", name="Verder").click()
+
+
+async def log_in(page: Page, citizen: str) -> None:
+    """Be a made-up citizen, and share what is asked."""
     await page.get_by_label(citizen).check()
     await page.get_by_role("button", name="Inloggen").click()
     await page.get_by_role("button", name="Ja, deel deze gegevens").click()
-    await expect(page.get_by_role("heading", level=1)).to_have_text("Bel ons nu")
+
+
+async def get_code(page: Page, demo: Demo, *, purpose: str, citizen: str) -> str:
+    """Walk as a citizen, in Dutch, from the municipality's page to number and code; gives the code."""
+    await choose_purpose(page, demo, purpose)
+    await choose_ways(page)
+    await log_in(page, citizen)
+    return await code_on(page)
+
+
+async def code_on(page: Page) -> str:
+    """Wait for a page with a code; gives that."""
+    await expect(page.locator("#code")).to_be_visible()
     return "".join(await page.locator("#code span").all_inner_texts())
 
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
 
-from idbellen.demo.stage import Ports
+from idbellen.demo.ports import Ports
 from tests.browser import BOTH_ENDS, Windows, check_look, chromium, html
-from tests.demo import Demo, be_an_agent, get_code, is_available, running_demo
+from tests.demo import (
+    DIAL_AT_ONCE,
+    Demo,
+    be_an_agent,
+    choose_purpose,
+    choose_ways,
+    code_on,
+    get_code,
+    is_available,
+    log_in,
+    running_demo,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +32,10 @@ if TYPE_CHECKING:
 SANNE = {"Naam": "Sanne Voorbeeld", "BSN": "999990007", "Geboortedatum": "14-02-1986"}
 ADDRESS = "Dorpsstraat 12, 1234 AB Voorbeeld"
 JORIS = "Joris van Probeersel"
+STREET = "Melding over uw straat"
 # A call waits for welcome, ten keys and a ringing phone.
 CALL_MS = 40_000
+FEEDBACK_SECONDS = 10.0
 
 
 async def test_from_make_run_to_ctrl_c(tmp_path: Path) -> None:
@@ -71,12 +85,103 @@ async def test_from_make_run_to_ctrl_c(tmp_path: Path) -> None:
         assert windows.faults == []
 
 
+async def test_everything_that_can_be_shown(tmp_path: Path) -> None:
+    async with chromium() as browser, running_demo(tmp_path / "demo") as demo:
+        windows = Windows(browser)
+        citizen, agent, presenter = await windows.open(), await windows.open(), await windows.open()
+        await be_an_agent(agent, demo)
+        await dial_at_once(citizen, agent, demo)
+        await result_comes_late(citizen, agent, presenter, demo)
+        await nobody_logs_in(citizen, agent, demo)
+        await the_citizen_refuses(citizen, demo)
+        await the_desk_is_closed(citizen, demo)
+        await windows.close()
+        assert windows.faults == []
+
+
+async def dial_at_once(citizen: Page, agent: Page, demo: Demo) -> None:
+    """The other login method and the other channel: the phone's dialler sends the code."""
+    await choose_purpose(citizen, demo, "Verhuizing doorgeven")
+    await choose_ways(citizen, channel=DIAL_AT_ONCE, login="VoorbeeldPas")
+    await expect(citizen.get_by_role("heading", level=1)).to_have_text("Log in met VoorbeeldPas")
+    await check_look(citizen, *BOTH_ENDS)
+    await log_in(citizen, JORIS)
+    code = await code_on(citizen)
+    assert citizen.url.startswith(f"{demo.municipality}call/")
+    dial = citizen.get_by_role("link", name="Bel met de code")
+    assert await dial.get_attribute("href") == f"tel:+31201234567,{code}"
+    await check_look(citizen, *BOTH_ENDS)
+    await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
+    await offered(agent, "Verhuizing doorgeven")
+    await talking(agent, {"Onderwerp": "Verhuizing doorgeven", "Naam": JORIS})
+    await expect(citizen.locator("#code")).to_be_visible()
+    await citizen.get_by_role("button", name="Hang op").click()
+    await is_available(agent)
+
+
+async def result_comes_late(citizen: Page, agent: Page, presenter: Page, demo: Demo) -> None:
+    """The agent talks with somebody whose data are still to come; then they come."""
+    await choose_purpose(citizen, demo, STREET)
+    await citizen.get_by_text("Voor wie de demonstratie geeft").click()
+    await check_look(citizen, *BOTH_ENDS)
+    await citizen.get_by_label("Hoe komt het resultaat").select_option("late")
+    await choose_ways(citizen)
+    await log_in(citizen, SANNE["Naam"])
+    await code_on(citizen)
+    await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
+    await offered(agent, STREET)
+    await expect(agent.locator("#verdict")).to_contain_text("gegevens volgen nog")
+    assert SANNE["Naam"] not in await html(agent)
+
+    await presenter.goto(demo.backstage)
+    await expect(presenter.get_by_role("heading", level=2)).to_have_text(SANNE["Naam"])
+    await check_look(presenter, *BOTH_ENDS)
+    await presenter.get_by_role("button", name="Nu afleveren").click()
+    await talking(agent, {"Onderwerp": STREET, "Naam": SANNE["Naam"], "Adres": ADDRESS})
+    await citizen.get_by_role("button", name="Hang op").click()
+    await is_available(agent)
+    # The session has been told over when the call ended.
+    async with asyncio.timeout(FEEDBACK_SECONDS):
+        while "logout" not in await presenter.get_by_role("main").inner_text():
+            await presenter.get_by_role("link", name="Ververs").click()
+    await expect(presenter.get_by_text("Afgeleverd om")).to_be_visible()
+    await check_look(presenter, *BOTH_ENDS)
+
+
+async def nobody_logs_in(citizen: Page, agent: Page, demo: Demo) -> None:
+    """Where it is allowed, one may call without logging in."""
+    await choose_purpose(citizen, demo, STREET)
+    await choose_ways(citizen, channel=DIAL_AT_ONCE, login="Zonder inloggen")
+    await code_on(citizen)
+    await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
+    await offered(agent, STREET)
+    await expect(agent.locator("#verdict")).to_contain_text("Nog niet geverifieerd")
+    await citizen.get_by_role("button", name="Hang op").click()
+    await is_available(agent)
+
+
+async def the_citizen_refuses(citizen: Page, demo: Demo) -> None:
+    await choose_purpose(citizen, demo, "Verhuizing doorgeven")
+    await choose_ways(citizen)
+    await citizen.get_by_role("button", name="Stoppen").click()
+    await expect(citizen.get_by_role("heading", level=1)).to_have_text("U bent niet ingelogd")
+
+
+async def the_desk_is_closed(citizen: Page, demo: Demo) -> None:
+    await choose_purpose(citizen, demo, "Trouwen")
+    await choose_ways(citizen, channel=DIAL_AT_ONCE)
+    await log_in(citizen, JORIS)
+    await expect(citizen.get_by_role("heading", level=1)).to_contain_text("gesloten")
+
+
 async def check_the_walk(page: Page, demo: Demo) -> None:
     """Look at each page between the municipality and the code."""
     await page.goto(demo.municipality)
+    await page.get_by_text("Voor wie de demonstratie geeft").click()
     await check_look(page, *BOTH_ENDS)
-    await page.get_by_label("Verhuizing doorgeven").check()
-    await page.get_by_role("button", name="Verder naar inloggen").click()
+    await choose_purpose(page, demo, "Verhuizing doorgeven")
+    await check_look(page, *BOTH_ENDS)
+    await choose_ways(page)
     await expect(page.get_by_label(SANNE["Naam"])).to_be_visible()
     await check_look(page, *BOTH_ENDS)
     await page.get_by_label(SANNE["Naam"]).check()
@@ -84,7 +189,7 @@ async def check_the_walk(page: Page, demo: Demo) -> None:
     await expect(page.get_by_role("button", name="Ja, deel deze gegevens")).to_be_visible()
     await check_look(page, *BOTH_ENDS)
     await page.get_by_role("button", name="Ja, deel deze gegevens").click()
-    await expect(page.locator("#code")).to_be_visible()
+    await code_on(page)
     await check_look(page, *BOTH_ENDS)
 
 

@@ -173,6 +173,22 @@ async def test_the_code_arrives_and_the_agent_answers_and_the_citizen_hangs_up(
     await until(lambda: states(agent) == ("idle",) and not switchboard.live)
 
 
+async def test_the_dialler_sends_the_code_two_seconds_after_the_answer_in_one_burst(
+    switchboard: Switchboard, agent: AgentPhone, citizen: CitizenPhone
+) -> None:
+    call = asyncio.create_task(citizen.call("14030", CODE, dialler=True))
+    await until(lambda: states(citizen) == ("in call",))
+    answered_at = time.monotonic()
+    await until(lambda: states(agent) == ("in call",), 10)
+    assert "".join(digit for digit, _ in switchboard.digits) == CODE
+    assert all(120 <= duration <= 250 for _, duration in switchboard.digits)
+    started_at, *_, ended_at = switchboard.keyed_at
+    assert 1.9 <= started_at - answered_at <= 3.2
+    assert (ended_at - started_at) / (len(CODE) - 1) <= 0.28
+    await citizen.hangup()
+    await call
+
+
 async def test_the_agent_hangs_up_and_the_same_phones_serve_a_second_call(
     switchboard: Switchboard, agent: AgentPhone, citizen: CitizenPhone
 ) -> None:

@@ -23,6 +23,8 @@ REGISTER_SECONDS = 10.0
 EXPIRES_SECONDS = 60
 # baresip sounds a digit for 180 ms and then ends it, so this leaves 120 ms of silence after each.
 KEY_SECONDS = 0.3
+# How long a dialler waits at a comma.
+COMMA_SECONDS = 2.0
 
 
 def _checked(what: str, pattern: str, value: str) -> str:
@@ -127,7 +129,7 @@ class AgentPhone:
 
 @dataclass(slots=True, eq=False)
 class CitizenPhone:
-    """A citizen's telephone: it calls, keys in digits, and hangs up. Each call is a baresip of its own."""
+    """A citizen's telephone: it calls, sends digits, and hangs up. Each call is a baresip of its own."""
 
     directory: Path
     pbx: str = "127.0.0.1:5060"
@@ -146,8 +148,11 @@ class CitizenPhone:
         """What the phone is doing."""
         return self._state
 
-    async def call(self, target: str, digits: str) -> None:
-        """Call, key in the digits, and return when the call is over; cancelling hangs up.
+    async def call(self, target: str, digits: str, *, dialler: bool = False) -> None:
+        """Call, send the digits, and return when the call is over; cancelling hangs up.
+
+        The digits are keyed one by one, as by a person who listens first, or sent in one burst by the ``dialler``,
+        as a phone does with what stands behind a comma in its number.
 
         Raises:
             PhoneError: the phone is in another call, or could not call, or was refused.
@@ -165,7 +170,7 @@ class CitizenPhone:
             await phone.start(f"<sip:{number}@{pbx}>;regint=0")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.max_seconds):
-                    await self._talk(phone, callee, digits)
+                    await self._talk(phone, callee, digits, dialler=dialler)
         finally:
             try:
                 await phone.stop()
@@ -173,7 +178,7 @@ class CitizenPhone:
                 self._baresip, self._state = None, "idle"
                 self._ended.set()
 
-    async def _talk(self, phone: Baresip, callee: str, digits: str) -> None:
+    async def _talk(self, phone: Baresip, callee: str, digits: str, *, dialler: bool) -> None:
         if not await phone.command("dial", callee):
             raise PhoneError("The demo telephone could not place the call.")
         keying: asyncio.Task[None] | None = None
@@ -181,7 +186,7 @@ class CitizenPhone:
             while (event := await phone.events.get()).type != "HANGUP":
                 if event.type == "CALL_ESTABLISHED":
                     self._state = "in call"
-                    keying = asyncio.create_task(self._key(phone, digits))
+                    keying = asyncio.create_task((self._dial if dialler else self._key)(phone, digits))
                 elif event.type == "GONE":
                     raise PhoneError("The demo telephone broke down during the call.")
                 elif event.type == "CALL_CLOSED":
@@ -196,6 +201,11 @@ class CitizenPhone:
         for digit in digits:
             await phone.command("sndcode", digit)
             await asyncio.sleep(KEY_SECONDS)
+
+    async def _dial(self, phone: Baresip, digits: str) -> None:
+        await asyncio.sleep(COMMA_SECONDS)
+        # baresip sends them one after the other, 240 ms each.
+        await phone.command("sndcode", digits)
 
     async def hangup(self) -> None:
         """End the call, if there is one, and return when it is over."""

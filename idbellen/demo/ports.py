@@ -22,7 +22,10 @@ class Ports:
     @property
     def named(self) -> dict[str, int]:
         """The TCP ports by what they are for."""
-        names = ("municipality", "citizen page", "dashboard", "ID Contact interface", "authentication", "ARI")
+        names = (
+            "municipality", "citizen page", "dashboard", "ID Contact interface", "authentication", "ARI",
+            "second authentication",
+        )  # fmt: skip
         return {name: self.web + offset for offset, name in enumerate(names)} | {
             "agent phone control": self.sip + 12,
             "citizen phone control": self.sip + 16,

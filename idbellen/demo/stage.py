@@ -1,8 +1,8 @@
 """``make run``: everything on this machine. A private Asterisk, the real idbellen, stand-ins around it, phones.
 
-What stands in for others: the municipality with ID Contact's core (:mod:`idbellen.demo.core`), the
-authentication plugin (:mod:`idbellen.demo.auth`), the citizen's and the agent's phone
-(:mod:`idbellen.demo.phones`). idbellen itself runs as a process of its own, as an operator runs it.
+What stands in for others: the municipality with ID Contact's core (:mod:`idbellen.demo.core`), two authentication
+plugins (:mod:`idbellen.demo.auth`), the citizen's and the agent's phone (:mod:`idbellen.demo.phones`). idbellen itself
+runs as a process of its own, as an operator runs it.
 
 What it keeps lies in ``.run/demo`` of the checkout, or where ``IDBELLEN_DEMO_HOME`` says.
 """
@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,47 +19,32 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
 
-from idbellen import keys
 from idbellen.config import Settings, load, read_master_key
-from idbellen.demo.auth import AuthSettings, auth_app
-from idbellen.demo.core import CoreSettings, Purpose, core_app
+from idbellen.demo.auth import auth_app
+from idbellen.demo.backstage import PATH as BACKSTAGE
+from idbellen.demo.configuration import PHONE_NUMBER, PLUGINS, PURPOSES, configuration
+from idbellen.demo.core import CoreSettings, core_app
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxError, PbxSettings, find_build
 from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
 from idbellen.demo.ports import Ports, PortsError, must_be_free, ports_from_environment
+from idbellen.demo.remote import CALL, HANG_UP, phone_handler
 from idbellen.domain.codes import Fingerprints
 from idbellen.ports import Account
 from idbellen.stores.sqlite import open_store
 from idbellen.web.passwords import hash_password
 
-if TYPE_CHECKING:
-    from aiohttp.typedefs import Handler
-
 HOME = Path(os.environ.get("IDBELLEN_DEMO_HOME") or CHECKOUT / ".run" / "demo").absolute()
 PROMPTS = CHECKOUT / ".run" / "prompts"
-PHONE_NUMBER = "+31201234567"
 AGENT = "demo"
 AGENT_PHONE = "agent1"
 RTP_PORTS = (17000, 17399)
 PHONE_RTP_PORTS = (17400, 17499)
 READY_SECONDS = 15.0
 STOP_SECONDS = 10.0
-
-PURPOSES = (
-    Purpose("report_move", "Verhuizing doorgeven", "Report a move", ("fullname", "bsn", "birthdate", "address")),
-    Purpose("request_permit", "Parkeervergunning aanvragen", "Request a parking permit", ("fullname", "address")),
-    Purpose("benefits", "Vraag over uw uitkering", "Question about your benefit", ("fullname", "bsn", "birthdate")),
-)
-LABELS = {
-    "fullname": ("Naam", "Name"),
-    "bsn": ("BSN", "BSN"),
-    "birthdate": ("Geboortedatum", "Date of birth"),
-    "address": ("Adres", "Address"),
-}
 
 
 class StageError(Exception):
@@ -111,7 +94,6 @@ async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
     await pbx.start()
 
     _say("Stand-ins for municipality and authentication: starting ...")
-    encryption_key, signing_key = _make_keys()
     citizen_phone = CitizenPhone(
         HOME / "citizen-phone",
         pbx=f"127.0.0.1:{ports.sip}",
@@ -120,24 +102,12 @@ async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
         rtp_ports=PHONE_RTP_PORTS,
     )
     stack.push_async_callback(citizen_phone.hangup)
-    municipality = core_app(
-        CoreSettings(
-            plugin_url=ports.url("ID Contact interface"), auth_url=ports.url("authentication"), purposes=PURPOSES
-        )
-    )
-    municipality.router.add_post("/phone", _phone_handler(citizen_phone, ports.url("citizen page")))
-    await _listen(stack, municipality, ports.named["municipality"])
-    authentication = auth_app(
-        AuthSettings(
-            public_url=ports.url("authentication"), signing_key=signing_key, encryption_key=encryption_key
-        )
-    )
-    await _listen(stack, authentication, ports.named["authentication"])
+    await _start_stand_ins(stack, ports, citizen_phone)
 
     _say("idbellen: starting ...")
     (HOME / "ari-password").write_text(pbx.settings.ari_password)
     config = HOME / "idbellen.toml"
-    config.write_text(_configuration(ports))
+    config.write_text(configuration(ports))
     password = await _add_agent(load(config))
     idbellen = await _start_idbellen(stack, config)
 
@@ -159,16 +129,34 @@ async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
 idbellen runs.
 
   1. The municipality   {ports.url("municipality")}/
-     Choose a subject, log in as one of the made-up citizens, and you get a number and a code.
+     Choose a subject, how to call and how to log in, log in as one of the made-up citizens, and you get a number
+     and a code.
   2. The dashboard      {ports.url("dashboard")}/
      Log in as {AGENT} with password {password}, and press "Beschikbaar".
   3. Call               press "Bel met de demotelefoon" under your code, or type: make call CODE=...
      The demo phone hangs up when you press "Hang op", or type: make hangup
      With a SIP phone on this machine, call sip:{PHONE_NUMBER}@127.0.0.1:{ports.sip} and key the code in.
+  4. Behind the scenes  {" and ".join(f"{ports.url(plugin.port)}{BACKSTAGE}" for plugin in PLUGINS)}
+     What became of each login. Results that are to come late are delivered there.
 
 The log is {HOME / "idbellen.log"}. Ctrl-C stops everything."""
     )
     return idbellen
+
+
+async def _start_stand_ins(stack: AsyncExitStack, ports: Ports, phone: CitizenPhone) -> None:
+    settings = CoreSettings(
+        public_url=ports.url("municipality"),
+        plugin_url=ports.url("ID Contact interface"),
+        methods=tuple(plugin.login_method(ports) for plugin in PLUGINS),
+        purposes=PURPOSES,
+        demo_phone=True,
+    )
+    municipality = core_app(settings)
+    municipality.router.add_post("/phone", phone_handler(phone, PHONE_NUMBER, ports.url("citizen page")))
+    await _listen(stack, municipality, ports.named["municipality"])
+    for plugin in PLUGINS:
+        await _listen(stack, auth_app(plugin.auth_settings(HOME, ports)), ports.named[plugin.port])
 
 
 def _pbx_settings(ports: Ports) -> PbxSettings:
@@ -181,55 +169,6 @@ def _pbx_settings(ports: Ports) -> PbxSettings:
         rtp_end=RTP_PORTS[1],
         agents=(AGENT_PHONE,),
     )
-
-
-def _make_keys() -> tuple[str, str]:
-    """Make our keys and the auth plugin's, once; gives our public key and its private key."""
-    for name in ("keys", "auth-keys"):
-        folder = HOME / name
-        if not (folder / "decryption-key.pem").is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            keys.generate(folder)
-    return (HOME / "keys/encryption-key.pub.pem").read_text(), (HOME / "auth-keys/decryption-key.pem").read_text()
-
-
-def _configuration(ports: Ports) -> str:
-    lines = [
-        "# Made by 'make run'. Every key is explained in idbellen.example.toml.",
-        "[asterisk]",
-        f'url = "{ports.url("ARI")}/ari"',
-        'password_file = "ari-password"',
-        "[calls]",
-        f'phone_number = "{PHONE_NUMBER}"',
-        # The demo's Asterisk has no plain queue to send callers to.
-        'unverified = "goodbye"',
-        "[sessions]",
-        'store = "idbellen.db"',
-        'master_key_file = "keys/master-key"',
-        "[idcontact]",
-        f'listen = "127.0.0.1:{ports.named["ID Contact interface"]}"',
-        f'url = "{ports.url("ID Contact interface")}"',
-        'decryption_key_file = "keys/decryption-key.pem"',
-        'verification_key_files = ["auth-keys/encryption-key.pub.pem"]',
-        "[citizen]",
-        f'listen = "127.0.0.1:{ports.named["citizen page"]}"',
-        f'url = "{ports.url("citizen page")}"',
-        f'demo_phone_url = "{ports.url("municipality")}/phone"',
-        "[dashboard]",
-        f'listen = "127.0.0.1:{ports.named["dashboard"]}"',
-        f'url = "{ports.url("dashboard")}"',
-    ]
-    for purpose in PURPOSES:
-        names = ", ".join(f'"{name}"' for name in purpose.attributes)
-        lines += [
-            f"[purposes.{purpose.tag}]",
-            f'title.nl = "{purpose.title_nl}"',
-            f'title.en = "{purpose.title_en}"',
-            f"attributes = [{names}]",
-        ]
-    lines.append("[attributes]")
-    lines += [f'{name} = {{ nl = "{dutch}", en = "{english}" }}' for name, (dutch, english) in LABELS.items()]
-    return "\n".join(lines) + "\n"
 
 
 async def _add_agent(settings: Settings) -> str:
@@ -293,39 +232,6 @@ async def _listen(stack: AsyncExitStack, app: web.Application, port: int) -> Non
     await web.TCPSite(runner, "127.0.0.1", port).start()
 
 
-def _phone_handler(phone: CitizenPhone, citizen_url: str) -> Handler:
-    calls: set[asyncio.Task[None]] = set()
-
-    async def place(request: web.Request) -> web.StreamResponse:
-        form = await request.post()
-        if form.get("do") == "hang up":
-            await phone.hangup()
-            done = "The demo phone has hung up.\n"
-        else:
-            code = str(form.get("code", ""))
-            if not re.fullmatch(r"[0-9]{1,20}", code):
-                raise web.HTTPBadRequest(text="expected code=, digits only")
-            if phone.state != "idle":
-                raise web.HTTPConflict(text="The demo phone is in a call already: let it hang up first.")
-            call = asyncio.create_task(_call(phone, code))
-            calls.add(call)
-            call.add_done_callback(calls.discard)
-            done = "The demo phone is calling.\n"
-        back = str(form.get("back", ""))
-        if back == f"{citizen_url}/":
-            return web.Response(status=303, headers={"Location": back})
-        return web.Response(text=done)
-
-    return place
-
-
-async def _call(phone: CitizenPhone, code: str) -> None:
-    try:
-        await phone.call(PHONE_NUMBER, code)
-    except PhoneError as fault:
-        _say(f"The demo phone: {fault}")
-
-
 async def call(code: str) -> int:
     """Let the demo phone of a running demo call with a code, or without a code hang up.
 
@@ -335,7 +241,7 @@ async def call(code: str) -> int:
     """
     try:
         url = f"{ports_from_environment().url('municipality')}/phone"
-        form = {"do": "call", "code": code} if code else {"do": "hang up"}
+        form = {"do": CALL, "code": code} if code else {"do": HANG_UP}
         async with aiohttp.ClientSession() as http, http.post(url, data=form) as answer:
             text = await answer.text()
             if not answer.ok:

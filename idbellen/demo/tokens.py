@@ -7,6 +7,7 @@ code with which idbellen opens tokens, so that a misunderstanding there does not
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joserfc import jwe, jws
@@ -18,9 +19,23 @@ if TYPE_CHECKING:
 Key = RSAKey | ECKey
 
 ISSUER = "demo-auth"
-ID_CONTACT = "id-contact-attributes"
-VERDER_HELPEN = "verder-helpen-attributes"
 LIFETIME_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a generation of the protocol writes an auth result: its words, its keys, its algorithms."""
+
+    name: str
+    subject: str
+    success: str
+    key_type: type[Key]
+    signature: str
+    key_encryption: str
+
+
+ID_CONTACT = Dialect("ID Contact", "id-contact-attributes", "succes", RSAKey, "RS256", "RSA-OAEP")
+VERDER_HELPEN = Dialect("Verder Helpen", "verder-helpen-attributes", "success", ECKey, "ES256", "ECDH-ES")
 
 
 def auth_result(  # noqa: PLR0913 - each is a part of the format, and all but one go by name
@@ -34,13 +49,14 @@ def auth_result(  # noqa: PLR0913 - each is a part of the format, and all but on
     signature: str = "RS256",
     key_encryption: str = "RSA-OAEP",
     content_encryption: str = "A128CBC-HS256",
+    session_url: str | None = None,
 ) -> str:
     """Make one auth result, a compact JWE around a compact JWS, valid for five minutes from ``now``.
 
-    ``identity_attributes``: None leaves the claim out, as on a refusal. ``status``: ``succes`` (ID Contact),
-    ``success`` (Verder Helpen) or ``failed``; not checked, nor is ``subject``, for tests need wrong ones too.
-    ``signing_key`` is private, ``encryption_key`` the reader's public one. For EC keys give ``signature``
-    ES256 and ``key_encryption`` ECDH-ES.
+    ``identity_attributes`` and ``session_url``: None leaves the claim out, as on a refusal. ``status``: ``succes``
+    (ID Contact), ``success`` (Verder Helpen) or ``failed``; not checked, nor is ``subject``, for tests need wrong ones
+    too. ``signing_key`` is private, ``encryption_key`` the reader's public one. For EC keys give ``signature`` ES256
+    and ``key_encryption`` ECDH-ES.
     """
     issued = int(now)
     claims: dict[str, Any] = {
@@ -52,6 +68,8 @@ def auth_result(  # noqa: PLR0913 - each is a part of the format, and all but on
     }
     if identity_attributes is not None:
         claims["attributes"] = dict(identity_attributes)
+    if session_url is not None:
+        claims["session_url"] = session_url
     signed = jws.serialize_compact(
         {"typ": "JWT", "alg": signature}, json.dumps(claims), signing_key, algorithms=[signature]
     )
