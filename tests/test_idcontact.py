@@ -88,7 +88,6 @@ def test_a_failed_result_vouches_for_nothing() -> None:
     for attributes in (None, {}, {"fullname": "Someone"}):
         received = OPENER.receive(token(status="failed", identity_attributes=attributes), NOW)
         assert received.result == AuthResult(AuthStatus.FAILED, {})
-        assert received.identity == ""
 
 
 def test_keys_can_be_replaced_one_after_the_other() -> None:
@@ -104,16 +103,23 @@ def test_keys_can_be_replaced_one_after_the_other() -> None:
         after.receive(token(encryption_key=new_ours), NOW)
 
 
-@pytest.mark.parametrize("signed_text", [signed(CLAIMS), signed(CLAIMS | {"iat": int(NOW) + 1})])
-def test_a_token_is_known_again_in_another_envelope(signed_text: str) -> None:
-    first, second = (OPENER.receive(sealed({"njwt": signed_text}), NOW).identity for _ in range(2))
-    assert first == second
-    assert first != OPENER.receive(token(), NOW).identity
+def test_a_token_is_known_again_and_no_two_are_alike() -> None:
+    text = token()
+    assert OPENER.receive(text, NOW).identity == OPENER.receive(text, NOW + 1).identity
+    same_second = {OPENER.receive(token(), NOW).identity for _ in range(5)}
+    assert len(same_second) == 5, "two citizens may have logged in at a test plugin in one second"
 
 
-def test_a_signature_that_is_valid_in_many_ways_makes_no_other_token() -> None:
-    first, second = (elliptic() for _ in range(2))
-    assert EVERY_KEY.receive(first, NOW).identity == EVERY_KEY.receive(second, NOW).identity
+@pytest.mark.parametrize("part", range(5))
+def test_a_token_cannot_be_written_in_another_way(part: int) -> None:
+    parts = token().split(".")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    last = parts[part][-1]
+    for other in alphabet:
+        if other != last:
+            spelled = [*parts[:part], parts[part][:-1] + other, *parts[part + 1 :]]
+            with pytest.raises(TokenRefusedError, match="not encrypted for us"):
+                OPENER.receive(".".join(spelled), NOW)
 
 
 def test_only_the_attributes_that_are_named_are_kept() -> None:

@@ -152,11 +152,6 @@ async def test_what_was_accepted_is_forgotten_when_it_would_be_expired(store: Sq
     assert await start(store, "second", came_along=received())
 
 
-async def test_failed_results_may_be_alike(store: SqliteStore) -> None:
-    assert await start(store, "first", came_along=received("", FAILED))
-    assert await start(store, "second", came_along=received("", FAILED))
-
-
 async def test_the_language_of_the_page_is_kept(store: SqliteStore) -> None:
     await start(store)
     await store.set_language("s", "en")

@@ -64,9 +64,8 @@ class AuthResult:
 class Received:
     """An auth result as it was received, and by what the same token is known when it comes again.
 
-    ``identity`` is a digest of what the plugin signed, whatever envelope is put around it; empty for a failed
-    result, which shows nothing and of which two in one second are the same to the letter. ``until``: after that
-    (epoch seconds) the token is refused as expired.
+    ``identity`` is a digest of the token. What is signed inside would not do: it is the same to the letter for two
+    results of one second with the same attributes. ``until``: after that (epoch seconds) it is refused as expired.
     """
 
     result: AuthResult
@@ -167,12 +166,10 @@ class TokenOpener:
             raise TokenRefusedError("expired")
         if issued - self.leeway > now:
             raise TokenRefusedError("issued in the future")
-        result = _auth_result(claims)
-        # Not the signature: with ES256 one text has many valid ones.
-        signed_text, _, _ = inner.rpartition(".")
-        succeeded = result.status is AuthStatus.SUCCESS
-        identity = hashlib.sha256(signed_text.encode()).hexdigest() if succeeded else ""
-        return Received(result, identity, expires + self.leeway)
+        # Who cannot open a token cannot write it in another way either: its parts are authenticated, and only one
+        # spelling of each is accepted.
+        identity = hashlib.sha256(token.encode()).hexdigest()
+        return Received(_auth_result(claims), identity, expires + self.leeway)
 
     def _decrypted(self, token: str) -> str:
         fault = "no key"

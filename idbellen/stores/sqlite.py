@@ -159,7 +159,7 @@ class SqliteStore:
         """Give the columns result, result_identity and result_until."""
         if received is None:
             return None, None, None
-        identity = self._fingerprint("auth result", received.identity) if received.identity else None
+        identity = self._fingerprint("auth result", received.identity)
         return self._vault.seal(received.result, reference), identity, received.until
 
     async def start(
