@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.sipp import Phones
 
 LOST = "De verbinding is weg."
-NETWORK_ERRORS = r"Failed to load resource: net::ERR_CONNECTION_REFUSED|/live net::ERR_"
+NETWORK_ERRORS = r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)"
 NEW_CODE = "Vraag een nieuwe code aan"
 
 
@@ -109,7 +109,8 @@ async def test_number_and_code_on_a_computer(windows: Windows, installation: Ins
     assert selected.split() == groups, "one press selects the whole code"
     number = page.locator(".number")
     await expect(number).to_have_attribute("href", f"tel:{PHONE_NUMBER}")
-    await expect(number).to_have_css("user-select", "all")
+    await number.click()
+    assert await page.evaluate("getSelection().toString()") == await number.inner_text(), "and so of the number"
     picture = page.get_by_role("img", name=words.qr)
     box = await picture.locator("svg").bounding_box()
     assert box
@@ -235,7 +236,8 @@ async def test_a_call_from_the_code_to_the_end(
     await says(page, words.next)
     await reload_shows(page, words.next, pair)
     async with installation.dashboard("agent1") as dashboard:
-        await dashboard.available()
+        await dashboard.until("away")
+        await dashboard.wish("available")
         snapshot = await dashboard.until("in_call")
         assert " ".join(snapshot["call"]["words"]) == pair
         await says(page, words.connected)
@@ -298,7 +300,6 @@ async def test_without_javascript(windows: Windows, installation: Installation, 
     page = await windows.open(javascript=False)
     await page.goto(await begin(installation))
     first = await code_on(page, installation)
-    await check_look(page, *BOTH_ENDS)
     await page.get_by_role("button", name=NEW_CODE).click()
     second = await code_on(page, installation)
     assert second != first

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 COOKIE = "idbellen_citizen"
-# What the page says when it has neither code nor call to show; "stopped" is "ended" by the citizen's own wish.
+# Of the messages that are no good news.
 STATUSES = {"used": 410, "over": 410, "refused": 400, "busy": 503}
 
 

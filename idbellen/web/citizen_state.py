@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
@@ -15,8 +15,6 @@ from idbellen.domain.board import CitizenView, Stage
 from idbellen.domain.idcontact import Admission, admission
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from idbellen.ports import Session
     from idbellen.web.citizen import CitizenSite
     from idbellen.web.issuing import IssuedCode

@@ -15,6 +15,7 @@ let source = null;
 let silence = 0;
 let retry = 0;
 let retryMs = FIRST_RETRY_MS;
+let renewing = false;
 
 function connect() {
   source?.close();
@@ -73,6 +74,8 @@ function fill(parts, ids) {
 
 async function renew(event) {
   event.preventDefault();
+  if (renewing) return;
+  renewing = true;
   let page;
   try {
     const response = await fetch(form.action, { method: "POST" });
@@ -84,6 +87,7 @@ async function renew(event) {
     form.submit();
     return;
   }
+  renewing = false;
   const groups = [...element("code").children].map((group) => [...group.textContent].join(" "));
   element("announcement").textContent = `${element("announcement").dataset.text} ${groups.join(", ")}`;
   tabs.postMessage("new code");
