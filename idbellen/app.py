@@ -24,7 +24,7 @@ from idbellen.config import Purpose, Settings, read_master_key, read_pem, read_s
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours, parse_day
-from idbellen.domain.idcontact import TokenOpener, load_key
+from idbellen.domain.idcontact import LARGEST_TOKEN, TokenOpener, load_key
 from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
 from idbellen.web.citizen import CitizenSite, citizen_app
 from idbellen.web.dashboard import DashboardSite, PurposeView, dashboard_app
@@ -268,7 +268,10 @@ def _view(settings: Settings, purpose: Purpose, language: Language) -> PurposeVi
 
 async def _listen(stack: AsyncExitStack, app: web.Application, address: str, table: str) -> None:
     # No access log: the paths hold handles.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SITE_STOP_SECONDS)
+    # And room for an auth result in the address of the citizen's page.
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=SITE_STOP_SECONDS, max_line_size=LARGEST_TOKEN + 1024
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     host, _, port = address.rpartition(":")

@@ -1,19 +1,16 @@
-"""What people see: the dashboard and the citizen's page in a real browser, during real calls."""
+"""What agents see: the dashboard in a real browser, during real calls."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 from playwright.async_api import expect
 
-from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, chromium, html
-from tests.installation import ATTRIBUTES, PASSWORD, PHONE_NUMBER
+from tests.browser import BOTH_ENDS, Windows, check_look, chromium, html
+from tests.installation import ATTRIBUTES, PASSWORD
 from tests.sipp import Phones, phones
 
 if TYPE_CHECKING:
@@ -253,94 +250,3 @@ async def without_connection(page: Page, *, seconds: float) -> None:
     await expect(page.locator("#call")).to_be_hidden()
     for name in ("Beschikbaar", "Afwezig"):
         await expect(page.get_by_role("button", name=name)).to_be_disabled()
-
-
-# The citizen's page
-
-
-async def begin(installation: Installation, **result: str) -> str:
-    """Begin a session and deliver its auth result; gives the address that the browser is sent to."""
-    headers = {"Content-Type": "application/jwt"}
-    async with aiohttp.ClientSession(raise_for_status=True) as http:
-        async with http.post(f"{installation.internal_url}/start_communication", json={"purpose": "report_move"}) as a:
-            started: dict[str, str] = await a.json()
-        async with http.post(started["attr_url"], data=installation.token(**result), headers=headers):
-            return started["client_url"]
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What the citizen's page says in a language."""
-
-    language: str
-    title: str
-    qr: str
-    button: str
-
-
-DUTCH = Words("nl-NL", "Bel ons nu", "QR-code waarmee u ons belt met uw code", "Bel met de code")
-ENGLISH = Words("en-GB", "Call us now", "QR code that calls us with your code", "Call with the code")
-
-
-@pytest.mark.parametrize("words", [DUTCH, ENGLISH], ids=lambda words: words.language)
-async def test_the_citizens_page(windows: Windows, installation: Installation, words: Words) -> None:
-    page = await windows.open(language=words.language)
-    await page.goto(await begin(installation))
-    await expect(page.get_by_role("heading", level=1)).to_have_text(words.title)
-    await expect(page).to_have_url(f"{installation.citizen_url}/")
-    await expect(page.locator("html")).to_have_attribute("lang", words.language[:2])
-
-    groups = await page.locator("#code span").all_inner_texts()
-    code = "".join(groups)
-    installation.codes.append(code)
-    assert re.fullmatch("[0-9]{10}", code)
-    assert len(groups) > 2
-    await page.locator("#code").click()
-    selected: str = await page.evaluate("getSelection().toString()")
-    assert selected.split() == groups, "one press selects the whole code"
-    dial = await page.get_by_role("link", name=words.button).get_attribute("href")
-    assert dial == f"tel:{PHONE_NUMBER},{code}"
-    picture = page.get_by_role("img", name=words.qr)
-    await expect(picture).to_be_visible()
-    box = await picture.locator("svg").bounding_box()
-    assert box
-    assert min(box["width"], box["height"]) >= 120, "large enough for a phone's camera"
-    await check_look(page, *ALL_LOOKS)
-
-
-async def test_an_expired_code_is_replaced_without_a_new_login(
-    windows: Windows, install: Callable[..., Awaitable[Installation]]
-) -> None:
-    installation = await install(sessions__code_seconds="2")
-    page = await windows.open()
-    await page.goto(await begin(installation))
-    code = page.locator("#code")
-    first = await code.inner_text()
-    expired = page.get_by_role("heading", name="Uw code is niet meer geldig")
-    async with asyncio.timeout(10):
-        while not await expired.is_visible():
-            await page.reload()
-    await check_look(page, *BOTH_ENDS)
-    await page.get_by_role("button", name="Vraag een nieuwe code aan").click()
-    await expect(code).to_be_visible()
-    second = await code.inner_text()
-    assert second != first
-    installation.codes += ["".join(shown.split()) for shown in (first, second)]
-
-
-async def test_messages_are_clear_to_everyone(windows: Windows, installation: Installation) -> None:
-    windows.expect("status of 4(00|10)")
-    used = await begin(installation)
-    page = await windows.open()
-    await page.goto(used)
-    await expect(page.locator("#code")).to_be_visible()
-    for address, title in (
-        (used, "Dit adres is al gebruikt"),
-        (installation.citizen_url, "Er is hier geen code voor u"),
-        (await begin(installation, status="failed"), "U bent niet ingelogd"),
-        (f"{await begin(installation)}?result=nonsense", "Het inloggen is niet gelukt"),
-    ):
-        somebody = await windows.open()
-        await somebody.goto(address)
-        await expect(somebody.get_by_role("heading", level=1)).to_have_text(title)
-        await check_look(somebody, *BOTH_ENDS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from joserfc import jwe, jws
-from joserfc.errors import DecodeError, JoseError, SecurityWarning
+from joserfc.errors import DecodeError, JoseError, SecurityWarning, UnsupportedAlgorithmError
 from joserfc.jwk import ECKey, RSAKey
 
 if TYPE_CHECKING:
@@ -172,11 +172,14 @@ class TokenOpener:
         return Received(_auth_result(claims), identity, expires + self.leeway)
 
     def _decrypted(self, token: str) -> str:
-        fault = "no key"
+        fault = "no key for its algorithm"
         for key in self.decryption_keys:
             algorithms = [_KEY_ENCRYPTION[key.key_type], CONTENT_ENCRYPTION]
             try:
                 envelope = jwe.decrypt_compact(token, key, algorithms=algorithms)
+            except UnsupportedAlgorithmError:
+                # For a key of the other kind, or of none that we have.
+                continue
             except (JoseError, ValueError, KeyError, TypeError) as reason:
                 fault = type(reason).__name__
                 continue

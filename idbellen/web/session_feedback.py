@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 # More at once means that auth plugins do not answer: the rest is dropped, and that is logged.
 MOST_REQUESTS = 200
+STOP_SECONDS = 5.0
 
 Kind = Literal["user_active", "logout"]
 
@@ -56,9 +57,12 @@ class HttpFeedback:
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Each ends by itself within its time limit, and a logout that is under way is worth the wait.
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        # A logout that is under way is worth some wait, but an auth plugin that hangs does not hold up our stop.
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
         if self._http:
             await self._http.close()
 
