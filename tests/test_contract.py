@@ -234,6 +234,18 @@ async def test_each_dialect_with_each_kind_of_key_in_each_way(
         assert value.encode() not in files
 
 
+async def test_a_large_result_fits_into_the_address_of_the_page(installation: Installation) -> None:
+    answer = await started(installation)
+    attributes = {"fullname": "Q" * 15_000}
+    token = installation.token(attributes)
+    assert 20_000 < len(token) < LARGEST_TOKEN
+    code = await code_on(installation, answer["client_url"], token)
+    async with store_of(installation) as store:
+        session = await store.claim(code, call=code, secret=code, now=time.time())
+    assert session
+    assert session.result == AuthResult(AuthStatus.SUCCESS, attributes)
+
+
 async def test_the_agent_sees_what_came_before_the_call(installation: Installation) -> None:
     async with at_the_desk(installation) as (telephony, dashboard, _):
         for way, dialect, keys in (
