@@ -26,7 +26,8 @@ from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import LARGEST_TOKEN, TokenOpener, load_key
 from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
-from idbellen.web.citizen import CitizenSite, citizen_app
+from idbellen.web.citizen import citizen_app
+from idbellen.web.citizen_site import CitizenSite
 from idbellen.web.dashboard import DashboardSite, PurposeView, dashboard_app
 from idbellen.web.idcontact_api import Credentials, InternalSite, basic, bearer, internal_app
 from idbellen.web.issuing import CodeIssuer

@@ -28,7 +28,8 @@ from idbellen.domain.queueing import Ticket
 from idbellen.ports import Attached, Session
 from idbellen.stores.sqlite import SqliteStore, open_store
 from idbellen.web import citizen_live
-from idbellen.web.citizen import COOKIE, CitizenSite, citizen_app
+from idbellen.web.citizen import COOKIE, citizen_app
+from idbellen.web.citizen_site import CitizenSite
 from idbellen.web.issuing import CodeIssuer
 from idbellen.web.purposes import Purpose
 from tests.ports import free_ports

@@ -6,7 +6,7 @@ is, so that neither that address nor a code in it is worth anything to who finds
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import segno
@@ -15,7 +15,7 @@ from aiohttp import web
 from yarl import URL
 
 from idbellen.domain.codes import in_groups
-from idbellen.domain.idcontact import Received, TokenOpener, TokenRefusedError
+from idbellen.domain.idcontact import Received, TokenRefusedError
 from idbellen.ports import Attached
 from idbellen.web.citizen_hours import clock_time, hours_view
 from idbellen.web.citizen_live import LivePages
@@ -25,46 +25,15 @@ from idbellen.web.pages import LANGUAGES, STATIC, Pages, preferred_language, wan
 from idbellen.web.security import harden, origin_of, set_cookie
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from idbellen.calls.progress import Progress
-    from idbellen.ports import Clock, Session, SessionFeedback, SessionStore
-    from idbellen.web.issuing import CodeIssuer
+    from idbellen.ports import Session
+    from idbellen.web.citizen_site import CitizenSite
     from idbellen.web.pages import Language
-    from idbellen.web.purposes import Purpose
 
 log = structlog.get_logger()
 
 COOKIE = "idbellen_citizen"
 # Of the messages that are no good news.
 STATUSES = {"used": 410, "over": 410, "refused": 400, "busy": 503}
-
-
-@dataclass(frozen=True, slots=True)
-class CitizenSite:
-    """What the page needs.
-
-    ``name``: of the municipality. ``begin_url``: where citizens begin, if that is known; ``theme_file``: style sheet of
-    the municipality; ``language``: when the browser prefers none of ours. ``warn_seconds``: so long before a code
-    ends the page warns. ``demo_phone_url``: only the demo sets it, and the page then offers its phone.
-    """
-
-    url: str
-    name: Mapping[Language, str]
-    begin_url: str | None
-    theme_file: Path | None
-    language: Language
-    warn_seconds: float
-    purposes: Mapping[str, Purpose]
-    cookie_key: bytes
-    sessions: SessionStore
-    issuer: CodeIssuer
-    opener: TokenOpener
-    progress: Progress
-    feedback: SessionFeedback
-    clock: Clock
-    demo_phone_url: str | None = None
 
 
 def citizen_app(site: CitizenSite) -> web.Application:

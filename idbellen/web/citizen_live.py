@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idbellen.calls.watch import Watch
-    from idbellen.web.citizen import CitizenSite
+    from idbellen.web.citizen_site import CitizenSite
     from idbellen.web.citizen_state import Known, Situation
 
 log = structlog.get_logger()
