@@ -182,7 +182,13 @@ def token_opener(settings: Settings) -> TokenOpener:
         [loaded[path] for path in own.decryption_key_files],
         [loaded[path] for path in own.verification_key_files],
         own.leeway_seconds,
+        [method_name(path) for path in own.verification_key_files],
     )
+
+
+def method_name(key_file: Path) -> str:
+    """Give the name of the login method whose plugin signs with this key: that of the file, up to its first dot."""
+    return key_file.name.partition(".")[0]
 
 
 def load_key_file(path: Path) -> Key:
@@ -249,6 +255,7 @@ def _dashboard_site(
         url=own.url,
         language=own.language,
         purposes={tag: _view(settings, purpose, own.language) for tag, purpose in settings.purposes.items()},
+        methods={name: texts.in_language(own.language) for name, texts in settings.methods.items()},
         cookie_key=fingerprints.derive("agent cookie"),
         idle_seconds=own.idle_seconds,
         absolute_seconds=own.absolute_seconds,

@@ -255,6 +255,7 @@ class Settings(BaseSettings):
     queues: dict[Name, Queue] = {}
     purposes: Annotated[dict[str, Purpose], Field(min_length=1)]
     attributes: dict[str, Texts] = {}
+    methods: dict[str, Texts] = {}
 
     @model_validator(mode="after")
     def _names_that_exist(self) -> Self:

@@ -52,6 +52,7 @@ async def test_from_code_to_screen(installation: Installation, telephony: Phones
                 # Its label is not configured; "birthdate" is not allowed for this purpose.
                 {"name": "bsn", "label": "bsn", "value": "999990342"},
             ],
+            "method": None,
         }
         assert (await other.attributes(secret))[0] == 403, "another agent"
         async with installation.dashboard("agent1") as second_tab:

@@ -227,7 +227,7 @@ async def test_each_dialect_with_each_kind_of_key_in_each_way(
             assert session == claimed, "the code is this session's"
             assert session
             # What is sealed in the store is this and no more.
-            assert session.result == AuthResult(AuthStatus.SUCCESS, ALLOWED, SESSION_URL)
+            assert session.result == AuthResult(AuthStatus.SUCCESS, ALLOWED, SESSION_URL, "encryption-key")
     files = b"".join(file.read_bytes() for file in installation.folder.glob("idbellen.db*"))
     assert b"report_move" in files
     for value in (*ATTRIBUTES, *ATTRIBUTES.values(), SESSION_URL):
@@ -243,7 +243,7 @@ async def test_a_large_result_fits_into_the_address_of_the_page(installation: In
     async with store_of(installation) as store:
         session = await store.claim(code, call=code, secret=code, now=time.time())
     assert session
-    assert session.result == AuthResult(AuthStatus.SUCCESS, attributes)
+    assert session.result == AuthResult(AuthStatus.SUCCESS, attributes, None, "encryption-key")
 
 
 async def test_the_agent_sees_what_came_before_the_call(installation: Installation) -> None:

@@ -113,7 +113,7 @@ async def dial_at_once(citizen: Page, agent: Page, demo: Demo) -> None:
     await check_look(citizen, *BOTH_ENDS)
     await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
     await offered(agent, "Verhuizing doorgeven")
-    await talking(agent, {"Onderwerp": "Verhuizing doorgeven", "Naam": JORIS})
+    await talking(agent, {"Onderwerp": "Verhuizing doorgeven", "Naam": JORIS}, "VoorbeeldPas")
     await expect(citizen.locator("#code")).to_be_visible()
     await citizen.get_by_role("button", name="Hang op").click()
     await is_available(agent)
@@ -198,8 +198,8 @@ async def offered(agent: Page, purpose: str) -> None:
     await expect(agent.locator("#offer-purpose")).to_have_text(purpose)
 
 
-async def talking(agent: Page, shown: dict[str, str]) -> None:
-    await expect(agent.locator("#verdict")).to_have_text("Geverifieerd")
+async def talking(agent: Page, shown: dict[str, str], method: str = "DemoID") -> None:
+    await expect(agent.locator("#verdict")).to_have_text(f"Geverifieerd met {method}")
     rows = agent.locator("#attributes")
     for label, value in shown.items():
         await expect(rows.locator(f"div:has(dt:text-is('{label}')) dd")).to_have_text(value)

@@ -103,6 +103,12 @@ def test_keys_can_be_replaced_one_after_the_other() -> None:
         after.receive(token(encryption_key=new_ours), NOW)
 
 
+def test_who_signed_tells_the_method() -> None:
+    opener = TokenOpener([OURS], [OTHER, PLUGIN], methods=["digid", "yivi"])
+    assert opener.receive(token(), NOW).result.method == "yivi"
+    assert opener.receive(token(signing_key=OTHER), NOW).result.method == "digid"
+
+
 def test_a_token_is_known_again_and_no_two_are_alike() -> None:
     text = token()
     assert OPENER.receive(text, NOW).identity == OPENER.receive(text, NOW + 1).identity

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FINGERPRINTS = Fingerprints(b"m" * 32)
-RESULT = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session")
+RESULT = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session", "auth-digid")
 FAILED = AuthResult(AuthStatus.FAILED, {})
 CODE, OTHER_CODE = "1234567890", "9876543210"
 

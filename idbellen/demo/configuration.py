@@ -74,6 +74,11 @@ class Plugin:
     keys: str
     our_keys: str
 
+    @property
+    def public_key(self) -> str:
+        """The file in which idbellen finds the key with which it verifies."""
+        return f"{self.brand.theme}.pub.pem"
+
     def login_method(self, ports: Ports) -> LoginMethod:
         """Give how the core knows it."""
         return LoginMethod(self.brand.theme, self.brand.name, ports.url(self.port), self.dialect.name)
@@ -84,6 +89,8 @@ class Plugin:
             if not (folder / "decryption-key.pem").is_file():
                 shutil.rmtree(folder, ignore_errors=True)
                 keys.generate(folder, "rsa" if self.dialect is ID_CONTACT else "ec")
+        # As its operator would send it to us.
+        (home / self.public_key).write_text((home / self.keys / "encryption-key.pub.pem").read_text())
         return AuthSettings(
             ports.url(self.port),
             (home / self.keys / "decryption-key.pem").read_text(),
@@ -120,7 +127,7 @@ def configuration(ports: Ports) -> str:
         f'listen = "127.0.0.1:{ports.named["ID Contact interface"]}"',
         f'url = "{ports.url("ID Contact interface")}"',
         f"decryption_key_files = {_array(f'{plugin.our_keys}/decryption-key.pem' for plugin in PLUGINS)}",
-        f"verification_key_files = {_array(f'{plugin.keys}/encryption-key.pub.pem' for plugin in PLUGINS)}",
+        f"verification_key_files = {_array(plugin.public_key for plugin in PLUGINS)}",
         "[feedback]",
         f"allowed_hosts = {_array(hosts)}",
         "[citizen]",
@@ -149,6 +156,8 @@ def configuration(ports: Ports) -> str:
             lines.append(f'queue = "{queue}"')
     lines.append("[attributes]")
     lines += [f'{name} = {{ nl = "{dutch}", en = "{english}" }}' for name, (dutch, english) in LABELS.items()]
+    for plugin in PLUGINS:
+        lines += [f"[methods.{plugin.brand.theme}]", f'nl = "{plugin.brand.name}"', f'en = "{plugin.brand.name}"']
     return "\n".join(lines) + "\n"
 
 

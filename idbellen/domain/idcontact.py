@@ -48,12 +48,14 @@ _STATUSES = {"succes": AuthStatus.SUCCESS, "success": AuthStatus.SUCCESS, "faile
 class AuthResult:
     """A verified auth result. The attributes are personal data and never show in a representation.
 
-    ``session_url``: where the auth plugin wants to be told that the session is in use, and when it has ended.
+    ``session_url``: where the auth plugin wants to be told that the session is in use, and when it has ended;
+    ``method``: by which auth plugin the citizen logged in, as the key that signed is called.
     """
 
     status: AuthStatus
     attributes: dict[str, str] = field(repr=False)
     session_url: str | None = field(default=None, repr=False)
+    method: str | None = None
 
     def with_only(self, names: Collection[str]) -> AuthResult:
         """Drop the attributes that are not named."""
@@ -143,12 +145,14 @@ def load_key(pem: bytes) -> Key:
 class TokenOpener:
     """Opens tokens with our decryption keys and the keys of the auth plugins; ``leeway`` in seconds.
 
-    There may be several of both, of both kinds, so that keys can be replaced while calls go on.
+    There may be several of both, of both kinds, so that keys can be replaced while calls go on. ``methods``: how the
+    verification keys are called, in their order.
     """
 
     decryption_keys: Sequence[Key]
     verification_keys: Sequence[Key]
     leeway: float = 30.0
+    methods: Sequence[str] = ()
 
     def receive(self, token: str, now: float) -> Received:
         """Open and verify a token as it comes in, its times included; ``now`` in epoch seconds.
@@ -160,7 +164,7 @@ class TokenOpener:
         if len(token) > LARGEST_TOKEN:
             raise TokenRefusedError(f"larger than {LARGEST_TOKEN} bytes")
         inner = self._decrypted(token)
-        claims = self._verified_claims(inner)
+        claims, number = self._verified_claims(inner)
         expires, issued = _time(claims, "exp"), _time(claims, "iat")
         if expires + self.leeway < now:
             raise TokenRefusedError("expired")
@@ -169,7 +173,8 @@ class TokenOpener:
         # Who cannot open a token cannot write it in another way either: its parts are authenticated, and only one
         # spelling of each is accepted.
         identity = hashlib.sha256(token.encode()).hexdigest()
-        return Received(_auth_result(claims), identity, expires + self.leeway)
+        method = self.methods[number] if self.methods else None
+        return Received(replace(_auth_result(claims), method=method), identity, expires + self.leeway)
 
     def _decrypted(self, token: str) -> str:
         fault = "no key for its algorithm"
@@ -193,8 +198,9 @@ class TokenOpener:
             return inner
         raise TokenRefusedError(f"not encrypted for us ({fault})")
 
-    def _verified_claims(self, inner: str) -> dict[str, Any]:
-        for key in self.verification_keys:
+    def _verified_claims(self, inner: str) -> tuple[dict[str, Any], int]:
+        """Give the claims, and the number of the key that signed them."""
+        for number, key in enumerate(self.verification_keys):
             try:
                 signed = jws.deserialize_compact(inner, key, algorithms=[_SIGNATURE[key.key_type]])
                 claims = json.loads(signed.payload)
@@ -203,7 +209,7 @@ class TokenOpener:
             except JoseError:
                 continue
             if isinstance(claims, dict):
-                return claims
+                return claims, number
             raise TokenRefusedError("claims are not an object")
         raise TokenRefusedError("not signed by a known auth plugin with a pinned algorithm")
 

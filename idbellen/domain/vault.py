@@ -27,7 +27,7 @@ class Vault:
 
     def seal(self, result: AuthResult, reference: str) -> str:
         """Give a result as text that only this key opens, and only for the session with this reference."""
-        content = [result.status.value, result.attributes, result.session_url]
+        content = [result.status.value, result.attributes, result.session_url, result.method]
         nonce = secrets.token_bytes(NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, json.dumps(content).encode(), reference.encode())
         return urlsafe_b64encode(nonce + sealed).decode()
@@ -44,5 +44,5 @@ class Vault:
             text = self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], reference.encode())
         except (InvalidTag, ValueError):
             raise UnsealError from None
-        status, attributes, session_url = json.loads(text)
-        return AuthResult(AuthStatus(status), attributes, session_url)
+        status, attributes, session_url, method = json.loads(text)
+        return AuthResult(AuthStatus(status), attributes, session_url, method)

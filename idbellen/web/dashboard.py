@@ -42,11 +42,12 @@ class PurposeView:
 
 @dataclass(frozen=True, slots=True)
 class DashboardSite:
-    """What the dashboard needs; times in seconds."""
+    """What the dashboard needs; times in seconds. ``methods``: how the login methods are called."""
 
     url: str
     language: Language
     purposes: Mapping[str, PurposeView]
+    methods: Mapping[str, str]
     cookie_key: bytes
     idle_seconds: float
     absolute_seconds: float
@@ -196,4 +197,5 @@ class _Handlers:
         ]
         names = [attribute["name"] for attribute in shown]
         log.info("attributes shown", agent=account.name, session=session.reference, attributes=names)
-        return web.json_response({"status": "verified", "attributes": shown})
+        method = self._site.methods.get(result.method or "")
+        return web.json_response({"status": "verified", "attributes": shown, "method": method})

@@ -128,6 +128,7 @@ async function fetchAttributes(call) {
   // The call may have ended, a late result come, or the connection been lost, while the answer was under way.
   if (shownCall !== call.id || shownResults !== call.results) return;
   verdict(answer.status);
+  if (answer.method) element("verdict").textContent += ` ${element("verdict").dataset.with} ${answer.method}`;
   for (const attribute of answer.attributes) addAttribute(attribute.label, attribute.value);
   socket.send(JSON.stringify({ type: "shown", call: call.id }));
 }
