@@ -53,9 +53,7 @@ def test_what_it_does_not_say_cannot_happen(state: AgentState, event: AgentEvent
 
 
 @pytest.mark.parametrize("engaged", [S.OFFERED, S.IN_CALL])
-@pytest.mark.parametrize(
-    ("wish", "then"), [(E.SET_AWAY, S.AWAY), (E.LEAVE, S.OFFLINE), (E.SET_AVAILABLE, S.AVAILABLE)]
-)
+@pytest.mark.parametrize(("wish", "then"), [(E.SET_AWAY, S.AWAY), (E.LEAVE, S.OFFLINE), (E.SET_AVAILABLE, S.AVAILABLE)])
 def test_a_wish_during_a_call_holds_from_its_end_on(engaged: AgentState, wish: AgentEvent, then: AgentState) -> None:
     agent = agent_in(engaged).after(wish, 2.0)
     assert agent.state is engaged
@@ -71,7 +69,7 @@ def test_coming_back_during_a_call_undoes_having_gone() -> None:
 
 def test_an_agent_who_did_not_answer_rests_and_goes_behind_the_others() -> None:
     agent = agent_in(S.OFFERED).after(E.WITHDRAW, 10.0, rest=5.0)
-    ticket = Ticket("c", "p", 0.0)
+    ticket = Ticket("c", "s", "p", "default", 0.0)
     assert match([ticket], [agent], 14.9) == []
     assert next_rested([agent], 14.9) == 15.0
     assert len(match([ticket], [agent], 15.0)) == 1
@@ -79,7 +77,7 @@ def test_an_agent_who_did_not_answer_rests_and_goes_behind_the_others() -> None:
 
 
 tickets = st.lists(st.floats(0, 100), max_size=8).map(
-    lambda times: [Ticket(f"c{number}", "p", time) for number, time in enumerate(times)]
+    lambda times: [Ticket(f"c{number}", f"s{number}", "p", "default", time) for number, time in enumerate(times)]
 )
 agents = st.lists(st.tuples(st.sampled_from(list(S)), st.floats(0, 100), st.floats(0, 200)), max_size=8).map(
     lambda rows: [
