@@ -8,7 +8,7 @@ import socket
 import time
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -16,15 +16,18 @@ from aiohttp import web
 
 from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
-from idbellen.calls.desk import Desk
+from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.flow import CallRules, Office, PurposeRules
 from idbellen.calls.progress import Progress
+from idbellen.calls.staff import Staff, StaffRules
+from idbellen.calls.statistics import Statistics
 from idbellen.calls.supervise import supervise
-from idbellen.config import Purpose, Settings, read_master_key, read_pem, read_secret
+from idbellen.config import Purpose, Queue, Settings, read_master_key, read_pem, read_secret
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import LARGEST_TOKEN, TokenOpener, load_key
+from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
 from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
 from idbellen.web.citizen import citizen_app
 from idbellen.web.citizen_site import CitizenSite
@@ -37,6 +40,7 @@ from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Literal
 
     from idbellen.config import Texts
     from idbellen.domain.idcontact import Key
@@ -77,18 +81,22 @@ async def serve(settings: Settings) -> None:
         if forgotten:
             log.info("sessions whose purpose is no longer configured deleted", sessions=forgotten)
 
-        desk = Desk(clock, grace=settings.dashboard.grace_seconds)
+        calls = Statistics(store, clock, ZoneInfo(settings.calls.timezone))
+        await calls.load()
+        # Also the callers whom a planned stop sends away are in the history.
+        stack.push_async_callback(calls.flush)
+        staff = Staff(clock, staff_rules(settings))
+        desk = Desk(clock, staff, desk_rules(settings), calls)
         progress = Progress(desk)
         own = settings.feedback
         feedback = await stack.enter_async_context(
             HttpFeedback(FeedbackRules(frozenset(own.allowed_hosts), own.timeout_seconds), store)
         )
-        office = Office(call_rules(settings), store, desk, progress, feedback, clock)
+        hours = {queue: opening_hours(settings, queue) for queue in desk.queues.rules}
+        office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, clock)
         where = settings.asterisk
         ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
-        switchboard = Switchboard(
-            ari, partial(supervise, office=office), music_class=settings.calls.music_class
-        )
+        switchboard = Switchboard(ari, partial(supervise, office=office))
 
         issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
         internal = InternalSite(
@@ -128,6 +136,7 @@ async def serve(settings: Settings) -> None:
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(switchboard.run(), name="switchboard")
+                parts.create_task(calls.run(), name="history")
                 parts.create_task(_purge(store, settings.sessions.keep_seconds), name="purge")
                 parts.create_task(_tell_when_ready(switchboard), name="ready")
         except ExceptionGroup as faults:
@@ -154,15 +163,63 @@ def call_rules(settings: Settings) -> CallRules:
         tries=calls.tries,
         unverified=calls.unverified,
         late=calls.late_seconds,
-        ring=calls.ring_seconds,
-        rest=calls.rest_seconds,
         language=calls.language,
         active_moments=frozenset(settings.feedback.moments),
         active_every=60.0 * settings.feedback.every_minutes,
+        outside=partial(outside_endpoint, calls.outside_endpoint or ""),
         purposes={
-            tag: PurposeRules(purpose.queue, purpose.admit_unverified) for tag, purpose in settings.purposes.items()
+            tag: PurposeRules(purpose.queue, purpose.admit_unverified, purpose.priority)
+            for tag, purpose in settings.purposes.items()
         },
     )
+
+
+def outside_endpoint(template: str, number: str) -> str:
+    """Give the endpoint over which an outside number is rung."""
+    return template.replace("{number}", number)
+
+
+def staff_rules(settings: Settings) -> StaffRules:
+    """Give the rules of the staff that the configuration asks for."""
+    return StaffRules(
+        grace=settings.dashboard.grace_seconds,
+        extension=settings.dashboard.extension_seconds,
+        rest=settings.calls.rest_seconds,
+        most_missed=settings.calls.missed_offers,
+    )
+
+
+def desk_rules(settings: Settings) -> DeskRules:
+    """Give the rules of the queues: of those with a table, and of those that a purpose names."""
+    names = dict.fromkeys([*settings.queues, *(purpose.queue for purpose in settings.purposes.values())])
+    return DeskRules(
+        Queues({name: _queue_rules(settings, settings.queues.get(name, Queue())) for name in names}),
+        ring=settings.calls.ring_seconds,
+        numbers=settings.calls.outside_endpoint is not None,
+    )
+
+
+def _queue_rules(settings: Settings, queue: Queue) -> QueueRules:
+    return QueueRules(
+        strategy=Strategy(queue.strategy),
+        verified_first=queue.verified_first,
+        wrap_up=queue.wrap_up_seconds,
+        longest=queue.longest_wait_seconds,
+        length=queue.most_waiting,
+        announce=queue.announce_seconds,
+        comfort=queue.comfort_seconds,
+        music=queue.music_class or settings.calls.music_class,
+        answered_within=queue.answer_within_seconds,
+        on_closed=_way_out(queue.when_closed),
+        on_unstaffed=_way_out(queue.when_unstaffed) if queue.when_unstaffed else None,
+        on_full=_way_out(queue.when_full),
+        on_longest=_way_out(queue.when_too_long),
+    )
+
+
+def _way_out(text: str) -> WayOut:
+    kind, _, target = text.partition(":")
+    return WayOut(cast("Literal['goodbye', 'plain', 'extension', 'queue']", kind), target)
 
 
 def token_opener(settings: Settings) -> TokenOpener:
@@ -247,9 +304,7 @@ def _credentials(settings: Settings) -> Credentials:
     return Credentials(accepted, own.protect)
 
 
-def _dashboard_site(
-    settings: Settings, fingerprints: Fingerprints, store: SqliteStore, desk: Desk
-) -> DashboardSite:
+def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: SqliteStore, desk: Desk) -> DashboardSite:
     own = settings.dashboard
     return DashboardSite(
         url=own.url,
@@ -277,9 +332,7 @@ def _view(settings: Settings, purpose: Purpose, language: Language) -> PurposeVi
 async def _listen(stack: AsyncExitStack, app: web.Application, address: str, table: str) -> None:
     # No access log: the paths hold handles.
     # And room for an auth result in the address of the citizen's page.
-    runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=SITE_STOP_SECONDS, max_line_size=LARGEST_TOKEN + 1024
-    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SITE_STOP_SECONDS, max_line_size=LARGEST_TOKEN + 1024)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     host, _, port = address.rpartition(":")

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime as dt
 import getpass
+import json
+import os
 import re
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import structlog
 
 from idbellen import __version__, keys
 from idbellen.app import StartError, notify_systemd, serve
 from idbellen.check import Finding, check, check_keys
-from idbellen.config import ConfigError, Settings, load, read_master_key
+from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key
 from idbellen.domain.codes import Fingerprints
-from idbellen.ports import Account
+from idbellen.domain.statistics import day_bounds
+from idbellen.ports import Account, Role
 from idbellen.stores.sqlite import StoreError, open_store
 from idbellen.telemetry import configure_log
 from idbellen.web.passwords import LEAST_PASSWORD_LENGTH, hash_password
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from idbellen.stores.sqlite import SqliteStore
 
 DEFAULT_CONFIG = Path("/etc/idbellen/idbellen.toml")
 log = structlog.get_logger()
@@ -53,39 +61,77 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"idbellen {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: object, text: str, *, config: bool = True) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
-        if config:
-            command.add_argument(
-                "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s"
-            )
-        return command
-
-    add("serve", _serve, "Run the service.")
-    add("check", _check, "Say what is wrong with configuration, keys, store, ARI, modules, prompts and dialplan.")
-    demo = add("demo", _demo, "Run all of it on this machine, with demo stand-ins and phones.", config=False)
+    _add_action(commands, "serve", _serve, "Run the service.")
+    text = "Say what is wrong with configuration, keys, store, ARI, modules, prompts and dialplan."
+    _add_action(commands, "check", _check, text)
+    text = "Run all of it on this machine, with demo stand-ins and phones."
+    demo = commands.add_parser("demo", help=text, description=text)
+    demo.set_defaults(run=_demo)
     phone = demo.add_mutually_exclusive_group()
     phone.add_argument("--call", metavar="CODE", help="let the demo phone of a running demo call with this code")
     phone.add_argument(
         "--hangup", dest="call", action="store_const", const="", help="let the demo phone of a running demo hang up"
     )
 
-    agent = add("agent", _agent_list, "Add, list and remove agents.", config=False)
-    actions = agent.add_subparsers(required=True, metavar="ACTION")
-    for name, run, text in (
-        ("add", _agent_add, "Add an agent; asks for a password, or reads it from standard input."),
-        ("list", _agent_list, "List the agents."),
-        ("remove", _agent_remove, "Remove an agent; an open dashboard of theirs ends within a minute."),
-    ):
-        action = actions.add_parser(name, help=text, description=text)
-        action.set_defaults(run=run)
-        action.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
-        if name != "list":
-            action.add_argument("name")
-        if name == "add":
-            action.add_argument("--endpoint", required=True, help="the phone as Asterisk names it: PJSIP/agent1")
+    _add_agent_commands(commands)
+    _add_audit_commands(commands)
+    _add_keys_commands(commands)
+    return parser
 
+
+def _add_action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: object, text: str
+) -> argparse.ArgumentParser:
+    action = actions.add_parser(name, help=text, description=text)
+    action.set_defaults(run=run)
+    action.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
+    return action
+
+
+def _add_agent_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "Add, change, list and remove agents."
+    actions = commands.add_parser("agent", help=text, description=text).add_subparsers(required=True, metavar="ACTION")
+    roles = [role.value for role in Role]
+    phone = "the phone as Asterisk names it: PJSIP/agent1"
+    queue = "a queue that they serve, and their penalty there (0, first choice, by default); may be repeated"
+
+    added = _add_action(
+        actions, "add", _agent_add, "Add an agent; asks for a password, or reads it from standard input."
+    )
+    added.add_argument("name")
+    added.add_argument("--endpoint", required=True, help=phone)
+    added.add_argument("--role", choices=roles, default=Role.AGENT.value, help="default: %(default)s")
+    added.add_argument("--queue", action="append", metavar="NAME[:PENALTY]", help=f"{queue}; without it: all queues")
+
+    changed = _add_action(actions, "set", _agent_set, "Change what is given of an agent.")
+    changed.add_argument("name")
+    changed.add_argument("--endpoint", help=phone)
+    changed.add_argument("--role", choices=roles)
+    queues = changed.add_mutually_exclusive_group()
+    queues.add_argument("--queue", action="append", metavar="NAME[:PENALTY]", help=f"{queue}; in place of all earlier")
+    queues.add_argument("--all-queues", action="store_true", help="they serve every queue, without penalty")
+    changed.add_argument(
+        "--password",
+        action="store_true",
+        help="ask for another password, or read it from standard input; this logs the agent out",
+    )
+
+    _add_action(actions, "list", _agent_list, "List the agents: name, phone, role, and queues with penalties.")
+    removed = _add_action(
+        actions, "remove", _agent_remove, "Remove an agent; an open dashboard of theirs ends within a minute."
+    )
+    removed.add_argument("name")
+
+
+def _add_audit_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "Read the audit trail: who did what."
+    actions = commands.add_parser("audit", help=text, description=text).add_subparsers(required=True, metavar="ACTION")
+    _add_action(actions, "verify", _audit_verify, "Say whether anything in the audit trail was changed.")
+    shown = _add_action(actions, "show", _audit_show, "Show the entries, one a line.")
+    shown.add_argument("--since", metavar="DATE", help="from this day on, such as 2026-03-29")
+
+
+def _add_keys_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     text = "Make and check keys."
     key = commands.add_parser("keys", help=text, description=text)
     key_actions = key.add_subparsers(required=True, metavar="ACTION")
@@ -95,10 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("directory", type=Path)
     made.add_argument("--kind", choices=("rsa", "ec"), default="rsa", help="of the key pair; default: %(default)s")
     text = "Look at all keys that the configuration names; tells their thumbprints, to compare with the other side's."
-    checked = key_actions.add_parser("check", help=text, description=text)
-    checked.set_defaults(run=_keys_check)
-    checked.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
-    return parser
+    _add_action(key_actions, "check", _keys_check, text)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -161,34 +204,99 @@ def _agent_add(options: argparse.Namespace) -> int:
     settings = load(options.config)
     if not re.fullmatch(r"[A-Za-z0-9_.@-]{1,64}", options.name):
         raise UsageError("agent add: the name may hold letters, digits, dots, dashes, underscores and @ only")
-    if not re.fullmatch(r"[A-Za-z]+/[A-Za-z0-9_.@:-]{1,80}", options.endpoint):
-        raise UsageError("agent add: expected --endpoint TECHNOLOGY/NAME, such as PJSIP/agent1")
-    if sys.stdin.isatty():
-        password = getpass.getpass("Password: ")
-        if getpass.getpass("Again: ") != password:
-            raise UsageError("agent add: the two passwords differ")
-    else:
-        password = sys.stdin.readline().rstrip("\n")
-    if len(password) < LEAST_PASSWORD_LENGTH:
-        raise UsageError(f"agent add: a password has at least {LEAST_PASSWORD_LENGTH} characters")
-    account = Account(options.name, options.endpoint, hash_password(password))
+    endpoint = _endpoint("agent add", options.endpoint)
+    queues = _queues("agent add", options.queue or (), settings)
+    role = Role(options.role)
+    account = Account(options.name, endpoint, hash_password(_ask_password("agent add")), role, queues)
 
     async def add() -> int:
-        async with open_store(settings.sessions.store, _fingerprints(settings)) as store:
+        async with _store(settings) as store:
             if not await store.add_account(account):
                 raise UsageError(f"agent add: there is an agent {account.name!r} already; remove it first")
+            await store.record(
+                _operator(), "agent.add", account.name, endpoint=endpoint, role=role.value, queues=_queues_text(queues)
+            )
         return 0
 
     return _run(add())
+
+
+def _agent_set(options: argparse.Namespace) -> int:
+    settings = load(options.config)
+    endpoint = None if options.endpoint is None else _endpoint("agent set", options.endpoint)
+    role = None if options.role is None else Role(options.role)
+    queues = _queues("agent set", options.queue or (), settings) if options.queue or options.all_queues else None
+    if endpoint is None and role is None and queues is None and not options.password:
+        raise UsageError("agent set: give what to change: --endpoint, --role, --queue, --all-queues or --password")
+    password_hash = hash_password(_ask_password("agent set")) if options.password else None
+    detail = {
+        "endpoint": endpoint,
+        "role": role and role.value,
+        "queues": None if queues is None else _queues_text(queues),
+        "password": "changed" if password_hash else None,
+    }
+
+    async def change() -> int:
+        async with _store(settings) as store:
+            if not await store.change_account(
+                options.name, endpoint=endpoint, role=role, queues=queues, password_hash=password_hash
+            ):
+                raise UsageError(f"agent set: there is no agent {options.name!r}")
+            await store.record(
+                _operator(), "agent.set", options.name, **{name: value for name, value in detail.items() if value}
+            )
+        return 0
+
+    return _run(change())
+
+
+def _endpoint(command: str, text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]+/[A-Za-z0-9_.@:-]{1,80}", text):
+        raise UsageError(f"{command}: expected --endpoint TECHNOLOGY/NAME, such as PJSIP/agent1")
+    return text
+
+
+def _queues(command: str, texts: Sequence[str], settings: Settings) -> dict[str, int]:
+    known = {DEFAULT_QUEUE, *settings.queues, *(purpose.queue for purpose in settings.purposes.values())}
+    queues: dict[str, int] = {}
+    for text in texts:
+        found = re.fullmatch(r"([A-Za-z0-9_.-]{1,64})(?::([0-9]{1,3}))?", text)
+        if not found:
+            raise UsageError(f"{command}: expected --queue NAME or NAME:PENALTY, such as moves:1, not {text!r}")
+        name = found[1]
+        if name not in known:
+            raise UsageError(f"{command}: there is no queue {name!r}; there are: {', '.join(sorted(known))}")
+        if name in queues:
+            raise UsageError(f"{command}: queue {name!r} is given twice")
+        queues[name] = int(found[2] or 0)
+    return queues
+
+
+def _queues_text(queues: Mapping[str, int]) -> str:
+    return " ".join(f"{name}:{penalty}" for name, penalty in queues.items()) or "all queues"
+
+
+def _ask_password(command: str) -> str:
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise UsageError(f"{command}: the two passwords differ")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if len(password) < LEAST_PASSWORD_LENGTH:
+        raise UsageError(f"{command}: a password has at least {LEAST_PASSWORD_LENGTH} characters")
+    return password
 
 
 def _agent_list(options: argparse.Namespace) -> int:
     settings = load(options.config)
 
     async def show() -> int:
-        async with open_store(settings.sessions.store, _fingerprints(settings)) as store:
+        async with _store(settings) as store:
             for account in await store.accounts():
-                sys.stdout.write(f"{account.name}\t{account.endpoint}\n")
+                sys.stdout.write(
+                    f"{account.name}\t{account.endpoint}\t{account.role.value}\t{_queues_text(account.queues)}\n"
+                )
         return 0
 
     return _run(show())
@@ -198,12 +306,75 @@ def _agent_remove(options: argparse.Namespace) -> int:
     settings = load(options.config)
 
     async def remove() -> int:
-        async with open_store(settings.sessions.store, _fingerprints(settings)) as store:
+        async with _store(settings) as store:
             if not await store.remove_account(options.name):
                 raise UsageError(f"agent remove: there is no agent {options.name!r}")
+            await store.record(_operator(), "agent.remove", options.name)
         return 0
 
     return _run(remove())
+
+
+def _audit_verify(options: argparse.Namespace) -> int:
+    settings = load(options.config)
+
+    async def verify() -> int:
+        async with _store(settings) as store:
+            chain, fault = await store.audit_chain()
+        if fault:
+            return int(_show(Finding("audit trail", f"entry {fault.sequence}: {fault.reason}")))
+        if not chain.entries:
+            said = "no entries"
+        else:
+            first, last = chain.entries[0].sequence, chain.entries[-1]
+            # Who notes the last seal elsewhere also finds out when the whole file is put back to an earlier state.
+            said = f"entries {first} to {last.sequence} are as they were written; the last seal is {last.seal}"
+        _show(Finding("audit trail", detail=said))
+        return 0
+
+    return _run(verify())
+
+
+def _audit_show(options: argparse.Namespace) -> int:
+    settings = load(options.config)
+    timezone = ZoneInfo(settings.calls.timezone)
+    since = 0.0
+    if options.since is not None:
+        try:
+            since, _ = day_bounds(dt.date.fromisoformat(options.since), timezone)
+        except (ValueError, OverflowError):
+            raise UsageError("audit show: expected --since YEAR-MONTH-DAY, such as 2026-03-29") from None
+
+    async def show() -> int:
+        async with _store(settings) as store:
+            entries = await store.audit_entries(since, float("inf"))
+        for entry in entries:
+            at = dt.datetime.fromtimestamp(entry.at, timezone).isoformat(timespec="seconds")
+            detail = json.dumps(dict(entry.detail), ensure_ascii=False)
+            cells = (str(entry.sequence), at, entry.actor, entry.action, entry.subject, detail)
+            sys.stdout.write("\t".join(_printable(cell) for cell in cells) + "\n")
+        return 0
+
+    return _run(show())
+
+
+def _printable(text: str) -> str:
+    """Let what somebody typed into a form not move the cursor of who reads it."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _operator() -> str:
+    """Name who runs this command, for the audit trail."""
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user often has no name.
+        name = str(os.getuid())
+    return f"shell:{name}"
+
+
+def _store(settings: Settings) -> AbstractAsyncContextManager[SqliteStore]:
+    return open_store(settings.sessions.store, _fingerprints(settings))
 
 
 def _fingerprints(settings: Settings) -> Fingerprints:

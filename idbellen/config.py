@@ -73,6 +73,18 @@ def _day(value: str) -> str:
     return value
 
 
+def _way_out(value: str) -> str:
+    if not re.fullmatch(r"goodbye|plain|queue:[A-Za-z0-9_.-]+|extension:[^,\s]+,[^,\s]+,[0-9]+", value):
+        raise ValueError('"goodbye", "plain", "queue:NAME" or "extension:CONTEXT,EXTENSION,PRIORITY"')
+    return value
+
+
+def _outside_endpoint(value: str) -> str:
+    if value.count("{number}") != 1 or "/" not in value:
+        raise ValueError("an endpoint with {number} in it, such as PJSIP/{number}@trunk")
+    return value
+
+
 def _timezone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -90,12 +102,25 @@ Host = Annotated[str, AfterValidator(_host)]
 Day = Annotated[str, AfterValidator(_day)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 ClientUrl = Literal["page", "tel"]
+Way = Annotated[str, AfterValidator(_way_out)]
+OutsideEndpoint = Annotated[str, AfterValidator(_outside_endpoint)]
 
 
 class Table(BaseModel):
     """A table of the file: nothing unknown in it, nothing changed after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Texts(Table):
+    """A text in both languages."""
+
+    nl: str
+    en: str
+
+    def in_language(self, language: str) -> str:
+        """Give the text in one language."""
+        return self.en if language == "en" else self.nl
 
 
 class Asterisk(Table):
@@ -120,6 +145,8 @@ class Calls(Table):
     late_seconds: Annotated[float, Field(ge=0)] = 20.0
     ring_seconds: Seconds = 20.0
     rest_seconds: Seconds = 5.0
+    missed_offers: Annotated[int, Field(ge=0)] = 3
+    outside_endpoint: OutsideEndpoint | None = None
     music_class: Name = "idbellen"
     timezone: TimeZone = "Europe/Amsterdam"
 
@@ -165,17 +192,6 @@ class Feedback(Table):
     timeout_seconds: Seconds = 5.0
 
 
-class Texts(Table):
-    """A text in both languages."""
-
-    nl: str
-    en: str
-
-    def in_language(self, language: str) -> str:
-        """Give the text in one language."""
-        return self.en if language == "en" else self.nl
-
-
 class Citizen(Table):
     """The citizen's page. ``demo_phone_url``: only the demo sets it, and the page then offers its phone."""
 
@@ -197,11 +213,45 @@ class Dashboard(Table):
     grace_seconds: Seconds = 15.0
     idle_seconds: Seconds = 3600.0
     absolute_seconds: Seconds = 43200.0
+    extension_seconds: Seconds = 60.0
+    pause_reasons: dict[Name, Texts] = {}
+
+
+class Supervisors(Table):
+    """What supervisors may, and how long figures are kept. ``monitor``: nothing is listened in on by default."""
+
+    monitor: tuple[Literal["listen", "whisper", "barge"], ...] = ()
+    announce_monitor: bool = True
+    history_days: Annotated[int, Field(ge=1)] = 90
+    audit_days: Annotated[int, Field(ge=1)] = 365
+    short_abandon_seconds: Annotated[float, Field(ge=0)] = 5.0
+    service_level_percent: Annotated[float, Field(gt=0, le=100)] = 80.0
+    api_token_file: Path | None = None
+
+
+class Attribute(Texts):
+    """The label of an attribute; ``masked``: it is hidden until the agent asks for it, as a BSN always is."""
+
+    masked: bool = False
 
 
 class Queue(Table):
-    """When a queue is open; without any of these it always is."""
+    """How callers wait, for how long and where they go otherwise; times in seconds. Without hours it is always open."""
 
+    title: Texts | None = None
+    strategy: Literal["longest-idle", "round-robin", "ring-all"] = "longest-idle"
+    verified_first: bool = True
+    wrap_up_seconds: Annotated[float, Field(ge=0)] = 0.0
+    longest_wait_seconds: Annotated[float, Field(ge=0)] = 0.0
+    most_waiting: Annotated[int, Field(ge=0)] = 0
+    announce_seconds: Annotated[float, Field(ge=0)] = 60.0
+    comfort_seconds: Annotated[float, Field(ge=0)] = 0.0
+    music_class: Name | None = None
+    answer_within_seconds: Seconds = 25.0
+    when_closed: Way = "goodbye"
+    when_unstaffed: Way | None = None
+    when_full: Way = "plain"
+    when_too_long: Way = "plain"
     monday: Day | None = None
     tuesday: Day | None = None
     wednesday: Day | None = None
@@ -226,6 +276,7 @@ class Purpose(Table):
     attributes: tuple[str, ...]
     queue: Name = DEFAULT_QUEUE
     admit_unverified: bool = False
+    priority: int = 0
     phone_number: PhoneNumber | None = None
     client_url: ClientUrl | None = None
 
@@ -240,9 +291,7 @@ class Log(Table):
 class Settings(BaseSettings):
     """The whole configuration."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     asterisk: Asterisk
     calls: Calls
@@ -250,11 +299,12 @@ class Settings(BaseSettings):
     idcontact: IdContact
     citizen: Citizen
     dashboard: Dashboard
+    supervisors: Supervisors = Supervisors()
     feedback: Feedback = Feedback()
     log: Log = Log()
     queues: dict[Name, Queue] = {}
     purposes: Annotated[dict[str, Purpose], Field(min_length=1)]
-    attributes: dict[str, Texts] = {}
+    attributes: dict[str, Attribute] = {}
     methods: dict[str, Texts] = {}
 
     @model_validator(mode="after")
@@ -262,6 +312,11 @@ class Settings(BaseSettings):
         for tag, purpose in self.purposes.items():
             if purpose.queue != DEFAULT_QUEUE and purpose.queue not in self.queues:
                 raise ValueError(f"[purposes.{tag}] queue: a queue with a table: there is no [queues.{purpose.queue}]")
+        for name, queue in self.queues.items():
+            for key in ("when_closed", "when_unstaffed", "when_full", "when_too_long"):
+                kind, _, target = (getattr(queue, key) or "").partition(":")
+                if kind == "queue" and target not in {*self.queues, DEFAULT_QUEUE}:
+                    raise ValueError(f"[queues.{name}] {key}: a queue with a table: there is no [queues.{target}]")
         wanted = self.idcontact.default_purpose
         if wanted is not None and wanted not in self.purposes:
             raise ValueError(f"[idcontact] default_purpose: a purpose with a table: there is no [purposes.{wanted}]")

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from idbellen.domain.board import Day
     from idbellen.domain.idcontact import AuthResult, Received
     from idbellen.domain.prompts import Prompt
+    from idbellen.domain.statistics import CallRecord
 
 
 class Clock(Protocol):
@@ -56,6 +58,26 @@ class AgentLeg(Protocol):
         ...
 
 
+class Bridge(Protocol):
+    """Where the parties of a call talk. What is asked of a party who has just hung up is nothing."""
+
+    async def hold(self) -> None:
+        """Take the caller out, to hear music."""
+        ...
+
+    async def resume(self) -> None:
+        """Take the caller in again."""
+        ...
+
+    async def join(self, leg: AgentLeg) -> None:
+        """Take somebody else in."""
+        ...
+
+    async def mute(self, leg: AgentLeg, *, on: bool) -> None:
+        """Close or open the microphone of a party who is in."""
+        ...
+
+
 class Phone(Protocol):
     """One caller's channel, as a story uses it. Whoever uses it after a hangup is cancelled, not failed."""
 
@@ -76,16 +98,21 @@ class Phone(Protocol):
         """Start to play prompts one after the other."""
         ...
 
-    async def music(self) -> None:
-        """Play music, after a prompt that still plays, until the call is connected or leaves."""
+    async def music(self, music_class: str) -> None:
+        """Play music, after a prompt that still plays, until the call is connected or leaves; empty: the usual."""
         ...
 
     def ring(self, endpoint: str, seconds: float) -> AbstractAsyncContextManager[AgentLeg]:
-        """Ring an agent's phone for the block; what is not answered or connected by its end is hung up."""
+        """Ring a phone for the block; what is not answered or connected by its end is hung up."""
         ...
 
-    def connected(self, leg: AgentLeg) -> AbstractAsyncContextManager[None]:
-        """Let caller and agent talk for the block."""
+    def bridge(self, leg: AgentLeg, music_class: str) -> AbstractAsyncContextManager[Bridge]:
+        """Let caller and agent talk for the block; a caller who is held hears this music."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller has hung up, or the channel is lost in another way."""
         ...
 
     async def hung_up(self) -> None:
@@ -98,6 +125,26 @@ class Phone(Protocol):
 
     async def to_plain_queue(self) -> None:
         """Send the caller to where an ordinary caller would go (dialplan: ``idbellen-plain``)."""
+        ...
+
+    async def to_extension(self, context: str, extension: str, priority: int) -> None:
+        """Send the caller to a place in the dialplan."""
+        ...
+
+
+class CallLog(Protocol):
+    """Counts what happens, for the figures of the day and the history. Nothing here waits or fails."""
+
+    def ended(self, record: CallRecord) -> None:
+        """Note how a caller's stay in a queue ended."""
+        ...
+
+    def missed(self, agent: str) -> None:
+        """Note that an agent did not answer an offer."""
+        ...
+
+    def day(self, agent: str) -> Day:
+        """Give an agent's figures of today."""
         ...
 
 
@@ -211,13 +258,26 @@ class SessionFeedback(Protocol):
         ...
 
 
+class Role(enum.Enum):
+    """What an account may do. The value is what the store and the command line say."""
+
+    AGENT = "agent"
+    SUPERVISOR = "supervisor"
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An agent's local account."""
+    """An agent's local account.
+
+    ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``); ``queues`` maps the queues that they serve to
+    their penalty there, where 0 is first choice, and is empty for who serves them all.
+    """
 
     name: str
     endpoint: str
     password_hash: str = field(repr=False)
+    role: Role = Role.AGENT
+    queues: Mapping[str, int] = field(default_factory=dict)
 
 
 class AccountStore(Protocol):
@@ -239,6 +299,22 @@ class AccountStore(Protocol):
         """Give one account."""
         ...
 
+    async def by_endpoint(self, endpoint: str) -> Account | None:
+        """Give the account with this phone; None if there is none, or if several share the phone."""
+        ...
+
+    async def change_account(
+        self,
+        name: str,
+        *,
+        endpoint: str | None = None,
+        role: Role | None = None,
+        queues: Mapping[str, int] | None = None,
+        password_hash: str | None = None,
+    ) -> bool:
+        """Change what is given of an account; False if there is none. Another password ends its logins."""
+        ...
+
     async def log_in(self, login: str, name: str, now: float) -> None:
         """Keep that a browser is logged in as an agent."""
         ...
@@ -249,4 +325,28 @@ class AccountStore(Protocol):
 
     async def log_out(self, login: str) -> None:
         """End a login."""
+        ...
+
+
+class History(Protocol):
+    """Keeps the records of calls, which hold nothing of the citizen; times in epoch seconds."""
+
+    async def keep_call(self, record: CallRecord) -> None:
+        """Keep a record, in place of an earlier one of the same arrival in the same queue."""
+        ...
+
+    async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
+        """Give the records of who arrived from ``since`` until just before ``until``, by arrival."""
+        ...
+
+    async def forget_calls(self, before: float) -> int:
+        """Delete the records of who arrived before this; gives how many."""
+        ...
+
+
+class AuditTrail(Protocol):
+    """Keeps who did what, so that a later change to it is found."""
+
+    async def record(self, actor: str, action: str, subject: str, **detail: str) -> None:
+        """Append an entry. No value of a citizen's attribute belongs in it, only the attributes' names."""
         ...

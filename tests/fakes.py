@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from idbellen.domain.board import Day
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import RingOutcome, Session
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from idbellen.domain.prompts import Prompt
+    from idbellen.domain.statistics import CallRecord
 
 LOGGED_IN = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session")
 # How long every prompt of the fake lasts, in seconds.
@@ -73,6 +75,24 @@ class FakeFeedback:
         self.told.append((now(), f"logout {session.reference}"))
 
 
+class FakeCallLog:
+    """Keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.records: list[CallRecord] = []
+        self.misses: list[str] = []
+
+    def ended(self, record: CallRecord) -> None:
+        self.records.append(record)
+
+    def missed(self, agent: str) -> None:
+        self.misses.append(agent)
+
+    def day(self, agent: str) -> Day:
+        mine = [record for record in self.records if record.agent == agent]
+        return Day(len(mine), sum(record.talked for record in mine), self.misses.count(agent))
+
+
 @dataclass
 class AgentBehaviour:
     """What an agent's phone does; times in seconds."""
@@ -83,15 +103,53 @@ class AgentBehaviour:
 
 
 class FakeLeg:
-    def __init__(self, behaviour: AgentBehaviour) -> None:
+    """A phone that is rung; from the answer on its owner talks for as long as the behaviour says."""
+
+    def __init__(self, endpoint: str, behaviour: AgentBehaviour) -> None:
+        self.endpoint = endpoint
         self._behaviour = behaviour
+        self._answered_at = 0.0
 
     async def outcome(self) -> RingOutcome:
         await asyncio.sleep(self._behaviour.after)
+        self._answered_at = now()
         return self._behaviour.outcome
 
     async def hung_up(self) -> None:
-        await asyncio.sleep(self._behaviour.talks)
+        await asyncio.sleep(max(0.0, self._answered_at + self._behaviour.talks - now()))
+
+
+class FakeBridge:
+    """Who can hear whom, as ``inside`` tells: "caller" and endpoints; ``story`` notes every change with the time."""
+
+    def __init__(self, leg: FakeLeg, music_class: str) -> None:
+        self.inside = {"caller", leg.endpoint}
+        self.muted: set[str] = set()
+        self.music_class = music_class
+        self.story: list[tuple[float, str]] = []
+
+    def left(self, endpoint: str) -> None:
+        self.inside.discard(endpoint)
+
+    async def hold(self) -> None:
+        await self._note("hold")
+        self.inside.discard("caller")
+
+    async def resume(self) -> None:
+        await self._note("resume")
+        self.inside.add("caller")
+
+    async def join(self, leg: FakeLeg) -> None:
+        await self._note(f"join {leg.endpoint}")
+        self.inside.add(leg.endpoint)
+
+    async def mute(self, leg: FakeLeg, *, on: bool) -> None:
+        await self._note(f"{'mute' if on else 'unmute'} {leg.endpoint}")
+        (self.muted.add if on else self.muted.discard)(leg.endpoint)
+
+    async def _note(self, what: str) -> None:
+        await asyncio.sleep(0.001)
+        self.story.append((now(), what))
 
 
 class FakePlayback:
@@ -118,6 +176,8 @@ class FakePhone:
     heard: list[tuple[float, Prompt]] = field(default_factory=list)
     rung: list[str] = field(default_factory=list)
     playbacks: list[FakePlayback] = field(default_factory=list)
+    bridges: list[FakeBridge] = field(default_factory=list)
+    music_class: str = ""
     end: str = ""
     ringing: int = 0
     talking: int = 0
@@ -139,8 +199,9 @@ class FakePhone:
         self.playbacks.append(FakePlayback())
         return self.playbacks[-1]
 
-    async def music(self) -> None:
+    async def music(self, music_class: str) -> None:
         await asyncio.sleep(0.001)
+        self.music_class = music_class
 
     @asynccontextmanager
     async def ring(self, endpoint: str, seconds: float) -> AsyncIterator[FakeLeg]:  # noqa: ARG002
@@ -148,20 +209,27 @@ class FakePhone:
         self.ringing += 1
         try:
             await asyncio.sleep(0.001)
-            yield FakeLeg(self.agents.get(endpoint, AgentBehaviour()))
+            yield FakeLeg(endpoint, self.agents.get(endpoint, AgentBehaviour()))
         finally:
-            await asyncio.sleep(0.001)
             self.ringing -= 1
+            if self.bridges:
+                self.bridges[-1].left(endpoint)
+            await asyncio.sleep(0.001)
 
     @asynccontextmanager
-    async def connected(self, leg: FakeLeg) -> AsyncIterator[None]:  # noqa: ARG002
+    async def bridge(self, leg: FakeLeg, music_class: str) -> AsyncIterator[FakeBridge]:
         self.talking += 1
         try:
             await asyncio.sleep(0.001)
-            yield
+            self.bridges.append(FakeBridge(leg, music_class))
+            yield self.bridges[-1]
         finally:
-            await asyncio.sleep(0.001)
             self.talking -= 1
+            await asyncio.sleep(0.001)
+
+    @property
+    def gone(self) -> bool:
+        return now() >= self.hangs_up
 
     async def hung_up(self) -> None:
         await asyncio.sleep(max(0.0, self.hangs_up - now()))
@@ -171,3 +239,6 @@ class FakePhone:
 
     async def to_plain_queue(self) -> None:
         self.end = "plain queue"
+
+    async def to_extension(self, context: str, extension: str, priority: int) -> None:
+        self.end = f"{context},{extension},{priority}"

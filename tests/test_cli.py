@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from typing import TYPE_CHECKING
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from idbellen.demo.pbx import CHECKOUT
 from idbellen.domain.idcontact import load_key
-from tests.installation import Installation, run_cli
+from tests.installation import PASSWORD, Installation, run_cli
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from idbellen.demo.pbx import Pbx
 
 
@@ -98,9 +100,7 @@ async def test_check_names_a_missing_module(pbx: Pbx, installation: Installation
         await pbx.cli("module load res_ari_playbacks.so")
 
 
-async def test_keys_check_tells_kind_and_thumbprint_of_each_key(
-    pbx: Pbx, keys_folder: Path, tmp_path: Path
-) -> None:
+async def test_keys_check_tells_kind_and_thumbprint_of_each_key(pbx: Pbx, keys_folder: Path, tmp_path: Path) -> None:
     installation = Installation(tmp_path / "i", pbx)
     own_keys = tmp_path / "keys"
     shutil.copytree(keys_folder, own_keys)
@@ -127,21 +127,94 @@ async def test_keys_check_tells_kind_and_thumbprint_of_each_key(
     assert "auth-rsa/encryption-key.pub.pem: the same key as" in (await keys_check())[1]
 
 
-async def test_agents(installation: Installation) -> None:
-    config = ("--config", str(installation.config))
+@pytest.fixture
+def config(keys_folder: Path, tmp_path: Path) -> tuple[str, str]:
+    """Give the options that name a configuration with two more queues, without an Asterisk."""
+    no_pbx = SimpleNamespace(settings=SimpleNamespace(ari_port=1, ari_password="password"))
+    installation = Installation(tmp_path / "i", cast("Pbx", no_pbx))
+    installation.write(keys_folder, more="[queues.moves]\n[queues.taxes]")
+    return "--config", str(installation.config)
 
-    async def add(name: str, endpoint: str, password: str) -> tuple[int, str]:
-        return await run_cli("agent", "add", name, "--endpoint", endpoint, *config, given=f"{password}\n")
 
-    assert await add("ann", "PJSIP/ann", "a long enough password") == (0, "")
-    assert "already" in (await add("ann", "PJSIP/ann", "a long enough password"))[1]
+async def test_agents(config: tuple[str, str]) -> None:
+    async def add(name: str, endpoint: str, password: str, *more: str) -> tuple[int, str]:
+        return await run_cli("agent", "add", name, "--endpoint", endpoint, *more, *config, given=f"{password}\n")
+
+    assert await add("ann", "PJSIP/ann", PASSWORD) == (0, "")
+    assert "already" in (await add("ann", "PJSIP/ann", PASSWORD))[1]
     assert "at least 12 characters" in (await add("bob", "PJSIP/bob", "short"))[1]
-    assert "letters, digits" in (await add("b ob", "PJSIP/bob", "a long enough password"))[1]
-    assert "expected --endpoint" in (await add("bob", "bob", "a long enough password"))[1]
+    assert "letters, digits" in (await add("b ob", "PJSIP/bob", PASSWORD))[1]
+    assert "expected --endpoint" in (await add("bob", "bob", PASSWORD))[1]
+    queues = ("--queue", "moves:1", "--queue", "default")
+    assert await add("bob", "PJSIP/bob", PASSWORD, "--role", "supervisor", *queues) == (0, "")
     code, output = await run_cli("agent", "list", *config)
-    assert (code, output.splitlines()[-1]) == (0, "ann\tPJSIP/ann")
+    assert (code, output.splitlines()) == (
+        0,
+        ["ann\tPJSIP/ann\tagent\tall queues", "bob\tPJSIP/bob\tsupervisor\tmoves:1 default:0"],
+    )
     assert (await run_cli("agent", "remove", "ann", *config))[0] == 0
     assert "there is no agent 'ann'" in (await run_cli("agent", "remove", "ann", *config))[1]
+
+
+async def test_what_is_given_of_an_agent_is_changed(config: tuple[str, str]) -> None:
+    async def change(*more: str, given: str = "") -> tuple[int, str]:
+        return await run_cli("agent", "set", "ann", *more, *config, given=given)
+
+    async def listed() -> str:
+        return (await run_cli("agent", "list", *config))[1]
+
+    assert await change("--role", "agent") == (1, "idbellen: agent set: there is no agent 'ann'\n")
+    await run_cli("agent", "add", "ann", "--endpoint", "PJSIP/ann", *config, given=f"{PASSWORD}\n")
+    assert await change("--endpoint", "PJSIP/desk2", "--role", "supervisor", "--queue", "taxes:2") == (0, "")
+    assert await listed() == "ann\tPJSIP/desk2\tsupervisor\ttaxes:2\n"
+    assert await change("--all-queues", "--password", given="another long password\n") == (0, "")
+    assert await listed() == "ann\tPJSIP/desk2\tsupervisor\tall queues\n"
+
+    for wrong, told in (
+        ((), "give what to change"),
+        (("--endpoint", "desk"), "expected --endpoint TECHNOLOGY/NAME"),
+        (("--queue", "parks"), "there is no queue 'parks'; there are: default, moves, taxes"),
+        (("--queue", "moves:first"), "expected --queue NAME or NAME:PENALTY"),
+        (("--queue", "moves", "--queue", "moves:1"), "queue 'moves' is given twice"),
+        (("--password",), "at least 12 characters"),
+    ):
+        code, output = await change(*wrong)
+        assert (code, output.count("\n")) == (1, 1)
+        assert told in output
+    assert (await change("--queue", "moves", "--all-queues"))[0] == 2
+    assert (await change("--role", "mayor"))[0] == 2
+
+
+async def test_the_audit_trail_is_shown_and_verified(config: tuple[str, str]) -> None:
+    async def audit(*arguments: str) -> tuple[int, str]:
+        return await run_cli("audit", *arguments, *config)
+
+    assert await audit("verify") == (0, "ok    audit trail: no entries\n")
+    await run_cli("agent", "add", "ann", "--endpoint", "PJSIP/ann", *config, given=f"{PASSWORD}\n")
+    await run_cli("agent", "set", "ann", "--queue", "taxes:2", "--password", *config, given=f"{PASSWORD}\n")
+    await run_cli("agent", "remove", "ann", *config)
+    code, output = await audit("verify")
+    assert code == 0
+    assert "entries 1 to 3 are as they were written" in output
+
+    code, output = await audit("show")
+    rows = [line.split("\t") for line in output.splitlines()]
+    assert [(row[0], row[3], row[4]) for row in rows] == [
+        ("1", "agent.add", "ann"), ("2", "agent.set", "ann"), ("3", "agent.remove", "ann"),
+    ]  # fmt: skip
+    assert rows[0][2].startswith("shell:")
+    assert rows[0][5] == '{"endpoint": "PJSIP/ann", "role": "agent", "queues": "all queues"}'
+    assert rows[1][5] == '{"queues": "taxes:2", "password": "changed"}'
+    assert await audit("show", "--since", "2999-01-01") == (0, "")
+    assert (await audit("show", "--since", "2020-01-01"))[1] == output
+    assert "expected --since YEAR-MONTH-DAY" in (await audit("show", "--since", "today"))[1]
+
+    with closing(sqlite3.connect(Path(config[1]).parent / "idbellen.db")) as writer:
+        writer.execute("UPDATE audit SET subject = ? WHERE sequence = 2", ("b\x1b[2Job",))
+        writer.commit()
+    code, output = await audit("verify")
+    assert (code, output.startswith("FAULT audit trail: entry 2: changed")) == (1, True)
+    assert "\tb\\x1b[2Job\t" in (await audit("show"))[1]
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ec"])

@@ -1,17 +1,19 @@
-"""The contract of session and account stores. A further store joins by one more parameter of ``store``."""
+"""The contract of stores, but for the audit trail. A further store joins by one more parameter of ``store``."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
-from idbellen.ports import Account, Attached, Session
+from idbellen.domain.statistics import CallOutcome, CallRecord
+from idbellen.ports import Account, Attached, Role, Session
 from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ FINGERPRINTS = Fingerprints(b"m" * 32)
 RESULT = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session", "auth-digid")
 FAILED = AuthResult(AuthStatus.FAILED, {})
 CODE, OTHER_CODE = "1234567890", "9876543210"
+CALL = CallRecord("call", "moves", "report_move", True, 10.0, 5.5, CallOutcome.ANSWERED, "ann", 60.0, 3.0)
 
 
 @pytest.fixture
@@ -209,6 +212,38 @@ async def test_accounts_and_logins(store: SqliteStore) -> None:
     assert await store.logged_in("fourth", 1.0, **limits) is None
 
 
+async def test_accounts_are_changed_and_found_by_their_phone(store: SqliteStore) -> None:
+    ann = Account("ann", "PJSIP/ann", "hash", Role.SUPERVISOR, {"moves": 1})
+    await store.add_account(ann)
+    assert await store.by_endpoint("PJSIP/ann") == ann
+    assert await store.by_endpoint("PJSIP/bob") is None
+    assert not await store.change_account("bob", role=Role.AGENT)
+    await store.log_in("login", "ann", 0.0)
+    assert await store.change_account("ann", role=Role.AGENT, password_hash="hash")
+    assert await store.change_account("ann", endpoint="PJSIP/desk", queues={})
+    ann = Account("ann", "PJSIP/desk", "hash", Role.AGENT, {})
+    assert await store.logged_in("login", 1.0, idle=10.0, absolute=10.0) == ann
+    assert await store.change_account("ann", password_hash="another")
+    assert await store.logged_in("login", 1.0, idle=10.0, absolute=10.0) is None, "whoever knew the old one is out"
+    await store.add_account(Account("bob", "PJSIP/desk", "hash"))
+    assert await store.by_endpoint("PJSIP/desk") is None, "a shared phone tells nobody apart"
+
+
+async def test_records_of_calls(store: SqliteStore) -> None:
+    other = replace(CALL, queue="taxes", arrived=20.0, outcome=CallOutcome.ABANDONED, agent=None, verified=False)
+    await store.keep_call(other)
+    await store.keep_call(CALL)
+    assert await store.calls(10.0, 20.1) == [CALL, other], "by arrival"
+    assert await store.calls(10.0, 20.0) == [CALL]
+    assert await store.calls(10.1, 20.1) == [other]
+    assert await store.calls(0.0, 100.0, "moves") == [CALL]
+    later = replace(CALL, wrap_up=12.0)
+    await store.keep_call(later)
+    assert await store.calls(0.0, 100.0, "moves") == [later]
+    assert await store.forget_calls(20.0) == 1
+    assert await store.calls(0.0, 100.0) == [other]
+
+
 async def test_it_survives_a_restart_and_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "idbellen.db"
     async with open_store(path, FINGERPRINTS) as store:
@@ -259,19 +294,97 @@ async def test_a_sealed_result_that_was_changed_or_moved_is_not_opened(tmp_path:
                 await store.by_reference(name)
 
 
-async def test_accounts_of_the_first_schema_stay(tmp_path: Path) -> None:
-    path = tmp_path / "idbellen.db"
-    with closing(sqlite3.connect(path)) as first:
-        first.executescript(
-            "CREATE TABLE sessions (reference TEXT PRIMARY KEY, token TEXT);"
-            "CREATE TABLE accounts (name TEXT PRIMARY KEY, endpoint TEXT NOT NULL, password_hash TEXT NOT NULL);"
-            "INSERT INTO sessions VALUES ('s', 'token'); INSERT INTO accounts VALUES ('ann', 'PJSIP/ann', 'hash');"
-            "PRAGMA user_version=1;"
+# The schemas of earlier versions, as they made them.
+EARLIER = {
+    1: """
+CREATE TABLE sessions (
+    reference TEXT PRIMARY KEY, purpose TEXT NOT NULL, created REAL NOT NULL, token TEXT,
+    attr_handle TEXT UNIQUE NOT NULL, page_handle TEXT UNIQUE, code TEXT UNIQUE, code_valid_until REAL,
+    claimed_by TEXT, secret TEXT UNIQUE
+);
+CREATE TABLE accounts (name TEXT PRIMARY KEY, endpoint TEXT NOT NULL, password_hash TEXT NOT NULL);
+CREATE TABLE logins (
+    login TEXT PRIMARY KEY, name TEXT NOT NULL REFERENCES accounts (name) ON DELETE CASCADE,
+    created REAL NOT NULL, seen REAL NOT NULL
+);
+PRAGMA user_version=1;
+""",
+    2: """
+CREATE TABLE sessions (
+    reference TEXT PRIMARY KEY, purpose TEXT NOT NULL, created REAL NOT NULL, language TEXT, result TEXT,
+    result_identity TEXT, result_until REAL, attr_handle TEXT UNIQUE NOT NULL, page_handle TEXT UNIQUE NOT NULL,
+    page_opened INTEGER NOT NULL DEFAULT 0, code TEXT UNIQUE, code_valid_until REAL, claimed_by TEXT UNIQUE,
+    secret TEXT UNIQUE
+);
+CREATE TABLE accepted_tokens (identity TEXT PRIMARY KEY, until REAL NOT NULL);
+CREATE TRIGGER result_came_along AFTER INSERT ON sessions WHEN NEW.result_identity IS NOT NULL
+BEGIN
+    INSERT INTO accepted_tokens VALUES (NEW.result_identity, NEW.result_until);
+END;
+CREATE TRIGGER result_came AFTER UPDATE OF result_identity ON sessions WHEN NEW.result_identity IS NOT NULL
+BEGIN
+    INSERT INTO accepted_tokens VALUES (NEW.result_identity, NEW.result_until);
+END;
+CREATE TABLE accounts (name TEXT PRIMARY KEY, endpoint TEXT NOT NULL, password_hash TEXT NOT NULL);
+CREATE TABLE logins (
+    login TEXT PRIMARY KEY, name TEXT NOT NULL REFERENCES accounts (name) ON DELETE CASCADE,
+    created REAL NOT NULL, seen REAL NOT NULL
+);
+PRAGMA user_version=2;
+""",
+}
+
+
+def made_by(path: Path, version: int) -> None:
+    """Make a store of an earlier version, with an agent who is logged in and a session."""
+    with closing(sqlite3.connect(path)) as earlier:
+        earlier.executescript(EARLIER[version])
+        earlier.execute("INSERT INTO accounts VALUES ('ann', 'PJSIP/ann', 'hash')")
+        earlier.execute("INSERT INTO logins VALUES (?, 'ann', 0, 0)", (FINGERPRINTS.of("login", "login"),))
+        earlier.execute(
+            "INSERT INTO sessions (reference, purpose, created, attr_handle, page_handle)"
+            " VALUES ('s', 'p', 0, 'a', 'b')"
         )
+        earlier.commit()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_accounts_and_logins_of_earlier_schemas_stay(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "idbellen.db"
+    made_by(path, version)
+    ann = Account("ann", "PJSIP/ann", "hash", Role.AGENT, {})
     for _ in range(2):
         async with open_store(path, FINGERPRINTS) as store:
-            assert await store.accounts() == [Account("ann", "PJSIP/ann", "hash")]
-            assert await store.by_reference("s") is None
+            assert await store.accounts() == [ann]
+            assert await store.logged_in("login", 1.0, idle=10.0, absolute=10.0) == ann
+            assert (await store.by_reference("s") is not None) == (version == 2), "sessions of the first are let go"
+            await store.keep_call(CALL)
+            await store.record("ann", "look", "call")
+    async with open_store(path, FINGERPRINTS) as store:
+        assert await store.calls(0.0, 1e10) == [CALL]
+        assert len(await store.audit_entries(0.0, 1e10)) == 2
+
+
+async def test_a_migration_happens_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "idbellen.db"
+    made_by(path, 2)
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("CREATE TABLE calls_by_arrival (x)")
+    with pytest.raises(StoreError, match="calls_by_arrival"):
+        async with open_store(path, FINGERPRINTS):
+            pass
+    with closing(sqlite3.connect(path)) as reader:
+        assert reader.execute("PRAGMA user_version").fetchone() == (2,)
+        assert len(reader.execute("PRAGMA table_info(accounts)").fetchall()) == 3
+
+
+async def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "idbellen.db"
+    with closing(sqlite3.connect(path)) as later:
+        later.execute("PRAGMA user_version=4")
+    with pytest.raises(StoreError, match=r"another version of idbellen \(schema 4\)"):
+        async with open_store(path, FINGERPRINTS):
+            pass
 
 
 async def test_a_file_that_is_no_store_is_told(tmp_path: Path) -> None:

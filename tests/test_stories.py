@@ -5,21 +5,34 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from idbellen.calls.desk import Desk
+from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.flow import CallRules, Office, PurposeRules
 from idbellen.calls.progress import Progress
+from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CitizenView, Stage
 from idbellen.domain.digits import EntryRules
+from idbellen.domain.hours import OpeningHours
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.domain.prompts import Prompt
-from idbellen.ports import RingOutcome
+from idbellen.domain.queueing import QueueRules, Queues
+from idbellen.ports import Account, RingOutcome
 from tests import virtualtime
-from tests.fakes import LOGGED_IN, PROMPT_SECONDS, AgentBehaviour, FakeFeedback, FakePhone, FakeSessions, now
+from tests.fakes import (
+    LOGGED_IN,
+    PROMPT_SECONDS,
+    AgentBehaviour,
+    FakeCallLog,
+    FakeFeedback,
+    FakePhone,
+    FakeSessions,
+    now,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,15 +42,16 @@ RULES = CallRules(
     tries=3,
     unverified="plain",
     late=20.0,
-    ring=20.0,
-    rest=5.0,
     language="nl",
     active_moments=frozenset({"code_accepted", "connected"}),
     active_every=25.0,
+    outside="PJSIP/{}@trunk".format,
     purposes={"report_move": PurposeRules("default", admit_unverified=False)},
 )
 ADMITTING = replace(RULES, purposes={"report_move": PurposeRules("default", admit_unverified=True)})
 FAILED = AuthResult(AuthStatus.FAILED, {})
+QUEUES = Queues({"default": QueueRules()})
+ALWAYS = OpeningHours.always(ZoneInfo("Europe/Amsterdam"))
 CODE, WRONG = "1234567890", "9876543210"
 
 
@@ -45,9 +59,18 @@ def typed(code: str, *, at: float, gap: float = 0.3) -> list[tuple[float, str]]:
     return [(at + position * gap, key) for position, key in enumerate(code)]
 
 
-def new_office(rules: CallRules, sessions: FakeSessions) -> Office:
-    desk = Desk(now, grace=15.0)
-    return Office(rules, sessions, desk, Progress(desk), FakeFeedback(), now)
+def new_office(
+    rules: CallRules, sessions: FakeSessions, queues: Queues = QUEUES, hours: OpeningHours = ALWAYS
+) -> Office:
+    log = FakeCallLog()
+    staff = Staff(now, StaffRules(grace=15.0, rest=5.0, most_missed=0))
+    desk = Desk(now, staff, DeskRules(queues, ring=20.0, numbers=True), log)
+    all_hours = dict.fromkeys(queues.rules, hours)
+    return Office(rules, all_hours, sessions, desk, Progress(desk), FakeFeedback(), log, now)
+
+
+def account(name: str, **queues: int) -> Account:
+    return Account(name, name, "", queues=queues)
 
 
 def tell(
@@ -67,10 +90,10 @@ def tell(
     async def story() -> None:
         office = new_office(rules, sessions)
         desk = office.desk
-        watches = [desk.watch(name, name) for name in agents]
+        watches = [desk.staff.present(account(name)) for name in agents]
         for name, watch in zip(agents, watches, strict=True):
             watch.__enter__()
-            desk.set_available(name)
+            desk.staff.set_available(name)
         async with asyncio.TaskGroup() as calls:
             for phone in phones:
                 calls.create_task(supervise(phone, office))
@@ -78,7 +101,7 @@ def tell(
                 calls.create_task(beside(office))
         for name in agents:
             view = desk.view(name)
-            assert (view.waiting, view.offer, view.call) == (0, None, None)
+            assert (view.waiting, view.offer, view.call) == ({"default": 0}, None, None)
             assert view.agent.state is AgentState.AVAILABLE
         for phone in phones:
             assert (phone.ringing, phone.talking) == (0, 0)
@@ -183,7 +206,7 @@ def arrives(sessions: FakeSessions, result: AuthResult, at: float) -> Callable[[
     async def arrive(office: Office) -> None:
         await asyncio.sleep(at)
         sessions.set_result(CODE, result)
-        office.progress.result_arrived(f"session {CODE}")
+        office.progress.result_arrived(f"session {CODE}", result)
 
     return arrive
 
@@ -419,12 +442,12 @@ def test_a_fault_ends_one_call_with_an_apology_and_the_plain_queue() -> None:
 
 def test_an_agent_without_a_dashboard_goes_offline_after_the_grace() -> None:
     async def story() -> None:
-        desk = Desk(now, grace=15.0)
-        with desk.watch("a", "a"):
-            desk.set_available("a")
+        desk = new_office(RULES, FakeSessions(CODE)).desk
+        with desk.staff.present(account("a")):
+            desk.staff.set_available("a")
         await asyncio.sleep(14)
         assert desk.view("a").agent.state is AgentState.AVAILABLE
-        with desk.watch("a", "a"):
+        with desk.staff.present(account("a")):
             await asyncio.sleep(100)
             assert desk.view("a").agent.state is AgentState.AVAILABLE
         await asyncio.sleep(16)
@@ -440,8 +463,8 @@ def test_only_the_agent_in_the_call_may_see_its_secret() -> None:
     async def story() -> None:
         office = new_office(RULES, FakeSessions(CODE))
         desk = office.desk
-        with desk.watch("a", "a"), desk.watch("b", "b"):
-            desk.set_available("a")
+        with desk.staff.present(account("a")), desk.staff.present(account("b")):
+            desk.staff.set_available("a")
             call = asyncio.create_task(supervise(phone, office))
             await asyncio.sleep(8)
             view = desk.view("a").call

@@ -146,9 +146,7 @@ class Ari:
                     raise AriUnreachableError(f"event socket lost: {socket.exception()}")
         except aiohttp.WSServerHandshakeError as fault:
             if fault.status in (401, 403):
-                raise AriDeniedError(
-                    f"{self._url}: Asterisk refuses user {self._user!r} or the password"
-                ) from None
+                raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password") from None
             raise AriUnreachableError(f"{url}: answered {fault.status}") from None
         except TimeoutError:
             raise AriUnreachableError(f"{url}: no event socket in {REQUEST_SECONDS:g} s") from None

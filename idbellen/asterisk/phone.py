@@ -91,15 +91,76 @@ class AgentChannel:
         await self.line.ended.wait()
 
 
+class CallerBridge:
+    """Where a caller talks (:class:`idbellen.ports.Bridge`)."""
+
+    def __init__(self, ari: Ari, caller: Line, music_class: str) -> None:
+        self._ari = ari
+        self._caller = caller
+        self._music_class = music_class
+        self._legs: set[AgentChannel] = set()
+        self.name = _fresh(BRIDGE_PREFIX)
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody besides the caller is in."""
+        return any(not leg.line.ended.is_set() for leg in self._legs)
+
+    async def open(self, leg: AgentChannel) -> None:
+        """Take the caller and the first agent in."""
+        await self._put(self._caller.channel, leg.line.channel)
+        self._take(leg)
+
+    async def hold(self) -> None:
+        """Take the caller out, to hear music."""
+        await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=self._caller.channel)
+        await self._try("POST", f"/channels/{self._caller.channel}/moh", mohClass=self._music_class)
+
+    async def resume(self) -> None:
+        """Take the caller in again."""
+        await self._ari.discard(f"/channels/{self._caller.channel}/moh")
+        await self._put(self._caller.channel)
+
+    async def join(self, leg: AgentLeg) -> None:
+        """Take somebody else in."""
+        assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
+        await self._put(leg.line.channel)
+        self._take(leg)
+
+    async def mute(self, leg: AgentLeg, *, on: bool) -> None:
+        """Close or open the microphone of a party who is in."""
+        assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
+        await self._try("POST" if on else "DELETE", f"/channels/{leg.line.channel}/mute", direction="in")
+
+    def close(self) -> None:
+        """Let go of all who were in."""
+        for leg in self._legs:
+            leg.talking = False
+
+    def _take(self, leg: AgentChannel) -> None:
+        # At a planned stop their phones are left alone as long as this is set.
+        leg.talking = True
+        self._legs.add(leg)
+
+    async def _put(self, *channels: str) -> None:
+        await self._try("POST", f"/bridges/{self.name}/addChannel", channel=",".join(channels))
+
+    async def _try(self, method: str, path: str, **params: str) -> None:
+        try:
+            await self._ari.request(method, path, **params)
+        except GoneError:
+            # Somebody hung up in this very moment: whoever follows that line is told.
+            log.info("hung up in the moment of a change", bridge=self.name)
+
+
 class CallerPhone:
     """One caller's channel (:class:`idbellen.ports.Phone`)."""
 
-    def __init__(self, ari: Ari, line: Line, lines: Lines, *, caller: str, music_class: str) -> None:
+    def __init__(self, ari: Ari, line: Line, lines: Lines, *, caller: str) -> None:
         self._ari = ari
         self._lines = lines
         self._line = line
         self._caller = caller
-        self._music_class = music_class
         self._playback: PromptPlayback | None = None
         self._left = False
         self._talking = False
@@ -149,12 +210,12 @@ class CallerPhone:
         if finished.result():
             asyncio.get_running_loop().call_later(HANGUP_NEWS_SECONDS, warn)
 
-    async def music(self) -> None:
+    async def music(self, music_class: str) -> None:
         """Play music, after a prompt that still plays, until the call is connected or leaves.
 
         Asterisk carries the commands for one channel out in turn, so the music waits for the prompt.
         """
-        await self._request("POST", f"{self._path}/moh", mohClass=self._music_class)
+        await self._request("POST", f"{self._path}/moh", mohClass=music_class)
 
     @asynccontextmanager
     async def ring(self, endpoint: str, seconds: float) -> AsyncIterator[AgentChannel]:
@@ -162,6 +223,7 @@ class CallerPhone:
         channel = _fresh("")
         with self._lines.line(channel) as line:
             leg = AgentChannel(line, seconds)
+            keep = False
             try:
                 try:
                     await self._ari.request(
@@ -179,39 +241,45 @@ class CallerPhone:
                     log.info("phone cannot be rung", endpoint=endpoint, reason=str(fault))
                     leg.refusal = RingOutcome.UNREACHABLE
                 yield leg
+            except asyncio.CancelledError:
+                # A planned stop, if the leg still talks after the bridge has let go of what it can.
+                keep = leg.talking
+                raise
             finally:
-                if not leg.talking:
+                if not keep:
                     with suppress(AriError):
-                        await self._ari.discard(f"/channels/{channel}")
+                        # To its end even when we are cancelled once more, or the phone would ring on.
+                        await asyncio.shield(self._ari.discard(f"/channels/{channel}"))
 
     @asynccontextmanager
-    async def connected(self, leg: AgentLeg) -> AsyncIterator[None]:
-        """Let caller and agent talk for the block."""
+    async def bridge(self, leg: AgentLeg, music_class: str) -> AsyncIterator[CallerBridge]:
+        """Let caller and agent talk for the block; a caller who is held hears this music."""
         assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
-        bridge = _fresh(BRIDGE_PREFIX)
-        keep = False
         if self._playback:
             await self._playback.stop()
         await self._ari.discard(f"{self._path}/moh")
-        await self._request("POST", f"/bridges/{bridge}", type="mixing")
+        bridge = CallerBridge(self._ari, self._line, music_class)
+        keep = False
+        await self._request("POST", f"/bridges/{bridge.name}", type="mixing")
         try:
-            both = f"{self._line.channel},{leg.line.channel}"
-            try:
-                await self._ari.request("POST", f"/bridges/{bridge}/addChannel", channel=both)
-            except GoneError:
-                # One of both hung up in the moment of the answer: the block sees which one.
-                log.info("hung up in the moment of the answer", call=self.call)
-            self._talking = leg.talking = True
-            yield
+            self._talking = True
+            await bridge.open(leg)
+            yield bridge
         except asyncio.CancelledError:
-            # Cancelled, and nobody hung up: a planned stop. Who talks goes on talking, without us.
-            keep = not (self._line.ended.is_set() or leg.line.ended.is_set())
+            # Cancelled, and the caller has not hung up: a planned stop. Who talks goes on talking, without us.
+            keep = not self._line.ended.is_set() and bridge.alive
             raise
         finally:
             if not keep:
-                self._talking = leg.talking = False
+                self._talking = False
+                bridge.close()
                 with suppress(AriError):
-                    await self._ari.discard(f"/bridges/{bridge}")
+                    await asyncio.shield(self._ari.discard(f"/bridges/{bridge.name}"))
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller has hung up, or the channel is lost in another way."""
+        return self._line.ended.is_set()
 
     async def hung_up(self) -> None:
         """Wait until the caller hangs up, or the channel is lost in another way."""
@@ -228,6 +296,10 @@ class CallerPhone:
         """Send the caller to where an ordinary caller would go."""
         await self._leave(PLAIN_CONTEXT)
 
+    async def to_extension(self, context: str, extension: str, priority: int) -> None:
+        """Send the caller to a place in the dialplan."""
+        await self._leave(context, extension, priority)
+
     async def hand_over(self) -> None:
         """Let go of the caller at a planned stop: who talks goes on talking, others hear that we are away."""
         if not self._talking and not self._line.ended.is_set() and not self._left:
@@ -240,10 +312,12 @@ class CallerPhone:
             with suppress(AriError):
                 await self.hang_up()
 
-    async def _leave(self, context: str) -> None:
+    async def _leave(self, context: str, extension: str = "s", priority: int = 1) -> None:
         self._left = True
         with suppress(GoneError):
-            await self._ari.request("POST", f"{self._path}/continue", context=context, extension="s", priority=1)
+            await self._ari.request(
+                "POST", f"{self._path}/continue", context=context, extension=extension, priority=priority
+            )
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -33,12 +33,9 @@ class ReplacedError(Exception):
 class Switchboard:
     """One Stasis application on one Asterisk."""
 
-    def __init__(
-        self, ari: Ari, take_call: Callable[[CallerPhone], Awaitable[None]], *, music_class: str
-    ) -> None:
+    def __init__(self, ari: Ari, take_call: Callable[[CallerPhone], Awaitable[None]]) -> None:
         self._ari = ari
         self._take_call = take_call
-        self._music_class = music_class
         self._lines = Lines()
         self._earlier_pairs: dict[str, tuple[str, str]] = {}
         self._strangers: set[str] = set()
@@ -95,7 +92,7 @@ class Switchboard:
 
     async def _call(self, start: StasisStart) -> None:
         with self._lines.line(start.channel) as line:
-            phone = CallerPhone(self._ari, line, self._lines, caller=start.caller, music_class=self._music_class)
+            phone = CallerPhone(self._ari, line, self._lines, caller=start.caller)
             log.info("call", call=phone.call, channel=start.channel)
             try:
                 await self._take_call(phone)

@@ -1,38 +1,50 @@
-"""The desk: waiting callers and agents together, offers between them, and who sees whose secret.
+"""The desk: waiting callers and agents together, reservations between them, and who sees whose secret.
 
-It lives in one process and one event loop. Nothing in it awaits, so every change is seen whole; callers and
-dashboards wait for it through :class:`Place` and :class:`~idbellen.calls.watch.Watch`.
+It lives in one process and one event loop. Nothing in it awaits but :meth:`Place.offered`, so every change is seen
+whole; callers and dashboards wait for it through :class:`Place` and :class:`~idbellen.calls.watch.Watch`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-from collections import deque
-from contextlib import asynccontextmanager, contextmanager
+from collections import defaultdict, deque
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.calls.watch import Watches
-from idbellen.domain.agents import Agent, AgentEvent, AgentState
-from idbellen.domain.board import AgentView, CallView, OfferView
-from idbellen.domain.queueing import Ticket, match, next_rested, places
+from idbellen.domain.agents import AgentEvent, AgentState
+from idbellen.domain.board import AgentView, CallView, Colleague, OfferView
+from idbellen.domain.queueing import Queues, Ticket, match, next_rested, places
+from idbellen.domain.talk import Command, refusal
 from idbellen.domain.waiting import expected_wait, spoken_minutes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from idbellen.calls.watch import Watch
-    from idbellen.ports import Clock
+    from idbellen.calls.staff import Staff
+    from idbellen.domain.agents import Agent
+    from idbellen.ports import CallLog, Clock
 
 log = structlog.get_logger()
 
 # A dashboard that has not shown the attributes by then is broken, and the operator should know.
 SHOWN_WITHIN_SECONDS = 5.0
-# So many of the latest calls tell how long the next will take.
+# So many of the latest calls of a queue tell how long the next will take.
 RECENT_CALLS = 50
+# An agent who leans on a button shall not fill the memory.
+MOST_COMMANDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DeskRules:
+    """``ring``: how long a phone rings, in seconds; ``numbers``: outside numbers can be rung too."""
+
+    queues: Queues
+    ring: float = 20.0
+    numbers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,163 +55,314 @@ class Standing:
     minutes: int | None
 
 
-class Offer:
-    """An agent who is reserved for a caller."""
+class Reservation:
+    """An agent who is reserved for a caller, from the offer to the end of their part in the call."""
 
     def __init__(self, desk: Desk, ticket: Ticket, agent: Agent) -> None:
         self._desk = desk
-        self._ticket = ticket
+        self.ticket = ticket
         self.agent = agent.name
         self.endpoint = agent.endpoint
-        self.rest = 0.0
+        self.commands: asyncio.Queue[Command] = asyncio.Queue(MOST_COMMANDS)
+        self._held = True
 
-    def refused(self, rest: float) -> None:
-        """Note that the phone was not answered: this agent gets no offer for ``rest`` seconds."""
-        self.rest = rest
+    def ringing(self) -> None:
+        """Note that the phone rings."""
+        self._desk.staff.happen(self.agent, AgentEvent.RING)
 
-    def connect(self, secret: str, words: tuple[str, str]) -> None:
-        """Note that agent and caller talk, and push secret and control words to the agent's dashboards."""
-        self._desk.connect(self.agent, self._ticket, secret, words)
+    def missed(self) -> None:
+        """Note that the phone was not answered, which counts against the agent; ends the reservation."""
+        if self._held:
+            self._held = False
+            self._desk.release(self, AgentEvent.MISS)
+
+    def connect(self, view: CallView) -> None:
+        """Note that the agent talks, and push what their dashboards show of it."""
+        self._desk.connect(self, view)
+
+    def show(self, view: CallView) -> None:
+        """Change what the agent's dashboards show of the call, while it is theirs."""
+        if self._held:
+            self._desk.show(self, view)
+
+    def release(self) -> None:
+        """Free the agent, and clear their dashboards, if that has not happened yet."""
+        if self._held:
+            self._held = False
+            self._desk.release(self, None)
 
 
 class Place:
     """A caller's place in the queue; the caller keeps it while offers come to nothing."""
 
     def __init__(self, desk: Desk, ticket: Ticket) -> None:
-        self.ticket = ticket
-        self.wanted: asyncio.Future[Offer] | None = None
         self._desk = desk
+        self.ticket = ticket
+        self.wanted: asyncio.Future[list[Reservation]] | None = None
 
-    @asynccontextmanager
-    async def offer(self) -> AsyncIterator[Offer]:
-        """Wait until an agent is reserved for this caller; at the end of the block the agent is free again."""
+    @property
+    def being_offered(self) -> bool:
+        """Whether agents are reserved for this caller at this moment."""
+        return self.wanted is None or self.wanted.done()
+
+    async def offered(self) -> list[Reservation]:
+        """Wait until agents are reserved for this caller: whoever gets them has to release them."""
         wanted = self.wanted = asyncio.get_running_loop().create_future()
         self._desk.match()
         try:
-            yield await wanted
-        finally:
-            self.wanted = None
+            reservations: list[Reservation] = await wanted
+        except asyncio.CancelledError:
             # A hangup can come in the very moment of the offer: then it was given and never seen.
             if wanted.done() and not wanted.cancelled():
-                self._desk.end(wanted.result())
+                for reservation in wanted.result():
+                    reservation.release()
+            raise
+        finally:
+            self.wanted = None
+        return reservations
 
 
 class Desk:
-    """Waiting callers and agents. ``grace``: how long, in seconds, an agent may be without a dashboard."""
+    """Waiting callers and agents."""
 
-    def __init__(self, clock: Clock, *, grace: float) -> None:
-        self._clock = clock
-        self._grace = grace
-        self._agents: dict[str, Agent] = {}
+    def __init__(self, clock: Clock, staff: Staff, rules: DeskRules, calls: CallLog) -> None:
+        self.clock = clock
+        self.staff = staff
+        self._rules = rules
+        self._log = calls
         self._places: dict[str, Place] = {}
+        self._reserved: dict[str, Reservation] = {}
         self._offers: dict[str, OfferView] = {}
         self._calls: dict[str, CallView] = {}
         self._unshown: dict[str, asyncio.TimerHandle] = {}
-        self._watches = Watches()
         self._listeners: list[Callable[[], None]] = []
-        self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._rested: asyncio.TimerHandle | None = None
-        self._handling: deque[float] = deque(maxlen=RECENT_CALLS)
+        self._handling: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT_CALLS))
         self._ranking: dict[str, int] | None = None
+        self._matching = False
+        staff.on_change(self._changed)
 
-    # Agents and their dashboards
+    @property
+    def queues(self) -> Queues:
+        """The rules of the queues."""
+        return self._rules.queues
 
-    @contextmanager
-    def watch(self, name: str, endpoint: str) -> Iterator[Watch]:
-        """Be present with one dashboard for the block; the last one to go takes the agent offline."""
-        leaving = self._leaving.pop(name, None)
-        if leaving:
-            leaving.cancel()
-        agent = self._agents.get(name)
-        if agent is None or (agent.endpoint != endpoint and not agent.engaged):
-            state = agent.state if agent else AgentState.OFFLINE
-            self._agents[name] = Agent(name, endpoint, state)
-        try:
-            with self._watches.watch(name) as watch:
-                self._happen(name, AgentEvent.ARRIVE)
-                yield watch
-        finally:
-            if not self._watches.watched(name):
-                loop = asyncio.get_running_loop()
-                self._leaving[name] = loop.call_later(self._grace, self._leave, name)
+    @property
+    def ring(self) -> float:
+        """How long a phone rings, in seconds."""
+        return self._rules.ring
 
-    def _leave(self, name: str) -> None:
-        self._leaving.pop(name, None)
-        if self._agents[name].state is AgentState.OFFLINE:
-            return
-        log.info("agent offline", agent=name, reason=f"no dashboard for {self._grace:g} s")
-        self._happen(name, AgentEvent.LEAVE)
-
-    def set_available(self, name: str) -> None:
-        """Note that an agent wants calls."""
-        self._happen(name, AgentEvent.SET_AVAILABLE)
-
-    def set_away(self, name: str) -> None:
-        """Note that an agent wants no calls, from the end of the call in hand on."""
-        if name in self._agents and self._agents[name].state is not AgentState.OFFLINE:
-            self._happen(name, AgentEvent.SET_AWAY)
+    # What dashboards show
 
     def view(self, name: str) -> AgentView:
         """Give what an agent's dashboard shows now."""
-        waiting = len(self._places) - len(self._offers) - len(self._calls)
-        return AgentView(self._agents[name], waiting, self._offers.get(name), self._calls.get(name))
+        agents = self.staff.agents
+        agent = agents[name]
+        now = self.clock()
+        others = [other for other in agents.values() if other.name != name and other.state is not AgentState.OFFLINE]
+        colleagues = [Colleague(other.name, other.state, other.free(now)) for other in others]
+        waiting = {queue: count for queue, count in self.waiting_by_queue().items() if agent.penalty(queue) is not None}
+        return AgentView(
+            agent,
+            waiting,
+            self._offers.get(name),
+            self._calls.get(name),
+            tuple(sorted(colleagues, key=lambda other: other.name)),
+            tuple(self._rules.queues.rules),
+            self._rules.numbers,
+            self._log.day(name),
+        )
 
     def may_see(self, name: str, secret: str) -> bool:
-        """Whether this secret belongs to the call that this agent is in at this moment."""
+        """Whether this secret belongs to the call that this agent is in, and is theirs to see, at this moment."""
         call = self._calls.get(name)
-        return call is not None and hmac.compare_digest(call.secret, secret)
-
-    # Callers
-
-    def standing(self, call: str) -> Standing:
-        """Give where the caller of a call stands."""
-        if self._ranking is None:
-            talking = {talk.call for talk in self._calls.values()}
-            waiting = (place.ticket for place in self._places.values() if place.ticket.call not in talking)
-            self._ranking = places(waiting)
-        place = self._ranking.get(call)
-        if place is None:
-            return Standing(None, None)
-        now = self._clock()
-        working = [agent for agent in self._agents.values() if agent.works]
-        free = sum(agent.state is AgentState.AVAILABLE and agent.rests_until <= now for agent in working)
-        seconds = expected_wait(place, agents=len(working), free=free, handling=self._handling)
-        return Standing(place, None if seconds is None else spoken_minutes(seconds))
-
-    def result_arrived(self, session: str) -> None:
-        """Let the dashboard of the agent who talks with the caller of this session fetch the data again."""
-        for name, call in self._calls.items():
-            if call.session == session:
-                self._calls[name] = replace(call, results=call.results + 1)
-                self._watches.notify(name)
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call somebody whenever callers or agents have changed."""
-        self._listeners.append(listener)
-
-    @contextmanager
-    def place(self, ticket: Ticket) -> Iterator[Place]:
-        """Keep a caller's place in the queue for the block."""
-        place = self._places[ticket.call] = Place(self, ticket)
-        self._notify_all()
-        try:
-            yield place
-        finally:
-            del self._places[ticket.call]
-            self._notify_all()
-
-    def connect(self, name: str, ticket: Ticket, secret: str, words: tuple[str, str]) -> None:
-        """Note that an agent talks with the caller of a ticket."""
-        self._offers.pop(name, None)
-        self._calls[name] = CallView(ticket.call, ticket.session, ticket.purpose, self._clock(), secret, words)
-        self._happen(name, AgentEvent.CONNECT)
-        loop = asyncio.get_running_loop()
-        self._unshown[name] = loop.call_later(SHOWN_WITHIN_SECONDS, self._alarm, name, ticket.call)
+        return call is not None and call.secret is not None and hmac.compare_digest(call.secret, secret)
 
     def shown(self, name: str, call: str) -> None:
         """Note that a dashboard of this agent shows the attributes of the call."""
         if name in self._calls and self._calls[name].call == call:
             self._stop_alarm(name)
+
+    def command(self, name: str, call: str, command: Command) -> str | None:
+        """Hand what an agent asks for to the call; gives why not, in one word, if it cannot be done now.
+
+        Besides the refusals of :func:`idbellen.domain.talk.refusal`: ``gone`` when the agent is not in this call.
+        """
+        view = self._calls.get(name)
+        if view is None or view.call != call:
+            return "gone"
+        reason = refusal(view.mode, command, consulted=view.part == "consulted")
+        if reason is None and command.target and not self._possible(name, command):
+            reason = "target"
+        commands = self._reserved[name].commands
+        if reason is None and commands.full():
+            reason = "later"
+        if reason is None:
+            commands.put_nowait(command)
+        return reason
+
+    def _possible(self, name: str, command: Command) -> bool:
+        target = command.target
+        match target and target.kind:
+            case "agent":
+                return target is not None and target.name != name and target.name in self.staff.agents
+            case "queue":
+                return target is not None and target.name in self._rules.queues.rules
+        return self._rules.numbers
+
+    # Callers
+
+    @property
+    def waiting(self) -> list[Ticket]:
+        """The waiting callers in the order in which they are served; who is being offered waits too."""
+        tickets = [place.ticket for place in self._places.values()]
+        return self._rules.queues.in_order(ticket for ticket in tickets if ticket.asker is None)
+
+    def waiting_by_queue(self) -> dict[str, int]:
+        """Count the callers who wait and are not being offered, by queue."""
+        offered = {offer.call for offer in self._offers.values()}
+        counts = dict.fromkeys(self._rules.queues.rules, 0)
+        for ticket in self.waiting:
+            if ticket.call not in offered:
+                counts[ticket.queue] = counts.get(ticket.queue, 0) + 1
+        return counts
+
+    def waiting_in(self, queue: str) -> int:
+        """Count the callers who wait in a queue, those who are being offered too."""
+        return sum(ticket.queue == queue for ticket in self.waiting)
+
+    def standing(self, call: str) -> Standing:
+        """Give where the caller of a call stands."""
+        if self._ranking is None:
+            self._ranking = places(self.waiting, self._rules.queues)
+        place = self._ranking.get(call)
+        if place is None:
+            return Standing(None, None)
+        now = self.clock()
+        queue = self._places[call].ticket.queue
+        agents = [agent for agent in self.staff.agents.values() if agent.penalty(queue) is not None]
+        seconds = expected_wait(
+            place,
+            agents=sum(agent.works for agent in agents),
+            free=sum(agent.free(now) for agent in agents),
+            handling=self._handling[queue],
+        )
+        return Standing(place, None if seconds is None else spoken_minutes(seconds))
+
+    @contextmanager
+    def place(self, ticket: Ticket) -> Iterator[Place]:
+        """Keep a caller's place in the queue for the block."""
+        place = self._places[ticket.call] = Place(self, ticket)
+        self._changed()
+        try:
+            yield place
+        finally:
+            del self._places[ticket.call]
+            self._changed()
+
+    def move_to_front(self, call: str) -> bool:
+        """Let a waiting caller go before everybody else; False if nobody waits under this name."""
+        ahead = max((ticket.ahead for ticket in self.waiting), default=0) + 1
+        return self._move(call, lambda ticket: replace(ticket, ahead=ahead))
+
+    def move_to_queue(self, call: str, queue: str) -> bool:
+        """Let a waiting caller wait in another queue, since the same time; False if nobody waits under this name."""
+        return self._move(call, lambda ticket: replace(ticket, queue=queue, ahead=0))
+
+    def _move(self, call: str, change: Callable[[Ticket], Ticket]) -> bool:
+        place = self._places.get(call)
+        if place is None or place.ticket.asker is not None:
+            return False
+        place.ticket = change(place.ticket)
+        self._changed()
+        return True
+
+    def result_arrived(self, session: str, *, verified: bool) -> None:
+        """Let the dashboards of the agents in the call of this session fetch the data again.
+
+        ``verified``: the login succeeded, which counts for the place of a caller who still waits.
+        """
+        for name, call in self._calls.items():
+            if call.session == session:
+                self._calls[name] = replace(call, results=call.results + 1)
+        for place in self._places.values():
+            if place.ticket.session == session:
+                place.ticket = replace(place.ticket, verified=verified)
+        self._changed()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call somebody whenever callers or agents have changed."""
+        self._listeners.append(listener)
+
+    # Reservations
+
+    @property
+    def in_hand(self) -> Mapping[str, CallView]:
+        """The calls that agents are in, by the agents' names."""
+        return self._calls
+
+    def reserve(self, name: str, ticket: Ticket) -> Reservation | None:
+        """Reserve one agent for a colleague's call, past the queue; None if they are not free."""
+        agent = self.staff.agents.get(name)
+        if agent is None or not agent.free(self.clock()):
+            return None
+        return self._reserve(agent, ticket)
+
+    def _reserve(self, agent: Agent, ticket: Ticket) -> Reservation:
+        now = self.clock()
+        reservation = self._reserved[agent.name] = Reservation(self, ticket, agent)
+        until = now + self._rules.ring
+        self._offers[agent.name] = OfferView(
+            ticket.call, ticket.purpose, ticket.queue, ticket.since, until, ticket.asker
+        )
+        log.info("offer", call=ticket.call, agent=agent.name)
+        self.staff.happen(agent.name, AgentEvent.OFFER)
+        return reservation
+
+    def connect(self, reservation: Reservation, view: CallView) -> None:
+        """Note that the agent of a reservation talks."""
+        name = reservation.agent
+        self._offers.pop(name, None)
+        self._calls[name] = view
+        self._watch_shown(name, view)
+        self.staff.happen(name, AgentEvent.CONNECT)
+
+    def show(self, reservation: Reservation, view: CallView) -> None:
+        """Change what the dashboards of the agent of a reservation show of the call."""
+        name = reservation.agent
+        before = self._calls[name]
+        view = replace(view, results=before.results)
+        if view == before:
+            return
+        if view.secret is not None and before.secret is None:
+            self._watch_shown(name, view)
+        self._calls[name] = view
+        self._changed()
+
+    def release(self, reservation: Reservation, event: AgentEvent | None) -> None:
+        """Free the agent of a reservation, and clear their dashboards."""
+        name, ticket = reservation.agent, reservation.ticket
+        self._offers.pop(name, None)
+        self._reserved.pop(name, None)
+        call = self._calls.pop(name, None)
+        self._stop_alarm(name)
+        wrap_up = 0.0
+        if call:
+            event = AgentEvent.FINISH
+            if call.part == "main":
+                wrap_up = self._rules.queues[call.queue].wrap_up
+                # Until the agent is free again, which is what the next caller waits for.
+                self._handling[call.queue].append(self.clock() - call.since + wrap_up)
+        elif event is AgentEvent.MISS:
+            self._log.missed(name)
+            log.info("offer missed", call=ticket.call, agent=name)
+        self.staff.happen(name, event or AgentEvent.WITHDRAW, wrap_up=wrap_up)
+
+    def _watch_shown(self, name: str, view: CallView) -> None:
+        self._stop_alarm(name)
+        if view.secret is not None:
+            loop = asyncio.get_running_loop()
+            self._unshown[name] = loop.call_later(SHOWN_WITHIN_SECONDS, self._alarm, name, view.call)
 
     def _alarm(self, name: str, call: str) -> None:
         del self._unshown[name]
@@ -210,47 +373,34 @@ class Desk:
         if alarm:
             alarm.cancel()
 
-    def end(self, offer: Offer) -> None:
-        """Free an agent of the offer or the call in hand, and clear their dashboards."""
-        self._offers.pop(offer.agent, None)
-        call = self._calls.pop(offer.agent, None)
-        if call:
-            self._handling.append(self._clock() - call.since)
-        self._stop_alarm(offer.agent)
-        event = AgentEvent.FINISH if call else AgentEvent.WITHDRAW
-        self._happen(offer.agent, event, rest=offer.rest)
-
     # Matching and telling
 
-    def _happen(self, name: str, event: AgentEvent, *, rest: float = 0.0) -> None:
-        before = self._agents[name]
-        after = before.after(event, self._clock(), rest=rest)
-        self._agents[name] = after
-        if after.state is not before.state:
-            log.info("agent state", agent=name, state=after.state.value)
-        self.match()
-        self._notify_all()
-
     def match(self) -> None:
-        """Offer waiting callers to available agents."""
-        now = self._clock()
-        wanted = {name: p.wanted for name, p in self._places.items() if p.wanted and not p.wanted.done()}
-        for found in match((self._places[call].ticket for call in wanted), self._agents.values(), now):
-            ticket = self._places[found.call].ticket
-            agent = self._agents[found.agent].after(AgentEvent.OFFER, now)
-            self._agents[found.agent] = agent
-            self._offers[found.agent] = OfferView(ticket.purpose, ticket.since)
-            wanted[found.call].set_result(Offer(self, ticket, agent))
-            log.info("offer", call=found.call, agent=found.agent)
-            self._notify_all()
+        """Offer waiting callers to free agents."""
+        if self._matching:
+            # Every reservation tells the staff's listeners, of whom we are one; what is found is carried out first.
+            return
+        now = self.clock()
+        agents = self.staff.agents
+        wanted = {
+            p.ticket.call: (p.ticket, p.wanted) for p in self._places.values() if p.wanted and not p.wanted.done()
+        }
+        if wanted:
+            self._matching = True
+            tickets = (ticket for ticket, _ in wanted.values())
+            for pair in match(tickets, agents.values(), self._rules.queues, now):
+                ticket, future = wanted[pair.call]
+                future.set_result([self._reserve(agents[name], ticket) for name in pair.agents])
+            self._matching = False
         if self._rested:
             self._rested.cancel()
-        rested = next_rested(self._agents.values(), now)
+        rested = next_rested(agents.values(), now)
         loop = asyncio.get_running_loop()
-        self._rested = loop.call_later(max(0.0, rested - now), self.match) if rested else None
+        self._rested = loop.call_later(max(0.0, rested - now), self._changed) if rested else None
 
-    def _notify_all(self) -> None:
+    def _changed(self) -> None:
         self._ranking = None
-        self._watches.notify_all()
+        self.match()
+        self.staff.notify_all()
         for listener in self._listeners:
             listener()

@@ -7,39 +7,52 @@ given back where it was taken.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import structlog
 
+from idbellen.calls.conversation import Line, converse
+from idbellen.calls.queue import in_queue
+from idbellen.calls.stay import Exit, Stay, recorded
 from idbellen.domain.board import Stage
 from idbellen.domain.codes import new_secret
 from idbellen.domain.digits import Collector, Entry, EntryRules, Outcome
-from idbellen.domain.idcontact import Admission, admission
+from idbellen.domain.idcontact import Admission, AuthStatus, admission
 from idbellen.domain.prompts import Prompt
-from idbellen.domain.queueing import Ticket
+from idbellen.domain.queueing import Ticket, entry
+from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.words import control_words
-from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from idbellen.calls.desk import Desk
     from idbellen.calls.progress import Journey, Progress
-    from idbellen.ports import AgentLeg, Clock, Phone, Session, SessionFeedback, SessionStore
+    from idbellen.domain.hours import OpeningHours
+    from idbellen.ports import CallLog, Clock, Phone, Session, SessionFeedback, SessionStore
 
 log = structlog.get_logger()
 
 ActiveMoment = Literal["code_accepted", "connected"]
 
+_OUTCOMES = {"closed": CallOutcome.CLOSED, "unstaffed": CallOutcome.UNSTAFFED, "full": CallOutcome.FULL}
+_REASONS = {
+    CallOutcome.CLOSED: Prompt.QUEUE_CLOSED,
+    CallOutcome.UNSTAFFED: Prompt.QUEUE_UNSTAFFED,
+    CallOutcome.FULL: Prompt.QUEUE_FULL,
+    CallOutcome.TOO_LONG: Prompt.QUEUE_TOO_LONG,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class PurposeRules:
-    """What a purpose means for a call: its queue, and whether it lets in who did not log in."""
+    """What a purpose means for a call: its queue, whether it lets in who did not log in, and its priority there."""
 
     queue: str
     admit_unverified: bool
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +60,35 @@ class CallRules:
     """What a call may take; times in seconds. ``unverified``: the way out for who has no right code.
 
     ``late``: how long a caller waits for an auth result that is still to come. ``language``: of the prompts.
-    ``active_moments`` and ``active_every``: when the auth plugin is told that its session is in use.
+    ``active_moments`` and ``active_every``: when the auth plugin is told that its session is in use. ``outside``:
+    gives the endpoint over which an outside number is rung.
     """
 
     entry: EntryRules
     tries: int
     unverified: Literal["plain", "goodbye"]
     late: float
-    ring: float
-    rest: float
     language: str
     active_moments: frozenset[ActiveMoment]
     active_every: float
+    outside: Callable[[str], str]
     purposes: Mapping[str, PurposeRules]
 
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What every call is told with: the rules, the sessions, the desk, the citizens' pages and the time."""
+    """What every call is told with: the rules, the sessions, the desk, the citizens' pages and the time.
+
+    ``hours``: of every queue.
+    """
 
     rules: CallRules
+    hours: Mapping[str, OpeningHours]
     sessions: SessionStore
     desk: Desk
     progress: Progress
     feedback: SessionFeedback
+    calls: CallLog
     clock: Clock
 
 
@@ -81,6 +99,15 @@ class Claim:
     session: Session
     secret: str = field(repr=False)
     served: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A caller whose code was right."""
+
+    phone: Phone
+    claim: Claim
+    journey: Journey
 
 
 async def take_call(phone: Phone, office: Office) -> None:
@@ -188,51 +215,98 @@ async def serve(phone: Phone, claim: Claim, attempt: int, office: Office) -> boo
         accepted = await admitted(phone, claim, office)
         log.info("code", call=phone.call, attempt=attempt, accepted=accepted)
         if accepted:
-            await connect(phone, claim, journey, office)
+            await connect(Caller(phone, claim, journey), office)
     return accepted
 
 
-async def connect(phone: Phone, claim: Claim, journey: Journey, office: Office) -> None:
-    """Queue a caller until an agent answers, and let both talk until one of them hangs up."""
-    session, rules = claim.session, office.rules
-    queue = rules.purposes[session.purpose].queue
-    ticket = Ticket(phone.call, session.reference, session.purpose, queue, office.clock())
+async def connect(caller: Caller, office: Office) -> None:
+    """Queue a caller until an agent answers and let them talk, as often as the caller is sent on to a queue."""
+    phone, session = caller.phone, caller.claim.session
+    rules = office.rules.purposes[session.purpose]
+    verified = session.result is not None and session.result.status is AuthStatus.SUCCESS
+    onward: Ticket | Exit | None = Ticket(
+        phone.call, session.reference, session.purpose, rules.queue, office.clock(), verified, rules.priority
+    )
     tell_active("code_accepted", session, office)
+    greeting = [Prompt.CODE_ACCEPTED]
+    been = set()
+    while isinstance(onward, Ticket):
+        been.add(onward.queue)
+        with recorded(phone, onward, office.calls, office.clock) as stay:
+            onward = await wait_and_talk(caller, stay, greeting, office)
+        if isinstance(onward, Exit) and onward.way.kind == "queue" and onward.way.target not in been:
+            onward = replace(onward.ticket, queue=onward.way.target)
+        greeting = []
+    if onward:
+        await leave(phone, onward)
+    else:
+        log.info("ended by agent", call=phone.call)
+        await say(phone, Prompt.GOODBYE)
+        await phone.hang_up()
+
+
+async def wait_and_talk(caller: Caller, stay: Stay, greeting: Sequence[Prompt], office: Office) -> Ticket | Exit | None:
+    """Go through one queue; gives the ticket to wait with again, the way out of the queue, or None when all is said."""
+    phone, claim, journey = caller.phone, caller.claim, caller.journey
+    ticket, desk = stay.ticket, office.desk
+    rules = desk.queues[ticket.queue]
+    # Whoever an agent has sent here is not sent away for the crowd.
+    waiting = 0 if claim.served else desk.waiting_in(ticket.queue)
+    is_open = office.hours[ticket.queue].open_at(office.clock())
+    refused = entry(ticket.queue, waiting, rules, desk.staff.agents.values(), is_open=is_open)
+    if refused:
+        reason, way = refused
+        stay.outcome = _OUTCOMES[reason]
+        return Exit(stay.outcome, way, ticket)
     journey.enter(Stage.QUEUED)
-    with office.desk.place(ticket) as place:
-        await phone.play((Prompt.CODE_ACCEPTED, Prompt.PLEASE_WAIT))
-        await phone.music()
-        while not claim.served:
-            async with place.offer() as offer, phone.ring(offer.endpoint, rules.ring) as leg:
-                outcome = await leg.outcome()
-                log.info("rang", call=phone.call, agent=offer.agent, outcome=outcome.value)
-                if outcome is not RingOutcome.ANSWERED:
-                    offer.refused(rules.rest)
-                    continue
-                async with phone.connected(leg):
-                    claim.served = True
-                    offer.connect(claim.secret, journey.words)
-                    log.info("connected", call=phone.call, agent=offer.agent)
-                    await talk(leg, journey, session, office)
-    log.info("ended by agent", call=phone.call)
-    await say(phone, Prompt.GOODBYE)
-    await phone.hang_up()
+    async with AsyncExitStack() as scope:
+        answer = await in_queue(phone, ticket, desk, greeting, scope)
+        if isinstance(answer, Ticket):
+            stay.outcome = CallOutcome.TOO_LONG
+            return Exit(stay.outcome, desk.queues[answer.queue].on_longest, answer)
+        assert answer.reservation  # noqa: S101 - in_queue() gives agents
+        claim.served = True
+        stay.answered(answer, office.clock())
+
+        def connected() -> None:
+            journey.enter(Stage.CONNECTED)
+            tell_active("connected", claim.session, office)
+
+        line = Line(phone, desk, stay.ticket, claim.secret, journey.words, office.rules.outside, connected)
+        async with keeping_active(claim.session, office):
+            return await converse(line, answer, scope)
 
 
-async def talk(leg: AgentLeg, journey: Journey, session: Session, office: Office) -> None:
-    """Let caller and agent talk until the agent hangs up."""
+@asynccontextmanager
+async def keeping_active(session: Session, office: Office) -> AsyncIterator[None]:
+    """Tell the auth plugin now and then, for the block, that its session is in use."""
 
-    async def keep_active() -> None:
+    async def tell() -> None:
         while True:
             await asyncio.sleep(office.rules.active_every)
             office.feedback.user_active(session.reference)
 
-    journey.enter(Stage.CONNECTED)
-    tell_active("connected", session, office)
     async with asyncio.TaskGroup() as group:
-        active = group.create_task(keep_active())
-        await leg.hung_up()
-        active.cancel()
+        telling = group.create_task(tell())
+        yield
+        telling.cancel()
+
+
+async def leave(phone: Phone, exit_: Exit) -> None:
+    """Let a caller go whom a queue cannot take or keep: the reason as a sentence, and the way out."""
+    way = exit_.way
+    log.info("out of the queue", call=phone.call, queue=exit_.ticket.queue, reason=exit_.reason.value, way=way.kind)
+    if way.kind == "goodbye":
+        await say(phone, _REASONS[exit_.reason], Prompt.GOODBYE)
+        await phone.hang_up()
+    elif way.kind == "extension":
+        await say(phone, _REASONS[exit_.reason], Prompt.ONE_MOMENT)
+        context, extension, priority = way.target.split(",")
+        await phone.to_extension(context, extension, int(priority))
+    else:
+        # Also where queues send callers to each other in a circle.
+        await say(phone, _REASONS[exit_.reason], Prompt.ONE_MOMENT)
+        await phone.to_plain_queue()
 
 
 def tell_active(moment: ActiveMoment, session: Session, office: Office) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from idbellen.calls.watch import Watches
 from idbellen.domain.board import CitizenView, Stage
+from idbellen.domain.idcontact import AuthStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from idbellen.calls.desk import Desk
     from idbellen.calls.watch import Watch
+    from idbellen.domain.idcontact import AuthResult
 
 # The store has forgotten a session whose call has ended; its page says "ended" as long as it is among these.
 MOST_ENDED = 10_000
@@ -33,10 +35,12 @@ class Journey:
         self.call = call
         self.words = words
         self.stage = Stage.ACCEPTED
+        self.served = False
 
     def enter(self, stage: Stage) -> None:
-        """Note that the call has come to a further stage."""
+        """Note that the call has come to another stage."""
         self.stage = stage
+        self.served |= stage is Stage.CONNECTED
         self._progress.notify(self._reference)
 
 
@@ -59,7 +63,7 @@ class Progress:
             yield journey
         finally:
             del self._journeys[reference]
-            if journey.stage is Stage.CONNECTED:
+            if journey.served:
                 self.end(reference)
             else:
                 self.notify(reference)
@@ -85,10 +89,10 @@ class Progress:
         """Wait for news of a session for the block."""
         return self._watches.watch(reference)
 
-    def result_arrived(self, reference: str) -> None:
-        """Tell the page, the call and the agent of a session that its auth result is in the store."""
+    def result_arrived(self, reference: str, result: AuthResult) -> None:
+        """Tell the page, the call and the agents of a session that its auth result is in the store."""
         self.notify(reference)
-        self._desk.result_arrived(reference)
+        self._desk.result_arrived(reference, verified=result.status is AuthStatus.SUCCESS)
 
     def notify(self, reference: str) -> None:
         """Tell those who watch a session."""

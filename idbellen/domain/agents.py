@@ -3,43 +3,71 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class AgentState(enum.Enum):
     """What an agent is doing. The value is what the dashboard's websocket says."""
 
     OFFLINE = "offline"
-    AWAY = "away"
+    PAUSED = "paused"
+    NOT_ANSWERING = "not_answering"  # too many offers missed in a row: no more until they say they are there
     AVAILABLE = "available"
     OFFERED = "offered"
+    RINGING = "ringing"
     IN_CALL = "in_call"
+    WRAP_UP = "wrap_up"
 
 
 class AgentEvent(enum.Enum):
     """What can happen to an agent."""
 
-    ARRIVE = "arrive"  # a dashboard of theirs connected
-    LEAVE = "leave"  # their last dashboard has been gone for the grace period
+    ARRIVE = "arrive"  # a dashboard of theirs connected, or their desk phone logged in
+    LEAVE = "leave"  # the last of these has been gone for the grace period
     SET_AVAILABLE = "set_available"
-    SET_AWAY = "set_away"
-    OFFER = "offer"  # a caller is reserved for them and their phone is rung
-    WITHDRAW = "withdraw"  # the offer came to nothing
-    CONNECT = "connect"  # they talk with the caller
-    FINISH = "finish"  # the call has ended
+    PAUSE = "pause"
+    OFFER = "offer"  # a caller, or a colleague who asks for them, is reserved for them
+    RING = "ring"  # their phone rings
+    WITHDRAW = "withdraw"  # the offer came to nothing, through no fault of theirs
+    MISS = "miss"  # they did not answer it
+    CONNECT = "connect"  # they talk
+    FINISH = "finish"  # the call has ended for them
+    WRAPPED_UP = "wrapped_up"  # the time for it is over
+
+
+class PhoneState(enum.Enum):
+    """What Asterisk knows of an agent's phone. The value is what the dashboard's websocket says."""
+
+    UNKNOWN = "unknown"  # not told yet: it is rung to find out
+    UNREGISTERED = "unregistered"
+    IDLE = "idle"
+    BUSY = "busy"  # in use, by us or by another call
 
 
 _S, _E = AgentState, AgentEvent
 
-# What an agent asks for during a call (or a dashboard that goes away then) holds from its end on.
 TRANSITIONS: dict[AgentState, dict[AgentEvent, AgentState]] = {
-    _S.OFFLINE: {_E.ARRIVE: _S.AWAY},
-    _S.AWAY: {_E.SET_AVAILABLE: _S.AVAILABLE, _E.LEAVE: _S.OFFLINE},
-    _S.AVAILABLE: {_E.SET_AWAY: _S.AWAY, _E.OFFER: _S.OFFERED, _E.LEAVE: _S.OFFLINE},
-    _S.OFFERED: {_E.WITHDRAW: _S.AVAILABLE, _E.CONNECT: _S.IN_CALL},
-    _S.IN_CALL: {_E.FINISH: _S.AVAILABLE},
+    _S.OFFLINE: {_E.ARRIVE: _S.PAUSED},
+    _S.PAUSED: {_E.SET_AVAILABLE: _S.AVAILABLE, _E.PAUSE: _S.PAUSED, _E.LEAVE: _S.OFFLINE},
+    _S.NOT_ANSWERING: {_E.SET_AVAILABLE: _S.AVAILABLE, _E.PAUSE: _S.PAUSED, _E.LEAVE: _S.OFFLINE},
+    _S.AVAILABLE: {_E.PAUSE: _S.PAUSED, _E.OFFER: _S.OFFERED, _E.LEAVE: _S.OFFLINE},
+    _S.OFFERED: {_E.RING: _S.RINGING, _E.WITHDRAW: _S.AVAILABLE, _E.MISS: _S.AVAILABLE},
+    _S.RINGING: {_E.WITHDRAW: _S.AVAILABLE, _E.MISS: _S.AVAILABLE, _E.CONNECT: _S.IN_CALL},
+    _S.IN_CALL: {_E.FINISH: _S.WRAP_UP},
+    _S.WRAP_UP: {
+        _E.SET_AVAILABLE: _S.AVAILABLE,
+        _E.PAUSE: _S.PAUSED,
+        _E.WRAPPED_UP: _S.AVAILABLE,
+        _E.LEAVE: _S.OFFLINE,
+    },
 }
-_WISHES = {_E.SET_AVAILABLE: _S.AVAILABLE, _E.SET_AWAY: _S.AWAY, _E.LEAVE: _S.OFFLINE, _E.ARRIVE: _S.AWAY}
+ENGAGED = (_S.OFFERED, _S.RINGING, _S.IN_CALL)
+# What is wished for while a caller is theirs (or a dashboard that goes away then) holds from the call's end on.
+_WISHES = {_E.SET_AVAILABLE: _S.AVAILABLE, _E.PAUSE: _S.PAUSED, _E.LEAVE: _S.OFFLINE}
 
 
 class IllegalTransitionError(Exception):
@@ -47,54 +75,134 @@ class IllegalTransitionError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What an event means for an agent, by configuration. Times in seconds; 0 is none.
+
+    ``rest`` keeps offers away after one that was missed; after ``most_missed`` offers missed in a row (0: never) an
+    agent is *not answering*; ``wrap_up`` follows a call.
+    """
+
+    rest: float = 0.0
+    most_missed: int = 0
+    wrap_up: float = 0.0
+
+
+NO_TERMS = Terms()
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """An agent at one moment.
 
-    ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``); ``idle_since`` says since when no
-    call was theirs; ``rests_until`` keeps offers away for a moment after one that came to nothing;
-    ``afterwards`` is the state that a call or offer in hand will end in. Times: epoch seconds.
+    ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``); ``queues`` maps the queues that they serve to
+    their penalty there, where 0 is first choice, and is empty for who serves them all; ``since`` says when the state
+    began and ``reason`` why they are paused (a configured word, or nothing); ``idle_since`` when they last had a
+    call; ``offered_at`` when they last had an offer; ``rests_until`` keeps offers away for a moment after one that
+    came to nothing; ``missed`` counts the offers missed in a row; ``wrap_up_until`` is the end of wrap-up;
+    ``afterwards`` and ``afterwards_reason`` are the state that a call or offer in hand will end in.
+    Times: epoch seconds.
     """
 
     name: str
     endpoint: str
-    state: AgentState = AgentState.OFFLINE
-    afterwards: AgentState = AgentState.AVAILABLE
+    queues: Mapping[str, int] = field(default_factory=dict)
+    state: AgentState = _S.OFFLINE
+    reason: str = ""
+    since: float = 0.0
+    afterwards: AgentState = _S.AVAILABLE
+    afterwards_reason: str = ""
+    phone: PhoneState = PhoneState.UNKNOWN
     idle_since: float = 0.0
+    offered_at: float = 0.0
     rests_until: float = 0.0
+    missed: int = 0
+    wrap_up_until: float = 0.0
 
     @property
     def engaged(self) -> bool:
         """Whether a caller is reserved for them or talks with them."""
-        return self.state in (AgentState.OFFERED, AgentState.IN_CALL)
+        return self.state in ENGAGED
 
     @property
     def works(self) -> bool:
-        """Whether they take calls now, or are in one."""
-        return self.engaged or self.state is AgentState.AVAILABLE
+        """Whether they take calls now, or are busy with one."""
+        return self.engaged or self.state in (_S.AVAILABLE, _S.WRAP_UP)
 
-    def after(self, event: AgentEvent, now: float, *, rest: float = 0.0) -> Agent:
-        """Give the agent as they are after an event; ``rest`` keeps offers away for that many seconds.
+    @property
+    def reachable(self) -> bool:
+        """Whether ringing their phone makes sense, as far as is known."""
+        return self.phone in (PhoneState.UNKNOWN, PhoneState.IDLE)
+
+    def penalty(self, queue: str) -> int | None:
+        """Give their penalty in a queue, 0 for first choice; None if they do not serve it."""
+        return self.queues.get(queue) if self.queues else 0
+
+    def free(self, now: float) -> bool:
+        """Whether a caller can be offered to them at this moment."""
+        return self.state is _S.AVAILABLE and self.rests_until <= now and self.reachable
+
+    def after(self, event: AgentEvent, now: float, *, reason: str = "", terms: Terms = NO_TERMS) -> Agent:
+        """Give the agent as they are after an event; ``reason`` goes with a pause.
 
         Raises:
             IllegalTransitionError: the table does not allow it.
 
         """
-        if self.engaged and event in _WISHES:
-            if event is _E.ARRIVE and self.afterwards is not _S.OFFLINE:
-                return self
-            return replace(self, afterwards=_WISHES[event])
-        if event in (_E.SET_AVAILABLE, _E.SET_AWAY) and self.state is _WISHES[event]:
-            return self
         if event is _E.ARRIVE and self.state is not _S.OFFLINE:
+            # Back in time: the call in hand, if any, does not end in "offline" after all.
+            came_back = self.engaged and self.afterwards is _S.OFFLINE
+            return replace(self, afterwards=_S.PAUSED, afterwards_reason="") if came_back else self
+        if self.engaged and event in _WISHES:
+            return replace(self, afterwards=_WISHES[event], afterwards_reason=reason)
+        if event is _E.SET_AVAILABLE and self.state is _S.AVAILABLE:
             return self
         try:
             state = TRANSITIONS[self.state][event]
         except KeyError:
             raise IllegalTransitionError(f"{event.value} in state {self.state.value}") from None
-        if event is _E.OFFER:
-            return replace(self, state=state, afterwards=_S.AVAILABLE)
-        if event in (_E.WITHDRAW, _E.FINISH):
-            return replace(self, state=self.afterwards, idle_since=now, rests_until=now + rest)
-        if event is _E.SET_AVAILABLE:
-            return replace(self, state=state, idle_since=now, rests_until=0.0)
-        return replace(self, state=state)
+        return _settle(replace(self, state=state, since=now, reason=reason), event, now, terms)
+
+    def extended(self, seconds: float) -> Agent:
+        """Give the agent with a longer wrap-up; as they are if they are not in wrap-up."""
+        if self.state is not _S.WRAP_UP:
+            return self
+        return replace(self, wrap_up_until=self.wrap_up_until + seconds)
+
+
+def _settle(agent: Agent, event: AgentEvent, now: float, terms: Terms) -> Agent:
+    """Give an agent whom the table has moved with all else that the event changes."""
+    match event:
+        case _E.OFFER:
+            return replace(agent, afterwards=_S.AVAILABLE, afterwards_reason="", offered_at=now)
+        case _E.CONNECT:
+            return replace(agent, missed=0)
+        case _E.MISS:
+            return _missed(_back(agent, now, terms.rest), terms.most_missed)
+        case _E.WITHDRAW | _E.WRAPPED_UP:
+            return _back(agent, now, 0.0)
+        case _E.FINISH if terms.wrap_up > 0 and agent.afterwards is not _S.OFFLINE:
+            return replace(agent, idle_since=now, wrap_up_until=now + terms.wrap_up)
+        case _E.FINISH:
+            return _back(agent, now, 0.0)
+        case _E.SET_AVAILABLE:
+            return replace(agent, idle_since=now, rests_until=0.0, missed=0)
+    return agent
+
+
+def _back(agent: Agent, now: float, rest: float) -> Agent:
+    """Go back to the state before, or to what was wished for in between."""
+    return replace(
+        agent,
+        state=agent.afterwards,
+        reason=agent.afterwards_reason,
+        idle_since=now,
+        rests_until=now + rest,
+        wrap_up_until=0.0,
+    )
+
+
+def _missed(agent: Agent, most_missed: int) -> Agent:
+    missed = replace(agent, missed=agent.missed + 1)
+    if 0 < most_missed <= missed.missed and missed.state is _S.AVAILABLE:
+        return replace(missed, state=_S.NOT_ANSWERING, reason="")
+    return missed

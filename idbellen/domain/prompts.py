@@ -21,6 +21,54 @@ class Prompt(enum.Enum):
     APOLOGY = "apology"
     AWAY = "away"
     NO_PLAIN_QUEUE = "no-plain-queue"
+    HEAR_AGAIN = "hear-again"
+    STILL_WAITING = "still-waiting"
+    QUEUE_CLOSED = "queue-closed"
+    QUEUE_UNSTAFFED = "queue-unstaffed"
+    QUEUE_FULL = "queue-full"
+    QUEUE_TOO_LONG = "queue-too-long"
+    ONE_MOMENT = "one-moment"
+    PLACE_1 = "place-1"
+    PLACE_2 = "place-2"
+    PLACE_3 = "place-3"
+    PLACE_4 = "place-4"
+    PLACE_5 = "place-5"
+    PLACE_6 = "place-6"
+    PLACE_7 = "place-7"
+    PLACE_8 = "place-8"
+    PLACE_9 = "place-9"
+    PLACE_10 = "place-10"
+    PLACE_MORE = "place-more"
+    WAIT_1 = "wait-1"
+    WAIT_2 = "wait-2"
+    WAIT_3 = "wait-3"
+    WAIT_4 = "wait-4"
+    WAIT_5 = "wait-5"
+    WAIT_10 = "wait-10"
+    WAIT_15 = "wait-15"
+    WAIT_20 = "wait-20"
+    WAIT_25 = "wait-25"
+    WAIT_30 = "wait-30"
+    WAIT_MORE = "wait-more"
+
+
+# What a waiting caller presses to hear the place again, as HEAR_AGAIN says.
+HEAR_AGAIN_KEY = "1"
+
+_BY_KEY = {prompt.value: prompt for prompt in Prompt}
+
+
+def standing_prompts(place: int | None, minutes: int | None) -> list[Prompt]:
+    """Give the sentences that tell a place and an expected wait, each left out when it is not known.
+
+    ``minutes`` as :func:`idbellen.domain.waiting.spoken_minutes` rounds them.
+    """
+    told = []
+    if place is not None:
+        told.append(_BY_KEY.get(f"place-{place}", Prompt.PLACE_MORE))
+    if minutes is not None:
+        told.append(_BY_KEY.get(f"wait-{minutes}", Prompt.WAIT_MORE))
+    return told
 
 
 def media(prompt: Prompt) -> str:

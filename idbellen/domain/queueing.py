@@ -1,21 +1,70 @@
-"""Who is offered to whom: a pure function over the waiting callers and the agents of a moment."""
+"""Who is offered to whom: pure functions over the waiting callers, the agents and the rules of a moment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.agents import Agent, AgentState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+class Strategy(enum.Enum):
+    """Whom of the agents with the lowest penalty a caller is offered to. The value is the configuration's."""
+
+    LONGEST_IDLE = "longest-idle"
+    ROUND_ROBIN = "round-robin"
+    RING_ALL = "ring-all"
+
+
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """Where a caller goes whom a queue cannot take or keep.
+
+    ``target``: the queue's name, or ``context,extension,priority`` of the dialplan.
+    """
+
+    kind: Literal["goodbye", "plain", "extension", "queue"]
+    target: str = ""
+
+
+GOODBYE = WayOut("goodbye")
+PLAIN = WayOut("plain")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRules:
+    """What holds in a queue. Times in seconds; 0 is no limit, or not at all.
+
+    ``length``: how many may wait; ``longest``: how long; ``announce``: every so often the place is told again, and
+    ``comfort``: a friendly sentence. ``music``: a class of Asterisk's music on hold; empty for the usual one.
+    ``answered_within``: the target that the service level counts against.
+    """
+
+    strategy: Strategy = Strategy.LONGEST_IDLE
+    verified_first: bool = True
+    wrap_up: float = 0.0
+    longest: float = 0.0
+    length: int = 0
+    announce: float = 60.0
+    comfort: float = 0.0
+    music: str = ""
+    answered_within: float = 25.0
+    on_closed: WayOut = GOODBYE
+    on_unstaffed: WayOut | None = None
+    on_full: WayOut = PLAIN
+    on_longest: WayOut = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """A caller's place in a queue. ``since`` (epoch seconds) stays when an offer comes to nothing.
 
-    ``session``: the session's reference.
+    ``session``: the session's reference. ``priority``: higher goes first. ``ahead``: set by a supervisor, higher
+    goes before everybody else. ``asker``: the agent who waits here, to consult somebody, while the caller holds.
     """
 
     call: str
@@ -23,34 +72,81 @@ class Ticket:
     purpose: str
     queue: str
     since: float
+    verified: bool = True
+    priority: int = 0
+    ahead: int = 0
+    asker: str | None = None
 
-    @property
-    def order(self) -> tuple[float, str]:
-        """What callers are served by."""
-        return self.since, self.call
+    def order(self, *, verified_first: bool) -> tuple[int, bool, int, float, str]:
+        """Give what callers are served by: the smallest first."""
+        return -self.ahead, verified_first and not self.verified, -self.priority, self.since, self.call
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A caller and the agent to whom the caller is to be offered."""
+    """A caller and the agents to whom the caller is to be offered: one, or with ``ring-all`` several at once."""
 
     call: str
-    agent: str
+    agents: tuple[str, ...]
 
 
-def match(waiting: Iterable[Ticket], agents: Iterable[Agent], now: float) -> list[Match]:
-    """Pair the longest waiting callers with the longest idle agents."""
-    callers = sorted(waiting, key=lambda ticket: ticket.order)
-    idle = [agent for agent in agents if agent.state is AgentState.AVAILABLE and agent.rests_until <= now]
-    idle.sort(key=lambda agent: (agent.idle_since, agent.name))
-    return [Match(ticket.call, agent.name) for ticket, agent in zip(callers, idle, strict=False)]
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The rules of all queues by name; one without a table has the ordinary rules."""
+
+    rules: Mapping[str, QueueRules] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> QueueRules:
+        """Give the rules of a queue."""
+        return self.rules.get(name, _ORDINARY)
+
+    def in_order(self, waiting: Iterable[Ticket]) -> list[Ticket]:
+        """Sort callers as they are served, each queue by its own rules."""
+        return sorted(waiting, key=lambda ticket: ticket.order(verified_first=self[ticket.queue].verified_first))
 
 
-def places(waiting: Iterable[Ticket]) -> dict[str, int]:
-    """Give the place of each call in its queue, 1 for who is next."""
+_ORDINARY = QueueRules()
+
+
+def match(waiting: Iterable[Ticket], agents: Iterable[Agent], queues: Queues, now: float) -> list[Match]:
+    """Pair callers, in order, each with the agents of the lowest penalty who are free for this queue."""
+    free = {agent.name: agent for agent in agents if agent.free(now)}
+    found = []
+    for ticket in queues.in_order(waiting):
+        if not free:
+            break
+        chosen = _choose(ticket, list(free.values()), queues[ticket.queue].strategy)
+        if chosen:
+            found.append(Match(ticket.call, tuple(agent.name for agent in chosen)))
+            for agent in chosen:
+                del free[agent.name]
+    return found
+
+
+def _choose(ticket: Ticket, free: Sequence[Agent], strategy: Strategy) -> list[Agent]:
+    ranked = [
+        (penalty, agent)
+        for agent in free
+        if agent.name != ticket.asker and (penalty := agent.penalty(ticket.queue)) is not None
+    ]
+    if not ranked:
+        return []
+    lowest = min(penalty for penalty, _ in ranked)
+    best = [agent for penalty, agent in ranked if penalty == lowest]
+    match strategy:
+        case Strategy.RING_ALL:
+            return sorted(best, key=lambda agent: agent.name)
+        case Strategy.ROUND_ROBIN:
+            return [min(best, key=lambda agent: (agent.offered_at, agent.name))]
+        case Strategy.LONGEST_IDLE:
+            return [min(best, key=lambda agent: (agent.idle_since, agent.name))]
+
+
+def places(waiting: Iterable[Ticket], queues: Queues) -> dict[str, int]:
+    """Give the place of each caller in the caller's queue, 1 for who is next."""
     counts: dict[str, int] = {}
     found = {}
-    for ticket in sorted(waiting, key=lambda ticket: ticket.order):
+    for ticket in queues.in_order(waiting):
         found[ticket.call] = counts[ticket.queue] = counts.get(ticket.queue, 0) + 1
     return found
 
@@ -59,3 +155,24 @@ def next_rested(agents: Iterable[Agent], now: float) -> float | None:
     """Give the time at which the next resting agent can be offered a caller again, if any rests."""
     resting = [a.rests_until for a in agents if a.state is AgentState.AVAILABLE and a.rests_until > now]
     return min(resting, default=None)
+
+
+def staffed(queue: str, agents: Iterable[Agent]) -> bool:
+    """Whether anybody is logged in who serves a queue; a pause does not count as gone."""
+    return any(agent.state is not AgentState.OFFLINE and agent.penalty(queue) is not None for agent in agents)
+
+
+def entry(queue: str, waiting: int, rules: QueueRules, agents: Iterable[Agent], *, is_open: bool) -> tuple[
+    Literal["closed", "unstaffed", "full"], WayOut
+] | None:
+    """Say why a caller cannot come into a queue, and where to then; None for who can.
+
+    ``waiting``: how many are in it already.
+    """
+    if not is_open:
+        return "closed", rules.on_closed
+    if rules.on_unstaffed is not None and not staffed(queue, agents):
+        return "unstaffed", rules.on_unstaffed
+    if rules.length and waiting >= rules.length:
+        return "full", rules.on_full
+    return None

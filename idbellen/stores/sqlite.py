@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import sqlite3
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
 import aiosqlite
 
+from idbellen.domain.audit import AuditEntry, Chain, ChainEnd, proven, seal_end, seal_entry, verify_chain
+from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
-from idbellen.ports import Account, Attached, Session
+from idbellen.ports import Account, Attached, Role, Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping
     from pathlib import Path
 
+    from idbellen.domain.audit import Break
     from idbellen.domain.codes import Fingerprints
     from idbellen.domain.idcontact import Received
+    from idbellen.ports import Clock
 
-SCHEMA_VERSION = 2
-# Sessions live for hours at most, so those of the first schema are let go; accounts stay.
-_FROM_FIRST_SCHEMA = "DROP TABLE IF EXISTS sessions;"
+SCHEMA_VERSION = 3
+_TO_THIRD_SCHEMA = """
+ALTER TABLE accounts ADD COLUMN role TEXT NOT NULL DEFAULT 'agent';
+ALTER TABLE accounts ADD COLUMN queues TEXT NOT NULL DEFAULT '{}';
+"""
+_MIGRATIONS = {
+    0: "",
+    # Sessions live for hours at most, so those of the first schema are let go; accounts stay.
+    1: f"DROP TABLE IF EXISTS sessions; {_TO_THIRD_SCHEMA}",
+    2: _TO_THIRD_SCHEMA,
+    SCHEMA_VERSION: "",
+}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
     reference TEXT PRIMARY KEY,
@@ -57,7 +73,9 @@ END;
 CREATE TABLE IF NOT EXISTS accounts (
     name TEXT PRIMARY KEY,
     endpoint TEXT NOT NULL,
-    password_hash TEXT NOT NULL
+    password_hash TEXT NOT NULL,
+    role TEXT NOT NULL DEFAULT 'agent',
+    queues TEXT NOT NULL DEFAULT '{}'
 );
 CREATE TABLE IF NOT EXISTS logins (
     login TEXT PRIMARY KEY,
@@ -65,7 +83,46 @@ CREATE TABLE IF NOT EXISTS logins (
     created REAL NOT NULL,
     seen REAL NOT NULL
 );
+CREATE TRIGGER IF NOT EXISTS password_changed AFTER UPDATE OF password_hash ON accounts
+WHEN NEW.password_hash IS NOT OLD.password_hash
+BEGIN
+    DELETE FROM logins WHERE name = NEW.name;
+END;
+CREATE TABLE IF NOT EXISTS calls (
+    call TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    verified INTEGER NOT NULL,
+    arrived REAL NOT NULL,
+    waited REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    agent TEXT,
+    talked REAL NOT NULL,
+    wrap_up REAL NOT NULL,
+    PRIMARY KEY (call, queue, arrived)
+);
+CREATE INDEX IF NOT EXISTS calls_by_arrival ON calls (arrived);
+CREATE TABLE IF NOT EXISTS audit (
+    sequence INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    seal TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit_ends (
+    which TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    seal TEXT NOT NULL,
+    proof TEXT NOT NULL
+) STRICT;
 """
+# What is deleted is overwritten, so that it is not left in the file.
+_PRAGMAS = "PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=2000; PRAGMA secure_delete=ON; PRAGMA foreign_keys=ON;"
+_ACCOUNT = "name, endpoint, password_hash, role, queues"
+_CALL = "call, queue, purpose, verified, arrived, waited, outcome, agent, talked, wrap_up"
+_ENTRY = "sequence, at, actor, action, subject, detail, seal"
 
 
 class StoreError(Exception):
@@ -73,8 +130,8 @@ class StoreError(Exception):
 
 
 @asynccontextmanager
-async def open_store(path: Path, fingerprints: Fingerprints) -> AsyncIterator[SqliteStore]:
-    """Open the store, and make it if it is not there.
+async def open_store(path: Path, fingerprints: Fingerprints, clock: Clock = time.time) -> AsyncIterator[SqliteStore]:
+    """Open the store, and make it if it is not there. ``clock`` dates the entries of the audit trail.
 
     Raises:
         StoreError: the file cannot be used.
@@ -88,19 +145,18 @@ async def open_store(path: Path, fingerprints: Fingerprints) -> AsyncIterator[Sq
         raise StoreError(f"store {path}: {fault}") from None
     try:
         try:
-            await connection.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=2000;"
-                # What is deleted is overwritten, so that it is not left in the file.
-                "PRAGMA secure_delete=ON; PRAGMA foreign_keys=ON;"
-            )
+            await connection.executescript(f"PRAGMA journal_mode=WAL; {_PRAGMAS}")
             found = await _one(connection, "PRAGMA user_version")
-            if found and found[0] not in (0, 1, SCHEMA_VERSION):
-                raise StoreError(f"store {path}: made by another version of idbellen (schema {found[0]})")
-            migration = _FROM_FIRST_SCHEMA if found and found[0] == 1 else ""
-            await connection.executescript(f"{migration} {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION};")
+            version = found[0] if found else 0
+            if version not in _MIGRATIONS:
+                raise StoreError(f"store {path}: made by another version of idbellen (schema {version})")
+            # Whole or not at all, also when this process is killed half way.
+            await connection.executescript(
+                f"BEGIN IMMEDIATE; {_MIGRATIONS[version]} {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+            )
         except sqlite3.Error as fault:
             raise StoreError(f"store {path}: {fault}") from None
-        yield SqliteStore(connection, fingerprints)
+        yield SqliteStore(connection, path, fingerprints, clock)
     finally:
         await connection.close()
 
@@ -122,19 +178,28 @@ def _faults() -> Iterator[None]:
 
 
 class SqliteStore:
-    """Implements :class:`idbellen.ports.SessionStore` and :class:`idbellen.ports.AccountStore`.
+    """Implements the ports ``SessionStore``, ``AccountStore``, ``History`` and ``AuditTrail`` of :mod:`idbellen.ports`.
 
-    Every method is one statement, so it happens whole or not at all.
+    Every method is one statement, so it happens whole or not at all. Those of the audit trail are one transaction,
+    each in a thread and on a connection of its own: on the connection of the others, their statements would get
+    into it.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, fingerprints: Fingerprints) -> None:
+    def __init__(self, connection: aiosqlite.Connection, path: Path, fingerprints: Fingerprints, clock: Clock) -> None:
         self._connection = connection
+        self._path = path
+        self._clock = clock
+        self._audit_key = fingerprints.derive("audit trail")
         self._fingerprint = fingerprints.of
         self._vault = Vault(fingerprints.derive("auth results"))
 
     async def _row(self, statement: str, *values: Any) -> sqlite3.Row | None:  # noqa: ANN401
         with _faults():
             return await _one(self._connection, statement, *values)
+
+    async def _rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:  # noqa: ANN401
+        with _faults():
+            return list(await self._connection.execute_fetchall(statement, values))
 
     async def _change(self, statement: str, *values: Any) -> int:  # noqa: ANN401
         with _faults():
@@ -226,9 +291,7 @@ class SqliteStore:
     async def by_reference(self, reference: str) -> Session | None:
         """Give a session by its reference."""
         return self._session(
-            await self._row(
-                "SELECT reference, purpose, result, language FROM sessions WHERE reference = ?", reference
-            )
+            await self._row("SELECT reference, purpose, result, language FROM sessions WHERE reference = ?", reference)
         )
 
     async def set_language(self, reference: str, language: str) -> None:
@@ -304,9 +367,7 @@ class SqliteStore:
 
     async def release_all(self) -> int:
         """Undo the claims of an earlier process; gives how many."""
-        return await self._change(
-            "UPDATE sessions SET claimed_by = NULL, secret = NULL WHERE claimed_by IS NOT NULL"
-        )
+        return await self._change("UPDATE sessions SET claimed_by = NULL, secret = NULL WHERE claimed_by IS NOT NULL")
 
     async def keep_purposes(self, purposes: Collection[str]) -> int:
         """Delete the sessions of all other purposes, which the configuration no longer has; gives how many."""
@@ -335,10 +396,12 @@ class SqliteStore:
         """Keep a new account; False if the name is taken."""
         return bool(
             await self._change(
-                "INSERT INTO accounts (name, endpoint, password_hash) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                f"INSERT INTO accounts ({_ACCOUNT}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",  # noqa: S608
                 account.name,
                 account.endpoint,
                 account.password_hash,
+                account.role.value,
+                json.dumps(dict(account.queues)),
             )
         )
 
@@ -348,15 +411,39 @@ class SqliteStore:
 
     async def accounts(self) -> list[Account]:
         """Give all accounts by name."""
-        async with self._connection.execute(
-            "SELECT name, endpoint, password_hash FROM accounts ORDER BY name"
-        ) as cursor:
-            return [Account(*row) for row in await cursor.fetchall()]
+        return [_account(row) for row in await self._rows(f"SELECT {_ACCOUNT} FROM accounts ORDER BY name")]  # noqa: S608
 
     async def account(self, name: str) -> Account | None:
         """Give one account."""
-        row = await self._row("SELECT name, endpoint, password_hash FROM accounts WHERE name = ?", name)
-        return Account(*row) if row else None
+        row = await self._row(f"SELECT {_ACCOUNT} FROM accounts WHERE name = ?", name)  # noqa: S608
+        return _account(row) if row else None
+
+    async def by_endpoint(self, endpoint: str) -> Account | None:
+        """Give the account with this phone; None if there is none, or if several share the phone."""
+        rows = await self._rows(f"SELECT {_ACCOUNT} FROM accounts WHERE endpoint = ?", endpoint)  # noqa: S608
+        return _account(rows[0]) if len(rows) == 1 else None
+
+    async def change_account(
+        self,
+        name: str,
+        *,
+        endpoint: str | None = None,
+        role: Role | None = None,
+        queues: Mapping[str, int] | None = None,
+        password_hash: str | None = None,
+    ) -> bool:
+        """Change what is given of an account; False if there is none. Another password ends its logins."""
+        return bool(
+            await self._change(
+                "UPDATE accounts SET endpoint = coalesce(?, endpoint), role = coalesce(?, role),"
+                " queues = coalesce(?, queues), password_hash = coalesce(?, password_hash) WHERE name = ?",
+                endpoint,
+                role.value if role else None,
+                None if queues is None else json.dumps(dict(queues)),
+                password_hash,
+                name,
+            )
+        )
 
     async def log_in(self, login: str, name: str, now: float) -> None:
         """Keep that a browser is logged in as an agent."""
@@ -383,3 +470,170 @@ class SqliteStore:
         """End a login."""
         await self._change("DELETE FROM logins WHERE login = ?", self._fingerprint("login", login))
 
+    # History
+
+    async def keep_call(self, record: CallRecord) -> None:
+        """Keep a record, in place of an earlier one of the same arrival in the same queue."""
+        await self._change(
+            f"INSERT OR REPLACE INTO calls ({_CALL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            record.call,
+            record.queue,
+            record.purpose,
+            record.verified,
+            record.arrived,
+            record.waited,
+            record.outcome.value,
+            record.agent,
+            record.talked,
+            record.wrap_up,
+        )
+
+    async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
+        """Give the records of who arrived from ``since`` until just before ``until``, by arrival."""
+        rows = await self._rows(
+            f"SELECT {_CALL} FROM calls WHERE arrived >= ? AND arrived < ? AND queue = coalesce(?, queue)"  # noqa: S608
+            " ORDER BY arrived",
+            since,
+            until,
+            queue,
+        )
+        return [_call(row) for row in rows]
+
+    async def forget_calls(self, before: float) -> int:
+        """Delete the records of who arrived before this; gives how many."""
+        return await self._change("DELETE FROM calls WHERE arrived < ?", before)
+
+    # Audit trail
+
+    async def record(self, actor: str, action: str, subject: str, **detail: str) -> None:
+        """Append an entry to the audit trail.
+
+        Raises:
+            StoreError: it cannot be written, or the end of the trail was changed from outside.
+
+        """
+        await asyncio.to_thread(self._append, actor, action, subject, detail)
+
+    async def audit_entries(self, since: float, until: float) -> list[AuditEntry]:
+        """Give the entries of the audit trail from ``since`` until just before ``until`` (epoch seconds), in order."""
+        rows = await self._rows(
+            f"SELECT {_ENTRY} FROM audit WHERE at >= ? AND at < ? ORDER BY sequence",  # noqa: S608
+            since,
+            until,
+        )
+        return [_entry(row) for row in rows]
+
+    async def audit_chain(self) -> tuple[Chain, Break | None]:
+        """Give the whole audit trail as of one moment, and its first break if it has one."""
+        return await asyncio.to_thread(self._verified_chain)
+
+    async def forget_audit(self, before: float) -> int:
+        """Delete the entries up to the first that was written at or after ``before``; gives how many.
+
+        What is left can be verified as before.
+
+        Raises:
+            StoreError: it cannot be written, or the trail is broken; nothing is deleted then, because the anchor
+                would vouch for what was changed.
+
+        """
+        return await asyncio.to_thread(self._forget_audit, before)
+
+    @contextmanager
+    def _audit(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection with a transaction that has the store to itself for the block."""
+        try:
+            with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+                connection.executescript(_PRAGMAS)
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                # Without it, because of a fault, closing undoes all.
+                connection.execute("COMMIT")
+        except sqlite3.Error as fault:
+            raise StoreError(f"store: audit trail: {fault}") from None
+
+    def _append(self, actor: str, action: str, subject: str, detail: dict[str, str]) -> None:
+        with self._audit() as connection:
+            self._begin_chain(connection)
+            head = _end(connection, "head")
+            if head is None or not proven(self._audit_key, head):
+                # To go on from here would vouch for it.
+                raise StoreError("store: the head of the audit trail was changed: idbellen audit verify")
+            entry = seal_entry(
+                self._audit_key,
+                head.seal,
+                AuditEntry(head.sequence + 1, self._clock(), actor, action, subject, detail),
+            )
+            connection.execute(
+                f"INSERT INTO audit ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                (entry.sequence, entry.at, actor, action, subject, json.dumps(detail), entry.seal),
+            )
+            self._set_end(connection, ChainEnd("head", entry.sequence, entry.seal))
+
+    def _forget_audit(self, before: float) -> int:
+        with self._audit() as connection:
+            self._begin_chain(connection)
+            chain = _chain(connection)
+            fault = verify_chain(self._audit_key, chain)
+            if fault:
+                raise StoreError(f"store: the audit trail is broken at entry {fault.sequence}: {fault.reason}")
+            kept = next((number for number, entry in enumerate(chain.entries) if entry.at >= before), None)
+            forgotten = chain.entries[:kept]
+            if forgotten:
+                last = forgotten[-1]
+                connection.execute("DELETE FROM audit WHERE sequence <= ?", (last.sequence,))
+                self._set_end(connection, ChainEnd("anchor", last.sequence, last.seal))
+            return len(forgotten)
+
+    def _verified_chain(self) -> tuple[Chain, Break | None]:
+        with self._audit() as connection:
+            self._begin_chain(connection)
+            chain = _chain(connection)
+        return chain, verify_chain(self._audit_key, chain)
+
+    def _begin_chain(self, connection: sqlite3.Connection) -> None:
+        """Set the ends of a trail that has never had an entry."""
+        if not connection.execute("SELECT 1 FROM audit UNION ALL SELECT 1 FROM audit_ends").fetchone():
+            self._set_end(connection, ChainEnd("anchor"))
+            self._set_end(connection, ChainEnd("head"))
+
+    def _set_end(self, connection: sqlite3.Connection, end: ChainEnd) -> None:
+        sealed = seal_end(self._audit_key, end)
+        connection.execute(
+            "INSERT OR REPLACE INTO audit_ends (which, sequence, seal, proof) VALUES (?, ?, ?, ?)",
+            (sealed.which, sealed.sequence, sealed.seal, sealed.proof),
+        )
+
+
+def _account(row: sqlite3.Row) -> Account:
+    name, endpoint, password_hash, role, queues = row
+    return Account(name, endpoint, password_hash, Role(role), json.loads(queues))
+
+
+def _call(row: sqlite3.Row) -> CallRecord:
+    call, queue, purpose, verified, arrived, waited, outcome, agent, talked, wrap_up = row
+    return CallRecord(
+        call, queue, purpose, bool(verified), arrived, waited, CallOutcome(outcome), agent, talked, wrap_up
+    )
+
+
+def _entry(row: sqlite3.Row) -> AuditEntry:
+    sequence, at, actor, action, subject, detail, seal = row
+    try:
+        read = json.loads(detail)
+    except ValueError:
+        read = None
+    # What is no detail was put there by somebody else; kept whole, it does not fit the seal.
+    return AuditEntry(
+        sequence, at, actor, action, subject, read if isinstance(read, dict) else {"unreadable": detail}, seal
+    )
+
+
+def _end(connection: sqlite3.Connection, which: Literal["anchor", "head"]) -> ChainEnd | None:
+    row = connection.execute("SELECT sequence, seal, proof FROM audit_ends WHERE which = ?", (which,)).fetchone()
+    return ChainEnd(which, *row) if row else None
+
+
+def _chain(connection: sqlite3.Connection) -> Chain:
+    rows = connection.execute(f"SELECT {_ENTRY} FROM audit ORDER BY sequence").fetchall()  # noqa: S608
+    return Chain(_end(connection, "anchor"), [_entry(row) for row in rows], _end(connection, "head"))

@@ -113,7 +113,7 @@ class _Handlers:
                 log.warning("second auth result refused", session=session.reference)
             case Attached.KEPT:
                 log.info("auth result received", session=session.reference, status=received.result.status.value)
-                self._site.progress.result_arrived(session.reference)
+                self._site.progress.result_arrived(session.reference, received.result)
         return True
 
     # The page

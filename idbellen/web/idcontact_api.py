@@ -214,7 +214,7 @@ class _Handlers:
                 log.warning("second auth result refused", session=session.reference)
                 raise web.HTTPConflict
         log.info("auth result received", session=session.reference, status=received.result.status.value)
-        self._site.progress.result_arrived(session.reference)
+        self._site.progress.result_arrived(session.reference, received.result)
         return web.Response()
 
     def _receive(self, token: str, purpose: Purpose) -> Received:

@@ -1,0 +1,299 @@
+"""Caller and agent talk: hold, consult, transfer and conference, until somebody ends it or the caller goes on.
+
+The parties tell what they want or that they have gone, in one row of events; the table of what is allowed when is
+:mod:`idbellen.domain.talk`. The view of the citizen's data moves with the call, and only here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idbellen.calls.reach import Party, ring_agents, ring_outside
+from idbellen.domain.board import CallView
+from idbellen.domain.talk import Command, Mode, Target, Verb, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idbellen.calls.desk import Desk
+    from idbellen.domain.queueing import Ticket
+    from idbellen.ports import Bridge, Phone
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a conversation needs besides its parties.
+
+    ``outside``: gives the endpoint of an outside number. ``connected`` is called when caller and agent talk.
+    """
+
+    phone: Phone
+    desk: Desk
+    ticket: Ticket
+    secret: str
+    words: tuple[str, str]
+    outside: Callable[[str], str]
+    connected: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A party asks for something."""
+
+    party: Party
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A party has hung up."""
+
+    party: Party
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """Reaching somebody has ended, with the party or in vain."""
+
+    party: Party | None
+    why_not: str = ""
+
+
+async def converse(line: Line, main: Party, scope: AsyncExitStack) -> Ticket | None:
+    """Let the caller talk until it is over (None), or until the caller waits again, with the ticket given.
+
+    ``scope`` holds the parties.
+    """
+    music = line.desk.queues[line.ticket.queue].music
+    async with line.phone.bridge(main.leg, music) as bridge, asyncio.TaskGroup() as group:
+        conversation = _Conversation(line, main, bridge, group, scope)
+        try:
+            return await conversation.run()
+        finally:
+            conversation.stop_listening()
+
+
+class _Conversation:
+    def __init__(
+        self, line: Line, main: Party, bridge: Bridge, group: asyncio.TaskGroup, scope: AsyncExitStack
+    ) -> None:
+        self._line = line
+        self._bridge = bridge
+        self._group = group
+        self._scope = scope
+        self._events: asyncio.Queue[_Asked | _Left | _Reached] = asyncio.Queue()
+        self._listeners: dict[Party, list[asyncio.Task[None]]] = {}
+        self._reaching: asyncio.Task[None] | None = None
+        self._main = main
+        self._second: Party | None = None
+        self._target: Target | None = None
+        self._mode = Mode.TALKING
+        self._shared = False
+        self._notice = ""
+
+    async def run(self) -> Ticket | None:
+        self._welcome(self._main)
+        self._line.connected()
+        while True:
+            event = await self._events.get()
+            match event:
+                case _Left(party) | _Asked(party, Command(verb=Verb.HANG_UP)) if party is self._main:
+                    if self._mode in (Mode.TALKING, Mode.HELD):
+                        return None
+                    await self._main_left()
+                case _Left(party) | _Asked(party, Command(verb=Verb.HANG_UP)) if party is self._second:
+                    await self._take_back()
+                case _Asked(party, command) if party in (self._main, self._second):
+                    onward = await self._carry_out(party, command)
+                    if onward:
+                        return onward
+                case _Reached(party, why_not):
+                    if not await self._reached(party, why_not):
+                        # A blind transfer in vain: back to the front, since nobody waits for longer.
+                        return self._line.ticket
+            self._show()
+
+    # Listening to the parties
+
+    def _welcome(self, party: Party) -> None:
+        party.since = self._line.desk.clock()
+        reservation = party.reservation
+        if reservation:
+            reservation.connect(self._view(party))
+        log.info("connected", call=self._line.phone.call, agent=party.agent)
+        self._listen(party)
+
+    def _listen(self, party: Party) -> None:
+        async def leaves() -> None:
+            await party.leg.hung_up()
+            self._events.put_nowait(_Left(party))
+
+        async def asks() -> None:
+            while party.reservation:
+                self._events.put_nowait(_Asked(party, await party.reservation.commands.get()))
+
+        self._listeners[party] = [self._group.create_task(leaves()), self._group.create_task(asks())]
+
+    def stop_listening(self) -> None:
+        for tasks in self._listeners.values():
+            for task in tasks:
+                task.cancel()
+        if self._reaching:
+            self._reaching.cancel()
+
+    async def _dismiss(self, party: Party) -> None:
+        for task in self._listeners.pop(party, ()):
+            task.cancel()
+        await party.leave()
+
+    # What the agents see
+
+    def _view(self, party: Party) -> CallView:
+        line = self._line
+        is_main = party is self._main
+        sees = is_main or self._shared
+        asker = self._main.agent
+        return CallView(
+            call=line.phone.call,
+            session=line.ticket.session,
+            purpose=line.ticket.purpose,
+            queue=line.ticket.queue,
+            since=party.since,
+            secret=line.secret if sees else None,
+            words=line.words if sees else None,
+            part="main" if is_main else "consulted",
+            mode=self._mode,
+            muted=party.muted,
+            other=self._target if is_main else Target("agent", asker or ""),
+            shared=self._shared,
+            notice=self._notice if is_main else "",
+        )
+
+    def _show(self) -> None:
+        for party in (self._main, self._second):
+            if party and party.reservation:
+                party.reservation.show(self._view(party))
+
+    # What happens
+
+    async def _carry_out(self, party: Party, command: Command) -> Ticket | None:
+        """Do what an agent asks for; gives the ticket if the caller is to wait again."""
+        # Much may have changed since the desk let the command through.
+        if refusal(self._mode, command, consulted=party is self._second):
+            return None
+        log.info("agent asks", call=self._line.phone.call, agent=party.agent, verb=command.verb.value)
+        match command.verb:
+            case Verb.MUTE | Verb.UNMUTE:
+                party.muted = command.verb is Verb.MUTE
+                await self._bridge.mute(party.leg, on=party.muted)
+            case Verb.HOLD:
+                await self._hold()
+                self._mode = Mode.HELD
+            case Verb.RESUME:
+                await self._take_back()
+            case Verb.CONFERENCE:
+                await self._bridge.resume()
+                self._mode = Mode.CONFERENCE
+            case Verb.SHARE:
+                self._shared = self._second is not None and self._second.agent is not None
+            case Verb.TRANSFER:
+                await self._main_left()
+            case Verb.CONSULT | Verb.BLIND if command.target:
+                return await self._call_in(command.target, blind=command.verb is Verb.BLIND)
+        return None
+
+    async def _call_in(self, target: Target, *, blind: bool) -> Ticket | None:
+        if blind and target.kind == "queue":
+            await self._dismiss(self._main)
+            return replace(self._line.ticket, queue=target.name)
+        await self._hold()
+        self._target, self._notice = target, ""
+        self._mode = Mode.CONSULTING
+        self._reaching = self._group.create_task(self._reach(target, self._main.agent))
+        if blind:
+            await self._main_left()
+        return None
+
+    async def _hold(self) -> None:
+        if self._mode is Mode.TALKING:
+            await self._bridge.hold()
+
+    async def _take_back(self) -> None:
+        """Let go of who is consulted, or of the attempt, and let agent and caller talk."""
+        if self._reaching:
+            self._reaching.cancel()
+            self._reaching = None
+        if self._second:
+            second, self._second = self._second, None
+            await self._dismiss(second)
+        await self._bridge.resume()
+        self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
+
+    async def _main_left(self) -> None:
+        """Let the one who had the caller go: who is consulted has the caller then, or who is being rung."""
+        await self._dismiss(self._main)
+        if self._second is None:
+            self._mode = Mode.TRANSFERRING
+            return
+        await self._bridge.resume()
+        self._main, self._second = self._second, None
+        self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
+        log.info("transferred", call=self._line.phone.call, agent=self._main.agent)
+
+    async def _reached(self, party: Party | None, why_not: str) -> bool:
+        """Take in who was reached; False if the caller has nobody now."""
+        self._reaching = None
+        if self._mode not in (Mode.CONSULTING, Mode.TRANSFERRING):
+            # The agent took the caller back in the very moment of the answer.
+            if party:
+                await party.leave()
+            return True
+        if party is None:
+            self._notice = why_not
+            self._target = None
+            transferring = self._mode is Mode.TRANSFERRING
+            self._mode = Mode.HELD
+            return not transferring
+        await self._bridge.join(party.leg)
+        if self._mode is Mode.TRANSFERRING:
+            await self._bridge.resume()
+            self._main, self._mode, self._target = party, Mode.TALKING, None
+        else:
+            self._second, self._mode = party, Mode.CONSULTED
+        self._welcome(party)
+        return True
+
+    async def _reach(self, target: Target, asker: str | None) -> None:
+        async with AsyncExitStack() as attempt:
+            answer = await self._answer_of(target, asker, attempt)
+            if isinstance(answer, Party):
+                self._scope.push_async_exit(attempt.pop_all())
+                self._events.put_nowait(_Reached(answer))
+            else:
+                self._events.put_nowait(_Reached(None, answer))
+
+    async def _answer_of(self, target: Target, asker: str | None, scope: AsyncExitStack) -> Party | str:
+        line, desk = self._line, self._line.desk
+        ticket = replace(line.ticket, call=f"{line.phone.call} consult", since=line.desk.clock(), asker=asker)
+        match target.kind:
+            case "number":
+                answer = await ring_outside(line.phone, line.outside(target.name), desk.ring, scope)
+            case "agent":
+                reservation = desk.reserve(target.name, ticket)
+                if reservation is None:
+                    return "not free"
+                answer = await ring_agents(line.phone, [reservation], desk.ring, scope)
+            case "queue":
+                with desk.place(replace(ticket, queue=target.name)) as place:
+                    while True:
+                        answer = await ring_agents(line.phone, await place.offered(), desk.ring, scope)
+                        if isinstance(answer, Party):
+                            break
+        return answer if isinstance(answer, Party) else answer.value

@@ -1,0 +1,82 @@
+"""Waiting in a queue: what the caller hears meanwhile, until an agent answers or the queue lets go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from idbellen.calls.reach import Party, ring_agents
+from idbellen.domain.prompts import HEAR_AGAIN_KEY, Prompt, standing_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AsyncExitStack
+
+    from idbellen.calls.desk import Desk, Place
+    from idbellen.domain.queueing import Ticket
+    from idbellen.ports import Phone
+
+
+async def in_queue(
+    phone: Phone, ticket: Ticket, desk: Desk, greeting: Sequence[Prompt], scope: AsyncExitStack
+) -> Party | Ticket:
+    """Wait until an agent answers; gives who, or the ticket as it then is when the caller has waited too long.
+
+    ``scope`` holds the agent.
+    """
+    entered = desk.clock()
+    with desk.place(ticket) as place:
+        async with asyncio.TaskGroup() as group:
+            announcer = group.create_task(_announce(phone, place, desk, greeting))
+            try:
+                while True:
+                    longest = desk.queues[place.ticket.queue].longest
+                    left = entered + longest - desk.clock() if longest else None
+                    try:
+                        async with asyncio.timeout(left):
+                            reservations = await place.offered()
+                    except TimeoutError:
+                        return place.ticket
+                    answer = await ring_agents(phone, reservations, desk.ring, scope)
+                    if isinstance(answer, Party):
+                        return answer
+            finally:
+                announcer.cancel()
+
+
+async def _announce(phone: Phone, place: Place, desk: Desk, greeting: Sequence[Prompt]) -> None:
+    """Tell the place on entry, at intervals, and when a key asks for it; music in between."""
+    now = asyncio.get_running_loop().time
+    told = comforted = now()
+    # For whom an agent's phone rings already, a place in the queue says nothing.
+    first = [Prompt.PLEASE_WAIT] if place.being_offered else [*_standing(place, desk), Prompt.HEAR_AGAIN]
+    prompts: Sequence[Prompt] = [*greeting, *first]
+    while True:
+        rules = desk.queues[place.ticket.queue]
+        playback = await phone.play(prompts)
+        await phone.music(rules.music)
+        await playback.ended()
+        again = told + rules.announce if rules.announce else float("inf")
+        comfort = comforted + rules.comfort if rules.comfort else float("inf")
+        if await _asked(phone, min(again, comfort)) or again <= comfort:
+            told = now()
+            prompts = _standing(place, desk) or [Prompt.STILL_WAITING]
+        else:
+            comforted = now()
+            prompts = [Prompt.STILL_WAITING]
+
+
+def _standing(place: Place, desk: Desk) -> list[Prompt]:
+    standing = desk.standing(place.ticket.call)
+    return standing_prompts(standing.place, standing.minutes)
+
+
+async def _asked(phone: Phone, until: float) -> bool:
+    """Wait for the key that asks for the place, at most until a moment of the loop's clock."""
+    try:
+        async with asyncio.timeout_at(None if until == float("inf") else until):
+            while await phone.digit() != HEAR_AGAIN_KEY:
+                pass
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,95 @@
+"""Ringing phones until one of them is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idbellen.ports import RingOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from idbellen.calls.desk import Reservation
+    from idbellen.ports import AgentLeg, Phone
+
+log = structlog.get_logger()
+
+
+@dataclass(eq=False, slots=True)
+class Party:
+    """Somebody who talks, besides the caller: an agent, or with ``reservation`` None somebody outside.
+
+    ``hold`` keeps their phone and the reservation; it also ends with the scope that it was made in. ``since``: when
+    they began to talk, in epoch seconds.
+    """
+
+    leg: AgentLeg
+    reservation: Reservation | None
+    hold: AsyncExitStack
+    muted: bool = False
+    since: float = 0.0
+
+    @property
+    def agent(self) -> str | None:
+        """The agent's name."""
+        return self.reservation.agent if self.reservation else None
+
+    async def leave(self) -> None:
+        """Hang up their phone and free the agent."""
+        await self.hold.aclose()
+
+
+async def ring_agents(
+    phone: Phone, reservations: Sequence[Reservation], seconds: float, scope: AsyncExitStack
+) -> Party | RingOutcome:
+    """Ring the phones of reserved agents until one answers; gives who, or how the last of them did not.
+
+    All reservations are held by ``scope`` from the first moment on; those who do not answer are free again at the
+    end, and so are those whom another was quicker than.
+    """
+    holds = []
+    for reservation in reservations:
+        hold = await scope.enter_async_context(AsyncExitStack())
+        hold.callback(reservation.release)
+        holds.append(hold)
+    waits: dict[asyncio.Future[RingOutcome], Party] = {}
+    outcome = RingOutcome.NO_ANSWER
+    try:
+        for reservation, hold in zip(reservations, holds, strict=True):
+            reservation.ringing()
+            leg = await hold.enter_async_context(phone.ring(reservation.endpoint, seconds))
+            waits[asyncio.ensure_future(leg.outcome())] = Party(leg, reservation, hold)
+        while waits:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in done:
+                party = waits.pop(wait)
+                outcome = wait.result()
+                log.info("rang", call=phone.call, agent=party.agent, outcome=outcome.value)
+                if outcome is RingOutcome.ANSWERED:
+                    for slower in waits.values():
+                        await slower.leave()
+                    return party
+                assert party.reservation  # noqa: S101 - made above
+                party.reservation.missed()
+                await party.leave()
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return outcome
+
+
+async def ring_outside(phone: Phone, endpoint: str, seconds: float, scope: AsyncExitStack) -> Party | RingOutcome:
+    """Ring a phone that is no agent's; ``scope`` holds it."""
+    hold = await scope.enter_async_context(AsyncExitStack())
+    leg = await hold.enter_async_context(phone.ring(endpoint, seconds))
+    outcome = await leg.outcome()
+    log.info("rang outside", call=phone.call, outcome=outcome.value)
+    if outcome is RingOutcome.ANSWERED:
+        return Party(leg, None, hold)
+    await hold.aclose()
+    return outcome

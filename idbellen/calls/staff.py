@@ -1,0 +1,207 @@
+"""The staff: who works here, in which state, reached how. It lives in one process and one event loop.
+
+Nothing in it awaits, so every change is seen whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idbellen.calls.watch import Watches
+from idbellen.domain.agents import NO_TERMS, Agent, AgentEvent, AgentState, Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from idbellen.calls.watch import Watch
+    from idbellen.domain.agents import PhoneState
+    from idbellen.ports import Account, Clock
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StaffRules:
+    """Times in seconds.
+
+    ``grace``: how long an agent may be without a dashboard; ``extension``: how much longer a wrap-up gets;
+    ``rest`` and ``most_missed``: see :class:`idbellen.domain.agents.Terms`.
+    """
+
+    grace: float = 15.0
+    extension: float = 60.0
+    rest: float = 5.0
+    most_missed: int = 3
+
+
+@dataclass(slots=True)
+class _Presence:
+    """What holds an agent here: dashboards, and a desk phone that logged in by a feature code."""
+
+    dashboards: int = 0
+    by_phone: bool = False
+    leaving: asyncio.TimerHandle | None = None
+
+
+class Staff:
+    """All agents who have been here since the start, and those who watch them."""
+
+    def __init__(self, clock: Clock, rules: StaffRules) -> None:
+        self._clock = clock
+        self._rules = rules
+        self._agents: dict[str, Agent] = {}
+        self._presences: dict[str, _Presence] = {}
+        self._phones: dict[str, PhoneState] = {}
+        self._wrap_ups: dict[str, asyncio.TimerHandle] = {}
+        self._watches = Watches()
+        self._listeners: list[Callable[[], None]] = []
+
+    def __getitem__(self, name: str) -> Agent:
+        """Give an agent; :exc:`KeyError` for who has never been here."""
+        return self._agents[name]
+
+    @property
+    def agents(self) -> Mapping[str, Agent]:
+        """All agents by name."""
+        return self._agents
+
+    # Presence
+
+    @contextmanager
+    def present(self, account: Account) -> Iterator[Watch]:
+        """Be present with one dashboard for the block; the last one to go takes the agent offline after the grace."""
+        presence = self._enrol(account)
+        presence.dashboards += 1
+        try:
+            with self._watches.watch(account.name) as watch:
+                self._arrive(account.name)
+                yield watch
+        finally:
+            presence.dashboards -= 1
+            if not presence.dashboards and not presence.by_phone:
+                loop = asyncio.get_running_loop()
+                presence.leaving = loop.call_later(self._rules.grace, self._leave, account.name)
+
+    def log_in_by_phone(self, account: Account) -> None:
+        """Be present with the desk phone alone, and available."""
+        self._enrol(account).by_phone = True
+        self._arrive(account.name)
+        self.set_available(account.name)
+
+    def log_out_by_phone(self, name: str) -> None:
+        """Leave with the desk phone; an agent who has a dashboard open is paused instead."""
+        presence = self._presences.get(name)
+        if presence is None or not presence.by_phone:
+            return
+        presence.by_phone = False
+        if presence.dashboards:
+            self.pause(name, "")
+        else:
+            self._leave(name)
+
+    def _enrol(self, account: Account) -> _Presence:
+        known = self._agents.get(account.name)
+        if known is None:
+            phone = self._phones.get(account.endpoint)
+            known = Agent(account.name, account.endpoint, account.queues)
+            self._agents[account.name] = replace(known, phone=phone) if phone else known
+        elif not known.engaged:
+            phone = self._phones.get(account.endpoint, known.phone)
+            self._agents[account.name] = replace(known, endpoint=account.endpoint, queues=account.queues, phone=phone)
+        return self._presences.setdefault(account.name, _Presence())
+
+    def _arrive(self, name: str) -> None:
+        presence = self._presences[name]
+        if presence.leaving:
+            presence.leaving.cancel()
+            presence.leaving = None
+        self.happen(name, AgentEvent.ARRIVE)
+
+    def _leave(self, name: str) -> None:
+        self._presences[name].leaving = None
+        if self._agents[name].state is not AgentState.OFFLINE:
+            log.info("agent leaves", agent=name)
+            self.happen(name, AgentEvent.LEAVE)
+
+    # What agents, supervisors and phones say
+
+    def set_available(self, name: str) -> None:
+        """Note that an agent wants calls; for who is not here this is nothing."""
+        self._wish(name, AgentEvent.SET_AVAILABLE)
+
+    def pause(self, name: str, reason: str) -> None:
+        """Note that an agent wants no calls, from the end of the call in hand on."""
+        self._wish(name, AgentEvent.PAUSE, reason)
+
+    def end_wrap_up(self, name: str) -> None:
+        """End an agent's wrap-up early."""
+        if name in self._agents and self._agents[name].state is AgentState.WRAP_UP:
+            self.happen(name, AgentEvent.WRAPPED_UP)
+
+    def extend_wrap_up(self, name: str) -> None:
+        """Lengthen an agent's wrap-up."""
+        if name in self._agents:
+            self._put(self._agents[name].extended(self._rules.extension))
+
+    def set_phone(self, endpoint: str, phone: PhoneState) -> None:
+        """Note what Asterisk says of an endpoint, whether somebody with it is here or not."""
+        self._phones[endpoint] = phone
+        for agent in list(self._agents.values()):
+            if agent.endpoint == endpoint:
+                self._put(replace(agent, phone=phone))
+
+    def _wish(self, name: str, event: AgentEvent, reason: str = "") -> None:
+        if name in self._agents and self._agents[name].state is not AgentState.OFFLINE:
+            self.happen(name, event, reason=reason)
+
+    # What happens to them
+
+    def happen(self, name: str, event: AgentEvent, *, reason: str = "", wrap_up: float = 0.0) -> None:
+        """Let an event happen to an agent; ``wrap_up`` in seconds goes with the end of a call.
+
+        Raises:
+            IllegalTransitionError: their state does not allow it.
+
+        """
+        terms = NO_TERMS
+        if event is AgentEvent.MISS:
+            terms = Terms(rest=self._rules.rest, most_missed=self._rules.most_missed)
+        elif event is AgentEvent.FINISH:
+            terms = Terms(wrap_up=wrap_up)
+        self._put(self._agents[name].after(event, self._clock(), reason=reason, terms=terms))
+
+    def _put(self, agent: Agent) -> None:
+        before = self._agents[agent.name]
+        if agent == before:
+            return
+        self._agents[agent.name] = agent
+        if agent.state is not before.state:
+            log.info("agent state", agent=agent.name, state=agent.state.value)
+        self._time_wrap_up(agent)
+        for listener in self._listeners:
+            listener()
+        self._watches.notify_all()
+
+    def _time_wrap_up(self, agent: Agent) -> None:
+        timer = self._wrap_ups.pop(agent.name, None)
+        if timer:
+            timer.cancel()
+        if agent.state is AgentState.WRAP_UP:
+            left = max(0.0, agent.wrap_up_until - self._clock())
+            loop = asyncio.get_running_loop()
+            self._wrap_ups[agent.name] = loop.call_later(left, self.end_wrap_up, agent.name)
+
+    # Who wants to know
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call somebody whenever an agent has changed."""
+        self._listeners.append(listener)
+
+    def notify_all(self) -> None:
+        """Tell all dashboards to look again."""
+        self._watches.notify_all()
