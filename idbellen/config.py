@@ -230,9 +230,9 @@ class Supervisors(Table):
 
 
 class Attribute(Texts):
-    """The label of an attribute; ``masked``: it is hidden until the agent asks for it, as a BSN always is."""
+    """The label of an attribute; ``masked``: it is hidden until the agent asks for it; by default only a BSN."""
 
-    masked: bool = False
+    masked: bool | None = None
 
 
 class Queue(Table):
