@@ -39,6 +39,7 @@ from idbellen.web.purposes import Purpose as WebPurpose
 from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Literal
 
@@ -51,6 +52,7 @@ log = structlog.get_logger()
 
 PURGE_SECONDS = 30.0
 SITE_STOP_SECONDS = 2.0
+MASKED_BY_DEFAULT = "bsn"
 
 
 class StartError(Exception):
@@ -310,15 +312,28 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Sqlit
         url=own.url,
         language=own.language,
         purposes={tag: _view(settings, purpose, own.language) for tag, purpose in settings.purposes.items()},
+        queues={name: queue.title.in_language(own.language) for name, queue in settings.queues.items() if queue.title},
         methods={name: texts.in_language(own.language) for name, texts in settings.methods.items()},
+        pause_reasons={word: texts.in_language(own.language) for word, texts in own.pause_reasons.items()},
+        masked=frozenset(_masked(settings)),
         cookie_key=fingerprints.derive("agent cookie"),
         idle_seconds=own.idle_seconds,
         absolute_seconds=own.absolute_seconds,
         accounts=store,
         sessions=store,
+        audit=store,
+        staff=desk.staff,
         desk=desk,
         clock=time.time,
     )
+
+
+def _masked(settings: Settings) -> Iterator[str]:
+    # A BSN is masked unless the configuration says that it is not; another attribute is if it says so.
+    for name in {MASKED_BY_DEFAULT, *settings.attributes}:
+        own = settings.attributes.get(name)
+        if name == MASKED_BY_DEFAULT if own is None or own.masked is None else own.masked:
+            yield name
 
 
 def _view(settings: Settings, purpose: Purpose, language: Language) -> PurposeView:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from aiohttp import web
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from idbellen.calls.audit import note
+from idbellen.domain.board import Titles
 from idbellen.domain.codes import new_secret
 from idbellen.domain.idcontact import AuthStatus
 from idbellen.domain.lockout import Lockout
+from idbellen.ports import Role
 from idbellen.web.live import Live
 from idbellen.web.pages import STATIC, Pages
 from idbellen.web.passwords import password_fits
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from idbellen.calls.desk import Desk
-    from idbellen.ports import Account, AccountStore, Clock, SessionStore
+    from idbellen.calls.staff import Staff
+    from idbellen.ports import Account, AccountStore, AuditTrail, Clock, Session, SessionStore
     from idbellen.web.pages import Language
 
 log = structlog.get_logger()
@@ -42,17 +46,26 @@ class PurposeView:
 
 @dataclass(frozen=True, slots=True)
 class DashboardSite:
-    """What the dashboard needs; times in seconds. ``methods``: how the login methods are called."""
+    """What the dashboard needs; times in seconds.
+
+    ``queues``, ``methods`` (of login) and ``pause_reasons``: how they are called in the dashboard's language.
+    ``masked``: the attributes whose value is given only when the agent asks for it.
+    """
 
     url: str
     language: Language
     purposes: Mapping[str, PurposeView]
+    queues: Mapping[str, str]
     methods: Mapping[str, str]
+    pause_reasons: Mapping[str, str]
+    masked: frozenset[str]
     cookie_key: bytes
     idle_seconds: float
     absolute_seconds: float
     accounts: AccountStore
     sessions: SessionStore
+    audit: AuditTrail
+    staff: Staff
     desk: Desk
     clock: Clock
 
@@ -63,6 +76,15 @@ class AttributesRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     secret: str
+
+
+class RevealRequest(AttributesRequest):
+    """What the page sends when the agent asks for a masked attribute."""
+
+    name: str
+
+
+Asked = TypeVar("Asked", bound=AttributesRequest)
 
 
 def dashboard_app(site: DashboardSite) -> web.Application:
@@ -76,6 +98,7 @@ def dashboard_app(site: DashboardSite) -> web.Application:
     app.router.add_post("/logout", handlers.log_out)
     app.router.add_get("/live", handlers.live)
     app.router.add_post("/attributes", handlers.attributes)
+    app.router.add_post("/reveal", handlers.reveal)
     app.router.add_static("/static/", STATIC)
     app.on_shutdown.append(handlers.close)
     return app
@@ -87,8 +110,8 @@ class _Handlers:
         self._pages = Pages()
         self._cookies = URLSafeSerializer(site.cookie_key, salt="agent")
         self._lockout = Lockout(tries=5, wait=10.0, longest=900.0)
-        titles = {tag: purpose.title for tag, purpose in site.purposes.items()}
-        self._live = Live(site.desk, titles, site.clock)
+        titles = Titles({tag: purpose.title for tag, purpose in site.purposes.items()}, site.queues)
+        self._live = Live(site.staff, site.desk, titles, site.pause_reasons, site.clock)
 
     async def close(self, _: web.Application) -> None:
         await self._live.close()
@@ -133,7 +156,7 @@ class _Handlers:
             await self._site.accounts.log_out(login)
             await self._live.end_login(login)
             # Other dashboards of this agent may still be open; without one they are soon offline.
-            self._site.desk.set_away(account.name)
+            self._site.staff.pause(account.name, "")
             log.info("logged out", agent=account.name)
         response = web.Response(status=303, headers={"Location": "/login"})
         response.del_cookie(COOKIE, path="/")
@@ -157,7 +180,13 @@ class _Handlers:
         _, account = await self._login(request)
         if account is None:
             return web.Response(status=303, headers={"Location": "/login"})
-        return self._pages.render("dashboard.html", self._site.language, agent=account.name)
+        return self._pages.render(
+            "dashboard.html",
+            self._site.language,
+            agent=account.name,
+            pause_reasons=self._site.pause_reasons,
+            supervisor=account.role is Role.SUPERVISOR,
+        )
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         login, account = await self._login(request)
@@ -171,11 +200,48 @@ class _Handlers:
 
     async def attributes(self, request: web.Request) -> web.Response:
         """Give the attributes of a secret to the agent who is in that call at this moment, and to nobody else."""
+        account, _, session = await self._asked(request, AttributesRequest)
+        result = session.result
+        if result is None:
+            return web.json_response({"status": "pending", "attributes": []})
+        if result.status is not AuthStatus.SUCCESS:
+            return web.json_response({"status": "failed", "attributes": []})
+        shown: list[dict[str, str | bool]] = []
+        for name, label in self._site.purposes[session.purpose].attributes.items():
+            if name in result.attributes:
+                masked = name in self._site.masked
+                value: dict[str, str | bool] = {"masked": True} if masked else {"value": result.attributes[name]}
+                shown.append({"name": name, "label": label, **value})
+        names = ",".join(str(attribute["name"]) for attribute in shown)
+        log.info("attributes shown", agent=account.name, session=session.reference, attributes=names)
+        await note(self._site.audit, account.name, "attributes shown", session.reference, attributes=names)
+        method = self._site.methods.get(result.method or "")
+        return web.json_response({"status": "verified", "attributes": shown, "method": method})
+
+    async def reveal(self, request: web.Request) -> web.Response:
+        """Give the value of one masked attribute to the agent who is in that call; not without a note of it."""
+        account, asked, session = await self._asked(request, RevealRequest)
+        result = session.result
+        if (
+            result is None
+            or asked.name not in result.attributes
+            or asked.name not in self._site.purposes[session.purpose].attributes
+        ):
+            raise web.HTTPNotFound(text="There is no such attribute.")
+        noted = await note(
+            self._site.audit, account.name, "attribute revealed", session.reference, attributes=asked.name
+        )
+        if not noted:
+            raise web.HTTPServiceUnavailable(text="This cannot be shown, because it cannot be recorded.")
+        return web.json_response({"value": result.attributes[asked.name]})
+
+    async def _asked(self, request: web.Request, form: type[Asked]) -> tuple[Account, Asked, Session]:
+        """Give who asks what of which session; nobody but who may see it gets past this."""
         _, account = await self._login(request)
         if account is None:
             raise web.HTTPForbidden(text="Log in first.")
         try:
-            asked = AttributesRequest.model_validate_json(await request.text())
+            asked = form.model_validate_json(await request.text())
         except ValidationError:
             raise web.HTTPBadRequest(text='expected {"secret": "..."}') from None
         if not self._site.desk.may_see(account.name, asked.secret):
@@ -184,18 +250,4 @@ class _Handlers:
         session = await self._site.sessions.by_secret(asked.secret)
         if session is None:
             raise web.HTTPNotFound(text="The data of this call have been deleted.")
-        result = session.result
-        if result is None:
-            return web.json_response({"status": "pending", "attributes": []})
-        if result.status is not AuthStatus.SUCCESS:
-            return web.json_response({"status": "failed", "attributes": []})
-        labels = self._site.purposes[session.purpose].attributes
-        shown = [
-            {"name": name, "label": label, "value": result.attributes[name]}
-            for name, label in labels.items()
-            if name in result.attributes
-        ]
-        names = [attribute["name"] for attribute in shown]
-        log.info("attributes shown", agent=account.name, session=session.reference, attributes=names)
-        method = self._site.methods.get(result.method or "")
-        return web.json_response({"status": "verified", "attributes": shown, "method": method})
+        return account, asked, session

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from idbellen.domain.talk import Command, Target, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection
 
     from idbellen.calls.desk import Desk
+    from idbellen.calls.staff import Staff
     from idbellen.calls.watch import Watch
-    from idbellen.domain.board import AgentView
+    from idbellen.domain.board import AgentView, Titles
     from idbellen.ports import Account, Clock
 
 log = structlog.get_logger()
@@ -31,33 +34,70 @@ CHECK_LOGIN_SECONDS = 60.0
 LARGEST_MESSAGE = 4096
 
 
-class StateWish(BaseModel):
-    """The agent wants to be available, or away."""
-
+class _Message(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    type: Literal["state"]
-    state: Literal["available", "away"]
+
+class AvailableWish(_Message):
+    """The agent wants calls."""
+
+    type: Literal["available"]
 
 
-class ShownNotice(BaseModel):
+class PauseWish(_Message):
+    """The agent wants no calls; ``reason`` is one of the configured words, or empty."""
+
+    type: Literal["pause"]
+    reason: str
+
+
+class WrapUpWish(_Message):
+    """The agent is done with wrapping up, or needs more time for it."""
+
+    type: Literal["wrap_up"]
+    action: Literal["end", "extend"]
+
+
+class ShownNotice(_Message):
     """The page shows the attributes of a call."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     type: Literal["shown"]
     call: str
 
 
-_MESSAGES: TypeAdapter[StateWish | ShownNotice] = TypeAdapter(StateWish | ShownNotice)
+class TargetChoice(_Message):
+    """Whom to consult or to transfer to."""
+
+    kind: Literal["agent", "queue", "number"]
+    name: str
+
+
+class CallCommand(_Message):
+    """What the agent wants to happen in the call in hand."""
+
+    type: Literal["command"]
+    call: str
+    verb: Literal["mute", "unmute", "hold", "resume", "consult", "blind", "transfer", "conference", "share", "hang_up"]
+    target: TargetChoice | None = None
+
+    def command(self) -> Command:
+        """Give it as the desk takes it."""
+        target = self.target
+        return Command(Verb(self.verb), Target(target.kind, target.name) if target else None)
+
+
+Wish = AvailableWish | PauseWish | WrapUpWish | ShownNotice | CallCommand
+_MESSAGES: TypeAdapter[Wish] = TypeAdapter(Annotated[Wish, Field(discriminator="type")])
 
 
 class Live:
     """All dashboards that are connected."""
 
-    def __init__(self, desk: Desk, titles: Mapping[str, str], clock: Clock) -> None:
+    def __init__(self, staff: Staff, desk: Desk, titles: Titles, pause_reasons: Collection[str], clock: Clock) -> None:
+        self._staff = staff
         self._desk = desk
         self._titles = titles
+        self._pause_reasons = pause_reasons
         self._clock = clock
         self._sockets: dict[str, set[web.WebSocketResponse]] = {}
 
@@ -73,7 +113,7 @@ class Live:
         await socket.prepare(request)
         self._sockets.setdefault(login, set()).add(socket)
         try:
-            with self._desk.watch(account.name, account.endpoint) as watch:
+            with self._staff.present(account) as watch:
                 watch.notify()
                 sender = asyncio.create_task(self._send(socket, account.name, watch))
                 checker = asyncio.create_task(_check_login(socket, still_logged_in))
@@ -135,13 +175,30 @@ class Live:
                 log.warning("dashboard sent something else", agent=name)
                 await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not understood")
                 break
-            match wish:
-                case StateWish(state="available"):
-                    self._desk.set_available(name)
-                case StateWish():
-                    self._desk.set_away(name)
-                case ShownNotice(call=call):
-                    self._desk.shown(name, call)
+            refused = self._take(wish, name)
+            if refused:
+                # Only the tab that asked is told; one that does not read is cut off by the sender.
+                await socket.send_json({"type": "refused", **refused})
+
+    def _take(self, wish: Wish, name: str) -> dict[str, str] | None:
+        """Carry out what a dashboard asks for; gives why not, if it cannot be."""
+        match wish:
+            case AvailableWish():
+                self._staff.set_available(name)
+            case PauseWish(reason=reason) if reason and reason not in self._pause_reasons:
+                return {"verb": "pause", "reason": "target"}
+            case PauseWish(reason=reason):
+                self._staff.pause(name, reason)
+            case WrapUpWish(action="end"):
+                self._staff.end_wrap_up(name)
+            case WrapUpWish():
+                self._staff.extend_wrap_up(name)
+            case ShownNotice(call=call):
+                self._desk.shown(name, call)
+            case CallCommand(call=call):
+                refusal = self._desk.command(name, call, wish.command())
+                return {"verb": wish.verb, "reason": refusal} if refusal else None
+        return None
 
 
 async def _check_login(socket: web.WebSocketResponse, still_logged_in: Callable[[], Awaitable[bool]]) -> None:
