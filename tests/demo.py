@@ -34,7 +34,7 @@ class Demo:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.web, self.sip = free_ports(10), free_ports(20)
+        self.web, self.sip = free_ports(10), free_ports(30)
         self.output = ""
         self._environment = os.environ | {
             "IDBELLEN_DEMO_HOME": str(home),

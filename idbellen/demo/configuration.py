@@ -51,8 +51,22 @@ PURPOSES = (
         ),
     ),
 )
-# The others are in a queue that is always open.
-QUEUES = {"wedding": "weddings"}
+# By purpose; the titles by queue. All are always open, but for weddings.
+QUEUES = {
+    "report_move": "residents",
+    "request_permit": "residents",
+    "benefits": "benefits",
+    "street": "street",
+    "wedding": "weddings",
+}
+QUEUE_TITLES = {
+    "residents": ("Burgerzaken", "Residents"),
+    "benefits": ("Werk en inkomen", "Work and income"),
+    "street": ("Openbare ruimte", "Public space"),
+    "weddings": ("Trouwen", "Weddings"),
+}
+PAUSE_REASONS = {"lunch": ("Lunch", "Lunch"), "meeting": ("Overleg", "Meeting"), "training": ("Training", "Training")}
+WRAP_UP_SECONDS = 15
 LABELS = {
     "fullname": ("Naam", "Name"),
     "bsn": ("BSN", "BSN"),
@@ -139,11 +153,17 @@ def configuration(ports: Ports) -> str:
         "[dashboard]",
         f'listen = "127.0.0.1:{ports.named["dashboard"]}"',
         f'url = "{ports.url("dashboard")}"',
-        "[queues.weddings]",
-        'monday = "09:00-09:30"',
-        # Also on a Monday morning it can be shown what happens outside opening hours.
-        f'special.{dt.datetime.now(ZoneInfo(TIMEZONE)).date()} = "closed"',
+        "[dashboard.pause_reasons]",
+        *(_texts(word, titles) for word, titles in PAUSE_REASONS.items()),
+        "[supervisors]",
+        'monitor = ["listen", "whisper", "barge"]',
     ]
+    for queue, titles in QUEUE_TITLES.items():
+        lines += [f"[queues.{queue}]", _texts("title", titles), f"wrap_up_seconds = {WRAP_UP_SECONDS}"]
+        if queue == "weddings":
+            # Also on a Monday morning it can be shown what happens outside opening hours.
+            today = dt.datetime.now(ZoneInfo(TIMEZONE)).date()
+            lines += ['monday = "09:00-09:30"', f'special.{today} = "closed"']
     for purpose in PURPOSES:
         lines += [
             f"[purposes.{purpose.tag}]",
@@ -151,14 +171,18 @@ def configuration(ports: Ports) -> str:
             f'title.en = "{purpose.title_en}"',
             f"attributes = {_array(purpose.attributes)}",
             f"admit_unverified = {str(purpose.admit_unverified).lower()}",
+            f'queue = "{QUEUES[purpose.tag]}"',
         ]
-        if queue := QUEUES.get(purpose.tag):
-            lines.append(f'queue = "{queue}"')
     lines.append("[attributes]")
-    lines += [f'{name} = {{ nl = "{dutch}", en = "{english}" }}' for name, (dutch, english) in LABELS.items()]
+    lines += [_texts(name, labels) for name, labels in LABELS.items()]
     for plugin in PLUGINS:
         lines += [f"[methods.{plugin.brand.theme}]", f'nl = "{plugin.brand.name}"', f'en = "{plugin.brand.name}"']
     return "\n".join(lines) + "\n"
+
+
+def _texts(key: str, texts: tuple[str, str]) -> str:
+    dutch, english = texts
+    return f'{key} = {{ nl = "{dutch}", en = "{english}" }}'
 
 
 def _array(values: Iterable[str]) -> str:

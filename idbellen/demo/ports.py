@@ -29,6 +29,19 @@ class Ports:
         return {name: self.web + offset for offset, name in enumerate(names)} | {
             "agent phone control": self.sip + 12,
             "citizen phone control": self.sip + 16,
+            "colleague's phone control": self.sip + 22,
+            "supervisor's phone control": self.sip + 26,
+        }
+
+    @property
+    def phones(self) -> dict[str, int]:
+        """The UDP ports of SIP by what they are for; two above each is for its control."""
+        return {
+            "SIP": self.sip,
+            "agent phone": self.sip + 10,
+            "citizen phone": self.sip + 14,
+            "colleague's phone": self.sip + 20,
+            "supervisor's phone": self.sip + 24,
         }
 
     def url(self, name: str) -> str:
@@ -61,7 +74,7 @@ def must_be_free(ports: Ports) -> None:
     """
     for name, port in ports.named.items():
         _try(name, port, socket.SOCK_STREAM)
-    for name, port in (("SIP", ports.sip), ("agent phone", ports.sip + 10), ("citizen phone", ports.sip + 14)):
+    for name, port in ports.phones.items():
         _try(name, port, socket.SOCK_DGRAM)
 
 

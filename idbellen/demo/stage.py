@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -33,14 +34,28 @@ from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
 from idbellen.demo.ports import Ports, PortsError, must_be_free, ports_from_environment
 from idbellen.demo.remote import CALL, HANG_UP, phone_handler
 from idbellen.domain.codes import Fingerprints
-from idbellen.ports import Account
+from idbellen.ports import Account, Role
 from idbellen.stores.sqlite import open_store
 from idbellen.web.passwords import hash_password
 
 HOME = Path(os.environ.get("IDBELLEN_DEMO_HOME") or CHECKOUT / ".run" / "demo").absolute()
 PROMPTS = CHECKOUT / ".run" / "prompts"
-AGENT = "demo"
-AGENT_PHONE = "agent1"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Somebody with an account of the demo and a phone of its own that answers by itself."""
+
+    name: str
+    phone: str
+    port: str
+    role: Role = Role.AGENT
+
+
+AGENT = Worker("demo", "agent1", "agent phone")
+COLLEAGUE = Worker("collega", "agent2", "colleague's phone")
+SUPERVISOR = Worker("leiding", "supervisor1", "supervisor's phone", Role.SUPERVISOR)
+WORKERS = (AGENT, COLLEAGUE, SUPERVISOR)
 RTP_PORTS = (17000, 17399)
 PHONE_RTP_PORTS = (17400, 17499)
 READY_SECONDS = 15.0
@@ -108,21 +123,22 @@ async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
     (HOME / "ari-password").write_text(pbx.settings.ari_password)
     config = HOME / "idbellen.toml"
     config.write_text(configuration(ports))
-    password = await _add_agent(load(config))
+    password = await _add_accounts(load(config))
     idbellen = await _start_idbellen(stack, config)
 
-    _say("The agent's phone: registering ...")
-    agent_phone = AgentPhone(
-        HOME / "agent-phone",
-        name=AGENT_PHONE,
-        password=pbx.settings.agent_password(AGENT_PHONE),
-        registrar=f"127.0.0.1:{ports.sip}",
-        sip_port=ports.sip + 10,
-        control_port=ports.named["agent phone control"],
-        rtp_ports=PHONE_RTP_PORTS,
-    )
-    stack.push_async_callback(agent_phone.stop)
-    await agent_phone.start()
+    _say("The phones of those who work there: registering ...")
+    for worker in WORKERS:
+        phone = AgentPhone(
+            HOME / f"{worker.phone}-phone",
+            name=worker.phone,
+            password=pbx.settings.agent_password(worker.phone),
+            registrar=f"127.0.0.1:{ports.sip}",
+            sip_port=ports.phones[worker.port],
+            control_port=ports.named[f"{worker.port} control"],
+            rtp_ports=PHONE_RTP_PORTS,
+        )
+        stack.push_async_callback(phone.stop)
+        await phone.start()
 
     _say(
         f"""
@@ -132,7 +148,8 @@ idbellen runs.
      Choose a subject, how to call and how to log in, log in as one of the made-up citizens, and you get a number
      and a code.
   2. The dashboard      {ports.url("dashboard")}/
-     Log in as {AGENT} with password {password}, and press "Beschikbaar".
+     Log in as {AGENT.name} with password {password}, and press "Beschikbaar".
+     In other browsers, same password: {COLLEAGUE.name}, for transfers, and {SUPERVISOR.name}, for the wallboard.
   3. Call               press "Bel met de demotelefoon" under your code, or type: make call CODE=...
      The demo phone hangs up when you press "Hang op", or type: make hangup
      With a SIP phone on this machine, call sip:{PHONE_NUMBER}@127.0.0.1:{ports.sip} and key the code in.
@@ -167,11 +184,11 @@ def _pbx_settings(ports: Ports) -> PbxSettings:
         sip_port=ports.sip,
         rtp_start=RTP_PORTS[0],
         rtp_end=RTP_PORTS[1],
-        agents=(AGENT_PHONE,),
+        agents=tuple(worker.phone for worker in WORKERS),
     )
 
 
-async def _add_agent(settings: Settings) -> str:
+async def _add_accounts(settings: Settings) -> str:
     kept = HOME / "agent-password"
     if not kept.is_file():
         kept.touch(mode=0o600)
@@ -179,7 +196,9 @@ async def _add_agent(settings: Settings) -> str:
     password = kept.read_text()
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
     async with open_store(settings.sessions.store, fingerprints) as store:
-        await store.add_account(Account(AGENT, f"PJSIP/{AGENT_PHONE}", hash_password(password)))
+        for worker in WORKERS:
+            account = Account(worker.name, f"PJSIP/{worker.phone}", hash_password(password), worker.role)
+            await store.add_account(account)
     return password
 
 
