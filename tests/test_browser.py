@@ -56,7 +56,7 @@ async def log_in(page: Page, installation: Installation, agent: str = "agent1") 
     await page.get_by_label("Naam").fill(agent)
     await page.get_by_label("Wachtwoord").fill(PASSWORD)
     await page.get_by_role("button", name="Inloggen").click()
-    await expect(page.get_by_role("button", name="Afwezig")).to_be_enabled()
+    await expect(page.get_by_role("button", name="Pauze")).to_be_enabled()
     return page
 
 
@@ -137,18 +137,18 @@ async def test_a_call_on_the_screen_from_offer_to_end(
     await phone.talking()
     assert await personal(other) == []
     await expect(other.locator("#call")).to_be_hidden()
-    await is_now(other, "Afwezig")
+    await is_now(other, "Pauze")
 
-    await page.get_by_role("button", name="Afwezig").click()
-    await expect(page.get_by_text("Na dit gesprek bent u afwezig.")).to_be_visible()
+    await page.get_by_role("button", name="Pauze").click()
+    await expect(page.get_by_text("Na dit gesprek hebt u pauze.")).to_be_visible()
     caller.go_on()
     await caller.ended()
     await expect(live).to_have_text("Het gesprek is voorbij.")
-    await is_now(page, "Afwezig")
+    await is_now(page, "Pauze")
     assert await personal(page) == []
     await expect(page.locator("#call")).to_be_hidden()
     assert await page.evaluate("localStorage.length + sessionStorage.length") == 0
-    assert await focused(page) == "away"
+    assert await focused(page) == "pause"
 
 
 async def test_the_keyboard_is_enough(windows: Windows, installation: Installation) -> None:
@@ -159,20 +159,21 @@ async def test_the_keyboard_is_enough(windows: Windows, installation: Installati
     await page.keyboard.press("Tab")
     await page.keyboard.type(PASSWORD)
     await page.keyboard.press("Enter")
-    available, away = (page.get_by_role("button", name=name) for name in ("Beschikbaar", "Afwezig"))
+    available, pause = (page.get_by_role("button", name=name) for name in ("Beschikbaar", "Pauze"))
     await expect(available).to_be_enabled()
-    await page.keyboard.press("Tab")
-    await expect(page.get_by_role("button", name="Uitloggen")).to_be_focused()
+    for name in ("Toetsen en geluid", "Uitloggen"):
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("button", name=name)).to_be_focused()
     await page.keyboard.press("Tab")
     await expect(available).to_be_focused()
     await page.keyboard.press("Space")
     await is_now(page, "Beschikbaar")
     await page.keyboard.press("Tab")
-    await expect(away).to_be_focused()
-    outline: str = await away.evaluate("e => getComputedStyle(e).outlineStyle")
+    await expect(pause).to_be_focused()
+    outline: str = await pause.evaluate("e => getComputedStyle(e).outlineStyle")
     assert outline == "solid", "where the focus is must be seen"
     await page.keyboard.press("Enter")
-    await is_now(page, "Afwezig")
+    await is_now(page, "Pauze")
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Enter")
@@ -248,5 +249,5 @@ async def without_connection(page: Page, *, seconds: float) -> None:
     await expect(notice).to_be_visible(timeout=seconds * 1000)
     assert await personal(page) == []
     await expect(page.locator("#call")).to_be_hidden()
-    for name in ("Beschikbaar", "Afwezig"):
+    for name in ("Beschikbaar", "Pauze"):
         await expect(page.get_by_role("button", name=name)).to_be_disabled()

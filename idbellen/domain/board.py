@@ -145,6 +145,7 @@ class AgentView:
             "reason": agent.reason,
             "age": max(0.0, now - agent.since),
             "afterwards": agent.afterwards.value if agent.engaged else None,
+            "afterwards_reason": agent.afterwards_reason if agent.engaged else "",
             "phone": agent.phone.value,
             "missed": agent.missed,
             "waiting": sum(self.waiting.values()),

@@ -1,23 +1,29 @@
-// The agent's dashboard. Whatever it shows of a citizen lives in the DOM only, and leaves it when the call ends,
-// when the connection is lost and when the page is left.
+// The agent's dashboard: the connection, the agent's state, and what is handed on to the other modules. Whatever is
+// shown of a citizen lives in the DOM only, and leaves it when the call ends, when the connection is lost and when the
+// page is left.
+
+import { clearCall, showCall, tickCall } from "/static/dashboard-call.js";
+import { watchKeys } from "/static/dashboard-keys.js";
+import { clearOffer, showOffer, tickOffer } from "/static/dashboard-offer.js";
+import { duration, element, fill, since, text, until } from "/static/dashboard-page.js";
 
 const SILENCE_MS = 5000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 8000;
 const LOGIN_ENDED = 1008;
 
-const element = (id) => document.getElementById(id);
 const state = element("state");
-const live = element("live");
+const wishes = document.querySelectorAll("#available, [data-reason]");
 
 let socket = null;
 let silence = 0;
 let retryMs = FIRST_RETRY_MS;
-let shownCall = null;
-let shownResults = 0;
-let offered = false;
-let offeredAt = 0;
-let calledAt = 0;
+let stateBegan = null;
+let wrapUpEnds = null;
+
+function send(message) {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+}
 
 function connect() {
   const url = new URL("/live", location.href);
@@ -30,6 +36,8 @@ function connect() {
     if (message.type === "snapshot") {
       retryMs = FIRST_RETRY_MS;
       show(message);
+    } else if (message.type === "refused") {
+      element("polite").textContent = text(message.reason);
     }
   });
   socket.addEventListener("close", (event) => lost(event.code === LOGIN_ENDED));
@@ -59,115 +67,94 @@ function lost(loginEnded) {
 function hide() {
   element("offline").hidden = false;
   state.textContent = "…";
+  element("state-card").dataset.state = "";
   element("waiting").textContent = "–";
-  element("available").disabled = element("away").disabled = true;
-  element("offer").hidden = true;
-  offered = false;
+  element("queues").replaceChildren();
+  element("reason").textContent = "";
+  stateBegan = wrapUpEnds = null;
+  for (const button of wishes) button.disabled = true;
+  for (const id of ["phone", "not-answering", "afterwards", "wrap-up", "nothing"]) element(id).hidden = true;
+  clearOffer();
   clearCall();
+  tick();
 }
 
 function show(snapshot) {
   element("offline").hidden = true;
-  state.textContent = state.getAttribute(`data-${snapshot.state}`);
-  element("waiting").textContent = snapshot.waiting;
-  const wish = snapshot.afterwards ?? snapshot.state;
-  for (const name of ["available", "away"]) {
-    element(name).disabled = false;
-    element(name).setAttribute("aria-pressed", String(wish === name));
-  }
-  element("afterwards").hidden = snapshot.afterwards !== "away";
+  showState(snapshot);
+  showQueues(snapshot);
+  const { calls, talked, missed } = snapshot.today;
+  element("today-calls").textContent = calls;
+  element("today-mean").textContent = calls ? duration(talked / calls) : "–";
+  element("today-missed").textContent = missed;
   showOffer(snapshot.offer);
-  showCall(snapshot.call);
+  showCall(snapshot.call, snapshot);
+  wrapUpEnds = snapshot.wrap_up ? until(snapshot.wrap_up.remaining) : null;
+  element("wrap-up").hidden = !snapshot.wrap_up;
+  const nothing = !snapshot.offer && !snapshot.call && !snapshot.wrap_up;
+  element("nothing").hidden = !nothing;
+  const quiet = element("nothing-text");
+  quiet.textContent = snapshot.state === "available" ? quiet.dataset.available : quiet.dataset.other;
   tick();
 }
 
-function showOffer(offer) {
-  element("offer").hidden = !offer;
-  if (offer) {
-    element("offer-purpose").textContent = offer.purpose;
-    offeredAt = performance.now() - offer.waited * 1000;
-    if (!offered) live.textContent = `${live.dataset.offer} ${offer.purpose}`;
+function showState(snapshot) {
+  state.textContent = state.getAttribute(`data-${snapshot.state}`);
+  element("state-card").dataset.state = snapshot.state;
+  stateBegan = since(snapshot.age);
+  const wish = snapshot.afterwards ?? snapshot.state;
+  for (const button of wishes) {
+    const reason = button.dataset.reason;
+    const paused = wish === "paused" && reason === (snapshot.afterwards ? snapshot.afterwards_reason : snapshot.reason);
+    button.disabled = false;
+    button.setAttribute("aria-pressed", String(reason === undefined ? wish === "available" : paused));
   }
-  offered = Boolean(offer);
+  const chosen = document.querySelector(`[data-reason="${CSS.escape(snapshot.reason)}"]:not([data-reason=""])`);
+  element("reason").textContent = chosen ? chosen.textContent.trim() : "";
+  const missed = element("not-answering");
+  missed.hidden = snapshot.state !== "not_answering";
+  missed.textContent = snapshot.missed === 1 ? missed.dataset.one : fill(missed.dataset.many, snapshot);
+  const afterwards = element("afterwards");
+  afterwards.textContent = afterwards.getAttribute(`data-${snapshot.afterwards}`) ?? "";
+  afterwards.hidden = !afterwards.textContent;
+  const phone = element("phone");
+  // While we use the phone ourselves it is busy for a good reason.
+  const told = !snapshot.offer && !snapshot.call && snapshot.state !== "offline";
+  const about = told ? phone.getAttribute(`data-${snapshot.phone}`) : null;
+  if (phone.textContent !== (about ?? "")) phone.textContent = about ?? "";
+  phone.hidden = !about;
 }
 
-function showCall(call) {
-  if (!call) {
-    if (shownCall) live.textContent = live.dataset.over;
-    clearCall();
-    return;
-  }
-  calledAt = performance.now() - call.age * 1000;
-  if (call.id === shownCall && call.results === shownResults) return;
-  const late = call.id === shownCall;
-  clearCall();
-  shownCall = call.id;
-  shownResults = call.results;
-  element("call").hidden = false;
-  verdict("loading");
-  addAttribute(element("attributes").dataset.purpose, call.purpose);
-  element("words").textContent = call.words.join(" – ");
-  live.textContent = late ? live.dataset.arrived : live.dataset.call;
-  fetchAttributes(call);
-}
-
-async function fetchAttributes(call) {
-  let answer;
-  try {
-    const response = await fetch("/attributes", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ secret: call.secret }),
-    });
-    if (!response.ok) throw new Error(String(response.status));
-    answer = await response.json();
-  } catch {
-    if (shownCall === call.id && shownResults === call.results) verdict("error");
-    return;
-  }
-  // The call may have ended, a late result come, or the connection been lost, while the answer was under way.
-  if (shownCall !== call.id || shownResults !== call.results) return;
-  verdict(answer.status);
-  if (answer.method) element("verdict").textContent += ` ${element("verdict").dataset.with} ${answer.method}`;
-  for (const attribute of answer.attributes) addAttribute(attribute.label, attribute.value);
-  socket.send(JSON.stringify({ type: "shown", call: call.id }));
-}
-
-function verdict(status) {
-  element("verdict").dataset.status = status;
-  element("verdict").textContent = element("verdict").getAttribute(`data-${status}`);
-}
-
-function addAttribute(label, value) {
-  const row = document.createElement("div");
-  row.append(document.createElement("dt"), document.createElement("dd"));
-  row.firstChild.textContent = label;
-  row.lastChild.textContent = value;
-  element("attributes").append(row);
-}
-
-function clearCall() {
-  shownCall = null;
-  element("call").hidden = true;
-  element("attributes").replaceChildren();
-  element("words").textContent = "";
-  element("verdict").textContent = "";
-  delete element("verdict").dataset.status;
+function showQueues(snapshot) {
+  element("waiting").textContent = snapshot.waiting;
+  const mine = snapshot.queues.filter((queue) => queue.waiting !== null);
+  const rows = mine.map((queue) => {
+    const row = document.createElement("li");
+    const count = document.createElement("strong");
+    row.append(queue.title, " ", count);
+    count.textContent = queue.waiting;
+    return row;
+  });
+  element("queues").replaceChildren(...rows);
 }
 
 function tick() {
-  element("offer-waited").textContent = duration(offeredAt);
-  element("call-age").textContent = duration(calledAt);
+  element("state-age").textContent = stateBegan === null ? "" : duration((performance.now() - stateBegan) / 1000);
+  element("wrap-up-left").textContent = wrapUpEnds === null ? "" : duration((wrapUpEnds - performance.now()) / 1000);
+  tickOffer();
+  tickCall();
 }
 
-function duration(since) {
-  const seconds = Math.max(0, Math.floor((performance.now() - since) / 1000));
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+for (const button of wishes) {
+  button.addEventListener("click", () => {
+    const reason = button.dataset.reason;
+    send(reason === undefined ? { type: "available" } : { type: "pause", reason });
+  });
 }
-
-for (const name of ["available", "away"]) {
-  element(name).addEventListener("click", () => socket.send(JSON.stringify({ type: "state", state: name })));
-}
+element("wrap-up-end").addEventListener("click", () => send({ type: "wrap_up", action: "end" }));
+element("wrap-up-extend").addEventListener("click", () => send({ type: "wrap_up", action: "extend" }));
+document.addEventListener("idbellen:send", (event) => send(event.detail));
+watchKeys();
 addEventListener("pagehide", hide);
 // A page that comes back from the browser's cache is old: begin anew.
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });

@@ -1,0 +1,465 @@
+"""The agents' dashboard in every state, in a real browser, with a desk that shows what the test wants."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import expect
+
+from idbellen.domain.agents import Agent, AgentState, PhoneState
+from idbellen.domain.board import AgentView, CallView, Colleague, Day, OfferView
+from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.talk import ALLOWED, Command, Mode, Target, Verb
+from idbellen.ports import Role, Session
+from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, chromium, html
+from tests.desk_stage import PASSWORD, PERSONAL, SECRET, VERIFIED, FakeDesk, dashboard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser, Page
+
+    from idbellen.web.pages import Language
+
+WORDS = "wiel \N{EN DASH} lantaarn"
+TOLD = "Een beller voor u. Onderwerp: Verhuizing doorgeven"
+COLLEAGUES = (Colleague("bob", AgentState.AVAILABLE, free=True), Colleague("carol", AgentState.IN_CALL, free=False))
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+async def windows(browser: Browser) -> AsyncIterator[Windows]:
+    made = Windows(browser)
+    yield made
+    await made.close()
+    assert made.faults == []
+
+
+@pytest.fixture
+def desk() -> FakeDesk:
+    return FakeDesk()
+
+
+@pytest.fixture
+async def url(desk: FakeDesk) -> AsyncIterator[str]:
+    async with dashboard(desk) as address:
+        yield address
+
+
+@pytest.fixture
+async def page(windows: Windows, url: str) -> Page:
+    return await log_in(await windows.open(), url)
+
+
+async def log_in(page: Page, url: str) -> Page:
+    await page.goto(url)
+    await page.locator("#name").fill("ann")
+    await page.locator("#password").fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#available")).to_be_enabled()
+    return page
+
+
+def view(state: AgentState, *, offer: OfferView | None = None, call: CallView | None = None, **agent: Any) -> AgentView:
+    return AgentView(
+        Agent("ann", "PJSIP/ann", state=state, since=time.time() - 75, **agent),
+        {"residents": 3, "taxes": 1},
+        offer=offer,
+        call=call,
+        colleagues=COLLEAGUES,
+        queues=("residents", "taxes", "street"),
+        numbers=True,
+        today=Day(12, 2400.0, 1),
+    )
+
+
+def an_offer(**changes: Any) -> OfferView:
+    now = time.time()
+    return replace(OfferView("call", "report_move", "residents", now - 42, now + 14), **changes)
+
+
+def a_call(**changes: Any) -> CallView:
+    call = CallView(
+        "call", "reference", "report_move", "residents", time.time() - 93, SECRET, ("wiel", "lantaarn")
+    )  # fmt: skip
+    return replace(call, **changes)
+
+
+def in_call(**changes: Any) -> AgentView:
+    return view(AgentState.IN_CALL, call=a_call(**changes))
+
+
+async def with_data(page: Page) -> None:
+    await expect(page.locator("#attributes")).to_contain_text(PERSONAL["fullname"])
+
+
+def button(page: Page, verb: str) -> Any:
+    return page.locator(f'[data-verb="{verb}"]')
+
+
+# State
+
+
+async def test_idle_shows_state_queues_and_own_figures(page: Page, desk: FakeDesk) -> None:
+    desk.show(view(AgentState.AVAILABLE, phone=PhoneState.IDLE))
+    await expect(page.locator("#state")).to_have_text("beschikbaar")
+    await expect(page.locator("#state-age")).to_have_text(re.compile(r"1:1\d"))
+    await expect(page.locator("#queues li")).to_have_text(["Burgerzaken 3", "Belastingen 1"])
+    await expect(page.locator(".figures dd")).to_have_text(["12", "3:20", "1"])
+    await expect(page.locator("#phone")).to_be_hidden()
+    await expect(page.get_by_role("link", name="Overzicht")).to_have_count(0)
+    await check_look(page, *ALL_LOOKS)
+
+
+async def test_a_pause_with_its_reason(page: Page, desk: FakeDesk) -> None:
+    await page.get_by_role("button", name="Lunch").click()
+    await page.get_by_role("button", name="Pauze").click()
+    await page.get_by_role("button", name="Beschikbaar").click()
+    desk.show(view(AgentState.PAUSED, reason="lunch"))
+    await expect(page.locator("#reason")).to_have_text("Lunch")
+    await expect(page.get_by_role("button", name="Lunch")).to_have_attribute("aria-pressed", "true")
+    await expect(page.get_by_role("button", name="Pauze")).to_have_attribute("aria-pressed", "false")
+    assert desk.asked == [("pause", "ann", "lunch"), ("pause", "ann", ""), ("available", "ann")]
+
+
+async def test_not_answering_says_why_and_how_to_come_back(page: Page, desk: FakeDesk) -> None:
+    desk.show(view(AgentState.NOT_ANSWERING, missed=3))
+    await expect(page.locator("#state")).to_have_text("u neemt niet op")
+    await expect(page.get_by_text("U hebt 3 gesprekken achter elkaar gemist.")).to_be_visible()
+    await check_look(page, *BOTH_ENDS)
+
+
+@pytest.mark.parametrize(
+    ("phone", "told"),
+    [(PhoneState.UNREGISTERED, "niet aangesloten"), (PhoneState.BUSY, "in gebruik voor een ander gesprek")],
+)
+async def test_a_phone_that_cannot_be_rung_is_told(page: Page, desk: FakeDesk, phone: PhoneState, told: str) -> None:
+    desk.show(view(AgentState.AVAILABLE, phone=phone))
+    await expect(page.locator("#phone")).to_contain_text(told)
+    await check_look(page, *BOTH_ENDS)
+
+
+async def test_wrap_up_counts_down_and_can_be_ended_or_extended(page: Page, desk: FakeDesk) -> None:
+    desk.show(view(AgentState.WRAP_UP, wrap_up_until=time.time() + 27))
+    await expect(page.locator("#wrap-up-left")).to_have_text(re.compile(r"0:2\d"))
+    await check_look(page, *BOTH_ENDS)
+    await page.get_by_role("button", name="Meer tijd").click()
+    await page.keyboard.press("k")
+    await expect(page.locator("#wrap-up")).to_be_visible()
+    desk.show(view(AgentState.AVAILABLE))
+    await expect(page.locator("#wrap-up")).to_be_hidden()
+    assert desk.asked == [("extend wrap-up", "ann"), ("end wrap-up", "ann")]
+
+
+async def test_only_supervisors_get_the_way_to_the_wallboard(windows: Windows, url: str, desk: FakeDesk) -> None:
+    desk.account_kept = replace(desk.account_kept, role=Role.SUPERVISOR)
+    page = await log_in(await windows.open(), url)
+    await expect(page.get_by_role("link", name="Overzicht")).to_have_attribute("href", "/wallboard")
+
+
+# The offer
+
+
+async def test_an_offer_shows_why_and_how_long_and_nothing_personal(page: Page, desk: FakeDesk) -> None:
+    desk.show(view(AgentState.RINGING, offer=an_offer()))
+    offer = page.locator("#offer")
+    await expect(offer).to_contain_text("Verhuizing doorgeven")
+    await expect(offer).to_contain_text("Burgerzaken")
+    await expect(page.locator("#offer-remaining")).to_have_text(re.compile(r"^1\d$"))
+    await expect(page.locator("#offer-waited")).to_have_text(re.compile(r"0:4\d"))
+    await expect(page.locator("[aria-live=assertive]")).to_have_text(
+        "Een beller voor u. Onderwerp: Verhuizing doorgeven"
+    )
+    assert [value for value in PERSONAL.values() if value in await html(page)] == []
+    await check_look(page, *BOTH_ENDS)
+    desk.show(view(AgentState.AVAILABLE))
+    await expect(offer).to_be_hidden()
+
+
+async def test_a_colleague_who_asks_is_named(page: Page, desk: FakeDesk) -> None:
+    desk.show(view(AgentState.RINGING, offer=an_offer(asker="bob")))
+    await expect(page.locator("#offer")).to_contain_text("bob wil u iets vragen over een gesprek")
+    await expect(page.get_by_role("heading", name="Een beller voor u")).to_be_hidden()
+
+
+async def test_a_sound_and_a_notification_without_personal_data(windows: Windows, url: str, desk: FakeDesk) -> None:
+    page = await windows.open()
+    # What the browser would play and tell, noted: headless it can do neither.
+    await page.add_init_script("""
+        window.told = [];
+        window.AudioContext = class extends AudioContext { constructor() { super(); told.push("sound"); } };
+        window.Notification = class extends EventTarget {
+          static permission = "granted";
+          constructor(title, options) { super(); told.push(`${title}: ${options.body}`); }
+          close() {}
+        };
+        Object.defineProperty(Document.prototype, "hidden", { get: () => true });
+    """)
+    await log_in(page, url)
+    await page.locator("#state").click()
+    desk.show(view(AgentState.RINGING, offer=an_offer()))
+    await expect(page.locator("#offer")).to_be_visible()
+    assert await page.evaluate("told") == ["sound", "Een beller voor u: Verhuizing doorgeven"]
+    desk.show(view(AgentState.AVAILABLE))
+    await expect(page.locator("#offer")).to_be_hidden()
+    await page.get_by_role("button", name="Toetsen en geluid").click()
+    await page.get_by_label("Een geluid als er een beller voor mij is").uncheck()
+    await page.get_by_role("button", name="Sluiten").click()
+    desk.show(view(AgentState.RINGING, offer=an_offer(call="another")))
+    await expect(page.locator("#offer")).to_be_visible()
+    assert (await page.evaluate("told")).count("sound") == 1, "the sound is off"
+    await page.reload()
+    await page.get_by_role("button", name="Toetsen en geluid").click()
+    await expect(page.get_by_label("Een geluid als er een beller voor mij is")).not_to_be_checked()
+
+
+# Who it is
+
+
+async def test_the_verified_caller_with_method_words_and_labels_in_order(page: Page, desk: FakeDesk) -> None:
+    desk.show(in_call())
+    await with_data(page)
+    await expect(page.locator("#verdict")).to_have_text("Geverifieerd met DemoID")
+    await expect(page.locator("#attributes dt")).to_have_text(["Onderwerp", "Naam", "BSN", "Adres"])
+    await expect(page.locator("#words")).to_have_text(WORDS)
+    await expect(page.locator("#call-age")).to_have_text(re.compile(r"1:3\d"))
+    await expect(page.locator("[aria-live=assertive]")).to_have_text("Verbonden.")
+    assert PERSONAL["bsn"] not in await html(page)
+    assert ("shown", "ann", "call") in desk.asked
+    assert desk.audited == [("ann", "attributes shown", "reference", {"attributes": "fullname,bsn,address"})]
+    await check_look(page, *ALL_LOOKS)
+
+
+async def test_a_bsn_is_shown_when_asked_for_and_that_is_on_record(page: Page, desk: FakeDesk) -> None:
+    desk.show(in_call())
+    await with_data(page)
+    await page.get_by_role("button", name="Tonen: BSN").click()
+    await expect(page.locator("#attributes")).to_contain_text(PERSONAL["bsn"])
+    assert desk.audited[-1] == ("ann", "attribute revealed", "reference", {"attributes": "bsn"})
+    await check_look(page, *BOTH_ENDS)
+    await page.keyboard.press("s")
+    await expect(page.get_by_role("button", name="Tonen: BSN")).to_be_visible()
+    assert PERSONAL["bsn"] not in await page.locator("#attributes").inner_text()
+
+
+async def test_a_bsn_hides_again_by_itself(windows: Windows, url: str, desk: FakeDesk) -> None:
+    page = await windows.open()
+    await page.clock.install()
+    await log_in(page, url)
+    desk.show(in_call())
+    await with_data(page)
+    await page.get_by_role("button", name="Tonen: BSN").click()
+    await expect(page.locator("#attributes")).to_contain_text(PERSONAL["bsn"])
+    await page.clock.fast_forward(31_000)
+    await expect(page.get_by_role("button", name="Tonen: BSN")).to_be_visible()
+
+
+async def test_what_cannot_be_recorded_is_not_shown(page: Page, desk: FakeDesk, windows: Windows) -> None:
+    windows.expect("status of 503")
+    desk.show(in_call())
+    await with_data(page)
+    desk.audit_works = False
+    await page.get_by_role("button", name="Tonen: BSN").click()
+    await expect(page.locator("#polite")).to_have_text("Dit kan nu niet worden getoond.")
+    assert PERSONAL["bsn"] not in await html(page)
+
+
+async def test_an_attribute_can_be_copied(page: Page, desk: FakeDesk) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    desk.show(in_call())
+    await with_data(page)
+    await page.get_by_role("button", name="Kopiëren: Naam").click()
+    await expect(page.locator("#polite")).to_have_text("Gekopieerd.")
+    assert await page.evaluate("navigator.clipboard.readText()") == PERSONAL["fullname"]
+
+
+async def test_data_that_come_late_appear_by_themselves(page: Page, desk: FakeDesk) -> None:
+    desk.session = Session("reference", "report_move")
+    desk.show(in_call())
+    await expect(page.locator("#verdict")).to_have_text("Nog niet geverifieerd: gegevens volgen nog")
+    await check_look(page, *BOTH_ENDS)
+    desk.session = VERIFIED
+    desk.show(in_call(results=1))
+    await with_data(page)
+    await expect(page.locator("[aria-live=assertive]")).to_have_text("De gegevens zijn binnen.")
+
+
+async def test_who_is_not_verified_is_told_as_clearly(page: Page, desk: FakeDesk) -> None:
+    desk.session = Session("reference", "report_move", AuthResult(AuthStatus.FAILED, {}))
+    desk.show(in_call())
+    await expect(page.locator("#verdict")).to_have_text("Niet geverifieerd")
+    await check_look(page, *BOTH_ENDS)
+
+
+async def test_who_is_consulted_sees_nothing_until_given(page: Page, desk: FakeDesk) -> None:
+    asked = {"part": "consulted", "mode": Mode.CONSULTED, "other": Target("agent", "bob")}
+    desk.show(in_call(secret=None, words=None, **asked))
+    await expect(page.locator("#asked")).to_contain_text("bob vraagt u iets over een beller (Verhuizing doorgeven)")
+    await expect(page.locator("#verified")).to_be_hidden()
+    assert [value for value in PERSONAL.values() if value in await html(page)] == []
+    await check_look(page, *BOTH_ENDS)
+    desk.show(in_call(shared=True, **asked))
+    await with_data(page)
+    desk.show(in_call(secret=None, words=None, **asked))
+    await expect(page.locator("#verified")).to_be_hidden()
+    assert [value for value in PERSONAL.values() if value in await html(page)] == []
+
+
+# What can be done
+
+
+@pytest.mark.parametrize("mode", [Mode.TALKING, Mode.HELD, Mode.CONSULTING, Mode.CONSULTED, Mode.CONFERENCE])
+async def test_the_buttons_are_those_of_the_table(page: Page, desk: FakeDesk, mode: Mode) -> None:
+    other = Target("agent", "bob") if mode not in (Mode.TALKING, Mode.HELD) else None
+    desk.show(in_call(mode=mode, other=other))
+    await with_data(page)
+    expected = {verb.value for verb in ALLOWED[mode] - {Verb.UNMUTE}}
+    shown = set()
+    for one in await page.locator("[data-verb]").all():
+        if await one.is_visible():
+            shown.add(await one.get_attribute("data-verb"))
+            assert (await one.inner_text()).strip()
+    assert shown == expected
+    assert await page.locator("#mode").is_visible() == (mode is not Mode.TALKING)
+    await check_look(page, *BOTH_ENDS)
+
+
+@pytest.mark.parametrize(
+    ("key", "mode", "muted", "verb"),
+    [
+        ("m", Mode.TALKING, False, Verb.MUTE),
+        ("m", Mode.TALKING, True, Verb.UNMUTE),
+        ("w", Mode.TALKING, False, Verb.HOLD),
+        ("w", Mode.HELD, False, Verb.RESUME),
+        ("d", Mode.CONSULTED, False, Verb.TRANSFER),
+        ("c", Mode.CONSULTED, False, Verb.CONFERENCE),
+        ("g", Mode.CONSULTED, False, Verb.SHARE),
+        ("x", Mode.TALKING, False, Verb.HANG_UP),
+    ],
+)
+async def test_each_key_asks_for_its_command(  # noqa: PLR0913, PLR0917 - a table
+    page: Page,
+    desk: FakeDesk,
+    key: str,
+    mode: Mode,
+    muted: bool,  # noqa: FBT001
+    verb: Verb,
+) -> None:
+    other = Target("agent", "bob") if mode is Mode.CONSULTED else None
+    desk.show(in_call(mode=mode, muted=muted, other=other))
+    await with_data(page)
+    await page.keyboard.press(key)
+    desk.show(view(AgentState.AVAILABLE))
+    await expect(page.locator("#call")).to_be_hidden()
+    assert ("ann", "call", Command(verb)) in desk.asked
+
+
+async def test_single_letters_can_be_switched_off_and_never_act_while_typing(page: Page, desk: FakeDesk) -> None:
+    desk.show(in_call())
+    await with_data(page)
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await check_look(page, *BOTH_ENDS)
+    await page.keyboard.press("x")
+    await page.get_by_label("Losse letters als sneltoets").uncheck()
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("x")
+    desk.show(view(AgentState.AVAILABLE))
+    await expect(page.locator("#call")).to_be_hidden()
+    assert [asked for asked in desk.asked if asked[1] == "call"] == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "choose", "target"),
+    [
+        (Verb.CONSULT, "bob vrij", Target("agent", "bob")),
+        (Verb.BLIND, "Belastingen 1 wachtend", Target("queue", "taxes")),
+    ],
+)
+async def test_a_colleague_or_a_queue_is_chosen(
+    page: Page, desk: FakeDesk, verb: Verb, choose: str, target: Target
+) -> None:
+    desk.show(in_call())
+    await with_data(page)
+    await button(page, verb.value).click()
+    await expect(page.get_by_role("dialog").get_by_role("button", name="carol niet vrij")).to_be_disabled()
+    await check_look(page, *BOTH_ENDS)
+    await page.get_by_role("dialog").get_by_role("button", name=choose).click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    desk.show(view(AgentState.AVAILABLE))
+    await expect(page.locator("#call")).to_be_hidden()
+    assert ("ann", "call", Command(verb, target)) in desk.asked
+
+
+async def test_a_number_is_checked_before_it_is_called(page: Page, desk: FakeDesk) -> None:
+    desk.show(in_call())
+    await with_data(page)
+    await page.keyboard.press("o")
+    number = page.get_by_label("Telefoonnummer, alleen cijfers")
+    await number.fill("no number")
+    await number.press("Enter")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await number.fill("(020) 123 45-67")
+    await number.press("Enter")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    desk.show(view(AgentState.AVAILABLE))
+    await expect(page.locator("#call")).to_be_hidden()
+    assert ("ann", "call", Command(Verb.CONSULT, Target("number", "0201234567"))) in desk.asked
+
+
+async def test_a_refused_command_and_an_attempt_in_vain_are_told(page: Page, desk: FakeDesk) -> None:
+    desk.refuses = "later"
+    desk.show(in_call())
+    await with_data(page)
+    await button(page, "hold").click()
+    await expect(page.locator("#polite")).to_have_text("Dat kan nu niet.")
+    for notice, told in (("no answer", "Er werd niet opgenomen."), ("not free", "Uw collega is niet vrij.")):
+        desk.show(in_call(mode=Mode.HELD, notice=notice))
+        await expect(page.locator("#notice")).to_have_text(told)
+
+
+# Around it
+
+
+@pytest.mark.parametrize("language", ["nl", "en"])
+async def test_no_text_is_missing_in_either_language(windows: Windows, desk: FakeDesk, language: Language) -> None:
+    async with dashboard(desk, language) as url:
+        page = await log_in(await windows.open(), url)
+        desk.show(in_call(mode=Mode.CONSULTED, other=Target("queue", "taxes")))
+        await with_data(page)
+        dutch = language == "nl"
+        await expect(page.locator("#mode")).to_have_text(
+            "U praat met Belastingen. De beller hoort muziek."
+            if dutch
+            else "You talk with Taxes. The caller hears music."
+        )
+        whole = await html(page)
+        assert ("Log out" in whole, "Uitloggen" in whole) == (not dutch, dutch)
+        english = [text for text in ENGLISH if text in whole]
+        assert english == ([] if dutch else list(ENGLISH))
+        await page.close()
+
+
+# One from each part of the page.
+ENGLISH = ("Keys and sound", "Callers waiting", "Transfer at once", "Nobody answered.", "More time", "Mean length")
+
+
+async def test_after_the_call_nothing_of_the_citizen_is_left(page: Page, desk: FakeDesk) -> None:
+    desk.show(in_call())
+    await with_data(page)
+    await page.get_by_role("button", name="Tonen: BSN").click()
+    await expect(page.locator("#attributes")).to_contain_text(PERSONAL["bsn"])
+    desk.show(view(AgentState.WRAP_UP, wrap_up_until=time.time() + 30))
+    await expect(page.locator("#call")).to_be_hidden()
+    whole = await html(page)
+    assert [value for value in (*PERSONAL.values(), "lantaarn", SECRET) if value in whole] == []
+    assert await page.evaluate("localStorage.length + sessionStorage.length") == 0
