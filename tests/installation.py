@@ -115,6 +115,7 @@ attributes = ["fullname", "bsn"]
 {more}
 [attributes]
 fullname = {{ nl = "Naam", en = "Name" }}
+bsn = {{ nl = "bsn", en = "bsn", masked = false }}
 """
         )
 
@@ -263,13 +264,17 @@ class Dashboard:
                     self._installation.secrets.append(message["call"]["secret"])
                 return message
 
-    async def wish(self, state: str) -> None:
-        await self._socket.send_json({"type": "state", "state": state})
+    async def send(self, kind: str, **values: Any) -> None:
+        """Ask for something, as the page does."""
+        await self._socket.send_json({"type": kind, **values})
+
+    async def pause(self, reason: str = "") -> None:
+        await self.send("pause", reason=reason)
 
     async def available(self) -> None:
         """Become available."""
-        await self.until("away")
-        await self.wish("available")
+        await self.until("paused")
+        await self.send("available")
         await self.until("available")
 
     async def attributes(self, secret: str) -> tuple[int, dict[str, Any]]:

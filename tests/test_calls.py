@@ -37,7 +37,7 @@ async def test_from_code_to_screen(installation: Installation, telephony: Phones
     async with installation.dashboard("agent1") as dashboard, installation.dashboard("agent2") as other:
         await dashboard.available()
         caller = await telephony.call(await installation.log_in_citizen())
-        offered = await dashboard.until("offered")
+        offered = await dashboard.until("ringing")
         assert offered["offer"]["purpose"] == "Verhuizing doorgeven"
         assert offered["call"] is None
         talking = await dashboard.until("in_call")
@@ -260,7 +260,7 @@ async def test_two_callers_and_one_agent(installation: Installation, telephony: 
             await dashboard.next()
         first.go_on()
         await first.ended()
-        await dashboard.until("offered")
+        await dashboard.until("ringing")
         assert (await dashboard.until("in_call"))["call"]["id"] != talking["call"]["id"]
         await agent.talking(2)
         second.go_on()
@@ -275,10 +275,10 @@ async def test_away_after_this_call(installation: Installation, telephony: Phone
         await dashboard.available()
         caller = await telephony.call(await installation.log_in_citizen())
         await dashboard.until("in_call")
-        await dashboard.wish("away")
+        await dashboard.pause()
         caller.go_on()
         await caller.ended()
-        await dashboard.until("away")
+        await dashboard.until("paused")
 
 
 async def test_a_screen_that_shows_nothing_raises_an_alarm(installation: Installation, telephony: Phones) -> None:

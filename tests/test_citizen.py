@@ -17,21 +17,23 @@ from aiohttp.test_utils import TestServer
 from joserfc.jwk import ECKey
 from structlog.testing import capture_logs
 
-from idbellen.calls.desk import Desk
+from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.progress import Progress
+from idbellen.calls.staff import Staff, StaffRules
 from idbellen.demo.tokens import VERDER_HELPEN, auth_result
 from idbellen.domain.board import Stage
 from idbellen.domain.codes import Fingerprints, new_handle
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import TokenOpener
-from idbellen.domain.queueing import Ticket
-from idbellen.ports import Attached, Session
+from idbellen.domain.queueing import QueueRules, Queues, Ticket
+from idbellen.ports import Account, Attached, Session
 from idbellen.stores.sqlite import SqliteStore, open_store
 from idbellen.web import citizen_live
 from idbellen.web.citizen import COOKIE, citizen_app
 from idbellen.web.citizen_site import CitizenSite
 from idbellen.web.issuing import CodeIssuer
 from idbellen.web.purposes import Purpose
+from tests.fakes import FakeCallLog
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ class Town:
     def __init__(self, store: SqliteStore, url: str) -> None:
         self.now = OPEN
         self.store, self.url = store, url
-        self.desk = Desk(lambda: self.now, grace=1.0)
+        self.staff = Staff(lambda: self.now, StaffRules(grace=1.0))
+        self.desk = Desk(lambda: self.now, self.staff, DeskRules(Queues({"default": QueueRules()})), FakeCallLog())
         self.progress = Progress(self.desk)
         self.feedback = Feedback()
         self.site = CitizenSite(
@@ -117,7 +120,7 @@ class Town:
         made = token(status, now=self.now, session=started.reference)
         received = self.site.opener.receive(made, self.now)
         assert await self.store.attach_result(started.reference, received) is Attached.KEPT
-        self.progress.result_arrived(started.reference)
+        self.progress.result_arrived(started.reference, received.result)
 
     def tell(self, started: Started) -> None:
         """Let the events of a session look anew, after the clock was set."""
@@ -541,8 +544,8 @@ async def test_every_stage_by_events_and_by_reload(town: Town, browser: Browser)
                 assert "U wacht waarschijnlijk" not in html, "nobody knows how long"
                 in_front.close()
                 await stage(events, browser, "queued", "U bent de volgende")
-                with town.desk.watch("agent", "PJSIP/agent"):
-                    town.desk.set_available("agent")
+                with town.staff.present(Account("agent", "PJSIP/agent", "")):
+                    town.staff.set_available("agent")
                     html = await stage(events, browser, "queued", "U bent de volgende")
                     assert "U wacht waarschijnlijk nog ongeveer 1 minuut." in html
                     assert code_on(await browser.post("/new-code")) == code, "no new code during a call"

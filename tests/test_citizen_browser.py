@@ -236,8 +236,8 @@ async def test_a_call_from_the_code_to_the_end(
     await says(page, words.next)
     await reload_shows(page, words.next, pair)
     async with installation.dashboard("agent1") as dashboard:
-        await dashboard.until("away")
-        await dashboard.wish("available")
+        await dashboard.until("paused")
+        await dashboard.send("available")
         snapshot = await dashboard.until("in_call")
         assert " ".join(snapshot["call"]["words"]) == pair
         await says(page, words.connected)
@@ -282,7 +282,7 @@ async def test_a_caller_who_is_cut_off_may_call_again(
     caller = await telephony.call(code)
     await says(page, "U bent de volgende")
     async with installation.dashboard("agent1") as dashboard:
-        await dashboard.until("away")
+        await dashboard.until("paused")
     pair = await page.locator(".pair").inner_text()
     caller.go_on()
     await caller.ended()

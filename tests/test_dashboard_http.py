@@ -79,9 +79,9 @@ async def test_states_and_several_tabs(installation: Installation) -> None:
     async with installation.dashboard("agent1") as first, installation.dashboard("agent1") as second:
         await first.available()
         assert (await second.until("available"))["waiting"] == 0
-        await second.wish("away")
-        await first.until("away")
-        await first.wish("available")
+        await second.pause()
+        await first.until("paused")
+        await first.send("available")
         await second.until("available")
 
 

@@ -132,8 +132,8 @@ async def test_a_caller_who_gives_up_in_the_queue_is_not_logged_out(install: Ins
     installation = await install(more=plugin.table(moments='["code_accepted"]'))
     _, code = await with_the_start(installation, installation.token(session_url=plugin.url()))
     async with at_the_desk(installation) as (telephony, dashboard, _):
-        await dashboard.wish("away")
-        await dashboard.until("away")
+        await dashboard.pause()
+        await dashboard.until("paused")
         caller = await telephony.call(code)
         await plugin.until("/session?type=user_active")
         caller.go_on()

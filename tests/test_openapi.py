@@ -27,17 +27,20 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from idbellen.calls.desk import Desk
+from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.progress import Progress
+from idbellen.calls.staff import Staff, StaffRules
 from idbellen.demo.pbx import CHECKOUT
 from idbellen.demo.tokens import VERDER_HELPEN, auth_result
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.hours import OpeningHours
 from idbellen.domain.idcontact import TokenOpener
+from idbellen.domain.queueing import Queues
 from idbellen.stores.sqlite import open_store
 from idbellen.web.idcontact_api import LARGEST_BODY, Credentials, InternalSite, bearer, internal_app
 from idbellen.web.issuing import CodeIssuer
 from idbellen.web.purposes import Purpose
+from tests.fakes import FakeCallLog
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
@@ -171,7 +174,7 @@ async def interface(tmp_path: Path) -> AsyncIterator[Interface]:
             sessions=store,
             issuer=CodeIssuer(store, 10, 600.0, time.time),
             opener=TokenOpener([OWN_KEY], [AUTH_KEY]),
-            progress=Progress(Desk(time.time, grace=1.0)),
+            progress=Progress(Desk(time.time, Staff(time.time, StaffRules()), DeskRules(Queues()), FakeCallLog())),
             clock=time.time,
         )
         async with TestServer(internal_app(site), port=port):

@@ -52,9 +52,11 @@ def count_agents(agents: Iterable[Agent]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class QueueBoard:
-    """A queue. ``longest_since``: when who waits longest arrived (epoch seconds); ``expected``: the wait of who
-    would call now, in seconds, None when it is not known.
-    """  # noqa: D205 - one sentence for each
+    """A queue.
+
+    ``longest_since``: when who waits longest arrived (epoch seconds); ``expected``: the wait of who would call now,
+    in seconds, None when it is not known.
+    """
 
     name: str
     waiting: int
@@ -227,7 +229,9 @@ def quarters(
 def _mean(parts: Sequence[Figures], of: Callable[[Figures], float | None]) -> float | None:
     """Weigh means by who was answered."""
     known = [(value, part.answered) for part in parts if (value := of(part)) is not None]
-    return sum(value * answered for value, answered in known) / sum(answered for _, answered in known) if known else None
+    if not known:
+        return None
+    return sum(value * answered for value, answered in known) / sum(answered for _, answered in known)
 
 
 def _age(since: float | None, now: float) -> float | None:
@@ -335,9 +339,10 @@ class Monitor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SupervisionRules:
-    """``pause_reasons``: the configured words; ``modes``: how supervisors may listen in; ``announce``: the agent is
-    told before.
-    """  # noqa: D205 - one sentence for each
+    """What the configuration lets supervisors do.
+
+    ``pause_reasons``: the configured words; ``modes``: how they may listen in; ``announce``: the agent is told before.
+    """
 
     pause_reasons: Collection[str] = ()
     modes: Collection[MonitorMode] = ()

@@ -7,6 +7,7 @@ dashboard never holds anybody up and never misses the last word.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -144,21 +145,25 @@ class Live:
 
     async def _send(self, socket: web.WebSocketResponse, name: str, watch: Watch) -> None:
         last: AgentView | None = None
+        loop = asyncio.get_running_loop()
+        next_beat = loop.time() + BEAT_SECONDS
         try:
             while not socket.closed:
                 try:
-                    async with asyncio.timeout(BEAT_SECONDS):
+                    async with asyncio.timeout_at(next_beat):
                         await watch.changed()
                 except TimeoutError:
                     text = '{"type": "beat"}'
                 else:
                     view = self._desk.view(name)
                     if view == last:
+                        # News of others does not put the beat off, or a busy day looks like a lost connection.
                         continue
                     last = view
                     text = json.dumps(view.message(self._titles, self._clock()))
                 async with asyncio.timeout(SEND_SECONDS):
                     await socket.send_str(text)
+                next_beat = loop.time() + BEAT_SECONDS
         except (TimeoutError, ConnectionError):
             log.warning("dashboard cut off: it does not read", agent=name)
         finally:
@@ -178,7 +183,8 @@ class Live:
             refused = self._take(wish, name)
             if refused:
                 # Only the tab that asked is told; one that does not read is cut off by the sender.
-                await socket.send_json({"type": "refused", **refused})
+                with contextlib.suppress(ConnectionError):
+                    await socket.send_json({"type": "refused", **refused})
 
     def _take(self, wish: Wish, name: str) -> dict[str, str] | None:
         """Carry out what a dashboard asks for; gives why not, if it cannot be."""

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from idbellen.web.supervisor_api import supervisor_api
 from idbellen.web.supervisor_history import History
 from idbellen.web.supervisor_live import SupervisorLive
-from idbellen.web.supervisor_site import Door, SupervisorSite
+from idbellen.web.supervisor_site import Door
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from idbellen.web.supervisor_site import AccountOf
-
-__all__ = ["SupervisorSite", "add_supervisor_routes"]
+    from idbellen.web.supervisor_site import AccountOf, SupervisorSite
 
 
 def add_supervisor_routes(app: web.Application, site: SupervisorSite, account_of: AccountOf) -> SupervisorLive:

@@ -89,7 +89,7 @@ class History:
             day=day,
             queue=queue,
             day_title=self._day_text(day),
-            chart=self.chart_of(records, day),
+            chart=self._chart_of(records, day),
             percent=self._site.percent,
             rows=[(titles.queue(name), of) for _, name, of in by_day(records, self._site.timezone, self._site.targets)],
             calls=[
@@ -115,7 +115,8 @@ class History:
         today = self._today()
         queue = self._queue(request)
         records = await self._records(today, queue)
-        return self._door.render("supervisor_chart.html", chart=self.chart_of(records, today), percent=self._site.percent)
+        drawn = self._chart_of(records, today)
+        return self._door.render("supervisor_chart.html", chart=drawn, percent=self._site.percent)
 
     async def records_file(self, request: web.Request) -> web.StreamResponse:
         """Give the records of a period; they name agents, so who takes them along is on record."""
@@ -134,7 +135,7 @@ class History:
             request, period, "days", lambda found: daily_csv(found, self._site.timezone, self._site.targets)
         )
 
-    def chart_of(self, records: list[CallRecord], day: dt.date) -> Chart:
+    def _chart_of(self, records: list[CallRecord], day: dt.date) -> Chart:
         """Lay out the chart of a day."""
         site = self._site
         whole = total(of for _, _, of in by_day(records, site.timezone, site.targets))
@@ -210,7 +211,7 @@ class History:
 def duration(seconds: float | None) -> str:
     """Give a length as people read it: 1:05, or 1:00:05."""
     if seconds is None:
-        return "–"
+        return "–"  # noqa: RUF001 - a dash, as in print
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

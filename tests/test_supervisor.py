@@ -1,0 +1,577 @@
+"""The supervisors' pages over HTTP and websocket: who gets in, what they can do, and what is on record of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import datetime as dt
+import io
+import json
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import aiohttp
+import pytest
+from aiohttp import web
+from babel.messages.pofile import read_po
+from jinja2.ext import babel_extract
+
+from idbellen.calls.desk import Desk, DeskRules
+from idbellen.calls.staff import Staff, StaffRules
+from idbellen.calls.statistics import Statistics
+from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
+from idbellen.domain.agents import AgentState
+from idbellen.domain.board import CallView, Titles
+from idbellen.domain.queueing import QueueRules, Queues, Ticket
+from idbellen.domain.statistics import CallOutcome, CallRecord, Target, day_bounds, day_of
+from idbellen.ports import Account, Role
+from idbellen.web import supervisor_live
+from idbellen.web.idcontact_api import Credentials, bearer
+from idbellen.web.pages import HERE, STATIC
+from idbellen.web.security import harden
+from idbellen.web.supervisor import add_supervisor_routes
+from idbellen.web.supervisor_site import SupervisorSite
+from tests.ports import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from idbellen.calls.wallboard import MonitorMode
+    from idbellen.calls.desk import Reservation
+    from idbellen.web.pages import Language
+    from idbellen.web.supervisor_live import SupervisorLive
+
+AMSTERDAM = ZoneInfo("Europe/Amsterdam")
+TOKEN = "a token of the wallboard"
+COOKIE = "login"
+# What belongs to a citizen or opens their data, and must not be anywhere here.
+SECRET = "the secret of a call"
+REFERENCE = "the reference of a session"
+WORDS = ("waterval", "eekhoorn")
+BOSS, ANNA = Account("boss", "PJSIP/boss", "", Role.SUPERVISOR), Account("anna", "PJSIP/anna", "")
+QUEUES = {"residents": ("Burgerzaken", "Residents"), "taxes": ("Belastingen", "Taxes")}
+PURPOSES = {"report_move": ("Verhuizing doorgeven", "Report a move"), "tax": ("Vraag over belasting", "Tax question")}
+REASONS = {"lunch": ("Lunch", "Lunch"), "meeting": ("Overleg", "Meeting")}
+TARGETS = {"residents": Target(), "taxes": Target(within=60.0)}
+ALL_MODES: tuple[MonitorMode, ...] = ("listen", "whisper", "barge")
+
+
+class FakeStore:
+    """History and audit trail in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[CallRecord] = []
+        self.audited: list[tuple[str, str, str, dict[str, str]]] = []
+        self.works = True
+
+    async def keep_call(self, record: CallRecord) -> None:
+        self.records.append(record)
+
+    async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
+        if not self.works:
+            raise OSError("disk I/O error")
+        found = [r for r in self.records if since <= r.arrived < until and queue in (None, r.queue)]
+        return sorted(found, key=lambda record: record.arrived)
+
+    async def forget_calls(self, before: float) -> int:
+        raise NotImplementedError
+
+    async def record(self, actor: str, action: str, subject: str, **detail: str) -> None:
+        if not self.works:
+            raise OSError("no space left on device")
+        self.audited.append((actor, action, subject, detail))
+
+
+class FakeMonitor:
+    """Notes what is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str, bool]] = []
+        self.connects = True
+
+    async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
+        self.asked.append((agent, endpoint, mode, announce))
+        return self.connects
+
+
+@dataclass
+class Stage:
+    """A desk and a staff of this process, with the supervisors' site before them; ``logins`` says who is who."""
+
+    url: str
+    store: FakeStore
+    monitor: FakeMonitor
+    desk: Desk
+    staff: Staff
+    figures: Statistics
+    live: SupervisorLive
+    logins: dict[str, Account] = field(default_factory=lambda: {"boss": BOSS, "anna": ANNA})
+    scope: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def agent(self, name: str, *queues: str, available: bool = True) -> None:
+        """Let an agent be here."""
+        account = Account(name, f"PJSIP/{name}", "", queues=dict.fromkeys(queues, 0))
+        self.scope.enter_context(self.staff.present(account))
+        if available:
+            self.staff.set_available(name)
+
+    def caller(self, call: str, queue: str = "residents", *, waited: float = 0.0, verified: bool = True) -> None:
+        """Let a caller wait."""
+        purpose = "tax" if queue == "taxes" else "report_move"
+        self.scope.enter_context(
+            self.desk.place(Ticket(call, REFERENCE, purpose, queue, time.time() - waited, verified))
+        )
+
+    def talk(self, agent: str, queue: str = "residents", *, since: float = 0.0) -> Reservation:
+        """Let an agent be in a call."""
+        ticket = Ticket(f"call of {agent}", REFERENCE, "report_move", queue, time.time())
+        reservation = self.desk.reserve(agent, ticket)
+        assert reservation
+        reservation.ringing()
+        reservation.connect(
+            CallView(ticket.call, REFERENCE, ticket.purpose, queue, time.time() - since, SECRET, WORDS)
+        )
+        return reservation
+
+    def history(self, day: dt.date, *, queue: str = "residents", calls: int = 30) -> None:
+        """Let a day have had calls."""
+        start, _ = day_bounds(day, AMSTERDAM)
+        for number in range(calls):
+            answered = number % 5 < 3
+            outcome = CallOutcome.ANSWERED if answered else (CallOutcome.ABANDONED, CallOutcome.FULL)[number % 2]
+            self.store.records.append(
+                CallRecord(
+                    f"{queue} {day} {number}", queue, "report_move", number % 4 > 0,
+                    start + 9 * 3600 + number * 15 * 61, 5.0 + number % 7 * 8, outcome,
+                    "anna" if answered else None, 120.0 if answered else 0.0,
+                )
+            )  # fmt: skip
+
+    async def today(self) -> None:
+        """Take what the history has of today into today's figures."""
+        await self.figures.load()
+
+
+@asynccontextmanager
+async def serve(
+    language: Language = "nl",
+    *,
+    modes: tuple[MonitorMode, ...] = ALL_MODES,
+    reasons: bool = True,
+    port: int = 0,
+    token: str | None = TOKEN,
+) -> AsyncIterator[Stage]:
+    """Serve a stage for the block."""
+    port = port or free_ports()
+    url = f"http://127.0.0.1:{port}"
+    number = 0 if language == "nl" else 1
+    store, monitor = FakeStore(), FakeMonitor()
+    staff = Staff(time.time, StaffRules(grace=0.05))
+    figures = Statistics(store, time.time, AMSTERDAM)
+    rules = {name: QueueRules(answered_within=target.within) for name, target in TARGETS.items()}
+    desk = Desk(time.time, staff, DeskRules(Queues(rules)), figures)
+    titles = Titles(*({name: texts[number] for name, texts in all_.items()} for all_ in (PURPOSES, QUEUES)))
+    words = {word: texts[number] for word, texts in REASONS.items()} if reasons else {}
+    site = SupervisorSite(
+        language=language,
+        timezone=AMSTERDAM,
+        titles=titles,
+        pause_reasons=words,
+        targets=TARGETS,
+        percent=80,
+        history_days=90,
+        wallboard=Wallboard(desk, figures, TARGETS),
+        supervision=Supervision(desk, store, SupervisionRules(words, modes), monitor),
+        history=store,
+        audit=store,
+        clock=time.time,
+        credentials=Credentials([bearer(token)]) if token else None,
+    )
+
+    async def account_of(request: web.Request) -> tuple[str, Account | None]:
+        login = request.cookies.get(COOKIE, "")
+        return login, stage.logins.get(login)
+
+    async def login_page(_: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html><title>login</title>", content_type="text/html")
+
+    app = web.Application()
+    harden(app, url)
+    app.router.add_static("/static/", STATIC)
+    app.router.add_get("/login", login_page)
+    live = add_supervisor_routes(app, site, account_of)
+    stage = Stage(url, store, monitor, desk, staff, figures, live)
+    runner = web.AppRunner(app, shutdown_timeout=0.5)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    with stage.scope:
+        yield stage
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with serve("en") as found:
+        yield found
+
+
+def browser(stage: Stage, login: str = "boss") -> aiohttp.ClientSession:
+    headers = {"Origin": stage.url, "Cookie": f"{COOKIE}={login}"}
+    return aiohttp.ClientSession(stage.url, headers=headers)
+
+
+class Board:
+    """A wallboard, as the page's script drives it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+        self.snapshot: dict[str, Any] = {}
+        self._id = 0
+
+    async def next(self) -> dict[str, Any]:
+        async with asyncio.timeout(5):
+            while (message := await self.socket.receive_json())["type"] != "snapshot":
+                pass
+        self.snapshot = message
+        return message
+
+    async def ask(self, kind: str, **wish: Any) -> str | None:
+        """Ask for something; gives why not."""
+        self._id += 1
+        await self.socket.send_json({"type": kind, "id": self._id, **wish})
+        async with asyncio.timeout(5):
+            while (message := await self.socket.receive_json())["type"] != "answer":
+                pass
+        assert message["id"] == self._id
+        refused: str | None = message["refused"]
+        return refused
+
+    async def closed(self) -> int | None:
+        """Wait until the other side closes; gives the code."""
+        async with asyncio.timeout(5):
+            while (message := await self.socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        return self.socket.close_code
+
+
+@asynccontextmanager
+async def wallboard(stage: Stage, login: str = "boss") -> AsyncIterator[Board]:
+    async with browser(stage, login) as http, http.ws_connect("/wallboard/live") as socket:
+        board = Board(socket)
+        await board.next()
+        yield board
+
+
+# Who gets in
+
+PAGES = ["/wallboard", "/wallboard/chart", "/wallboard/history", "/wallboard/history/2026-01-31",
+         "/wallboard/history/records.csv", "/wallboard/history/days.csv"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_pages_are_for_supervisors_only(stage: Stage, path: str) -> None:
+    async with browser(stage, "nobody") as http, http.get(path, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, "/login")
+    async with browser(stage, "anna") as http, http.get(path) as answer:
+        assert answer.status == 403
+        assert "not a supervisor" in await answer.text()
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert stage.store.audited == []
+
+
+@pytest.mark.parametrize("login", ["nobody", "anna"])
+async def test_the_wallboard_is_for_supervisors_only(stage: Stage, login: str) -> None:
+    async with browser(stage, login) as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+            await http.ws_connect("/wallboard/live")
+
+
+async def test_other_sites_cannot_open_it(stage: Stage) -> None:
+    async with browser(stage) as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+            await http.ws_connect("/wallboard/live", headers={"Origin": "https://elsewhere.example"})
+
+
+async def test_who_is_no_supervisor_any_more_can_do_nothing(stage: Stage) -> None:
+    stage.agent("bert")
+    async with wallboard(stage) as board:
+        stage.logins["boss"] = replace(BOSS, role=Role.AGENT)
+        await board.socket.send_json({"type": "pause", "id": 1, "agent": "bert", "reason": ""})
+        assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+    assert stage.staff["bert"].state is AgentState.AVAILABLE
+    assert stage.store.audited == []
+
+
+async def test_who_is_no_supervisor_any_more_sees_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_live, "CHECK_SECONDS", 0.05)
+    async with wallboard(stage) as board:
+        stage.logins["boss"] = replace(BOSS, role=Role.AGENT)
+        assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+
+
+async def test_logging_out_closes_the_wallboard(stage: Stage) -> None:
+    async with wallboard(stage) as board:
+        await stage.live.end_login("another")
+        await stage.live.end_login("boss")
+        assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense", "[]", '{"type": "other", "id": 1}', '{"type": "front"}',
+        '{"type": "monitor", "id": 1, "agent": "anna", "mode": "record"}',
+        '{"type": "front", "id": 1, "call": "x", "more": 1}',
+    ],
+)  # fmt: skip
+async def test_what_is_not_understood_closes_the_socket(stage: Stage, text: str) -> None:
+    async with wallboard(stage) as board:
+        await board.socket.send_str(text)
+        assert await board.closed() == aiohttp.WSCloseCode.INVALID_TEXT
+
+
+# What is shown
+
+
+async def test_an_open_wallboard_hears_a_beat(stage: Stage) -> None:
+    async with wallboard(stage) as board, asyncio.timeout(5):
+        while (await board.socket.receive_json()) != {"type": "beat"}:
+            pass
+
+
+async def test_changes_melt_into_some_snapshots_per_second(stage: Stage) -> None:
+    stage.agent("bert")
+    async with wallboard(stage) as board:
+        for _ in range(50):
+            stage.staff.pause("bert", "")
+            await asyncio.sleep(0.01)
+            stage.staff.set_available("bert")
+            await asyncio.sleep(0.01)
+        stage.staff.pause("bert", "lunch")
+        seen = 0
+        while not board.snapshot["agents"] or board.snapshot["agents"][0]["reason"] != "lunch":
+            await board.next()
+            seen += 1
+        assert seen <= 5
+
+
+async def test_nothing_of_a_citizen_is_told(stage: Stage) -> None:
+    stage.agent("bert")
+    stage.talk("bert")
+    stage.caller("waiting call")
+    async with wallboard(stage) as board:
+        assert board.snapshot["agents"][0]["call"]["purpose"] == "Report a move"
+        text = json.dumps(board.snapshot)
+    for private in (SECRET, REFERENCE, *WORDS):
+        assert private not in text
+
+
+# What supervisors do
+
+
+async def test_an_agents_state_is_set(stage: Stage) -> None:
+    stage.agent("bert")
+    async with wallboard(stage) as board:
+        assert await board.ask("pause", agent="bert", reason="lunch") is None
+        assert (stage.staff["bert"].state, stage.staff["bert"].reason) == (AgentState.PAUSED, "lunch")
+        assert await board.ask("available", agent="bert") is None
+        assert stage.staff["bert"].state is AgentState.AVAILABLE
+        assert await board.ask("pause", agent="bert", reason="holiday") == "target"
+        assert await board.ask("pause", agent="nobody", reason="") == "gone"
+        assert await board.ask("available", agent="nobody") == "gone"
+    assert stage.store.audited == [
+        ("boss", "agent paused", "bert", {"reason": "lunch"}),
+        ("boss", "agent set available", "bert", {}),
+    ]
+
+
+async def test_callers_are_moved(stage: Stage) -> None:
+    stage.caller("first", waited=20)
+    stage.caller("second", waited=10)
+    async with wallboard(stage) as board:
+        assert await board.ask("front", call="second") is None
+        assert [ticket.call for ticket in stage.desk.waiting] == ["second", "first"]
+        assert await board.ask("move", call="first", queue="taxes") is None
+        assert {ticket.call: ticket.queue for ticket in stage.desk.waiting}["first"] == "taxes"
+        assert await board.ask("move", call="first", queue="taxes") == "target"
+        assert await board.ask("move", call="first", queue="unknown") == "target"
+        assert await board.ask("move", call="gone", queue="taxes") == "gone"
+        assert await board.ask("front", call="gone") == "gone"
+    assert stage.store.audited == [
+        ("boss", "caller moved to front", "second", {}),
+        ("boss", "caller moved to queue", "first", {"before": "residents", "after": "taxes"}),
+    ]
+
+
+async def test_listening_in(stage: Stage) -> None:
+    stage.agent("bert")
+    async with wallboard(stage) as board:
+        assert await board.ask("monitor", agent="bert", mode="listen") == "later"
+        stage.talk("bert")
+        assert await board.ask("monitor", agent="bert", mode="whisper") is None
+        assert stage.monitor.asked == [("bert", "PJSIP/boss", "whisper", True)]
+        stage.monitor.connects = False
+        assert await board.ask("monitor", agent="bert", mode="barge") == "phone"
+    detail = {"call": "call of bert", "announced": "yes"}
+    assert stage.store.audited == [
+        ("boss", "agent monitored", "bert", {"mode": "whisper", **detail}),
+        ("boss", "agent monitored", "bert", {"mode": "barge", **detail}),
+        ("boss", "agent monitored in vain", "bert", {"mode": "barge", **detail}),
+    ]
+
+
+async def test_nobody_listens_in_unless_it_is_configured() -> None:
+    async with serve("en", modes=("listen",)) as stage:
+        stage.agent("bert")
+        stage.agent("boss")
+        stage.talk("bert")
+        stage.talk("boss")
+        async with wallboard(stage) as board:
+            assert await board.ask("monitor", agent="bert", mode="barge") == "target"
+            assert await board.ask("monitor", agent="boss", mode="listen") == "target", "their own call"
+        assert stage.monitor.asked == []
+        assert stage.store.audited == []
+
+
+async def test_nothing_is_done_that_is_not_on_record(stage: Stage) -> None:
+    stage.agent("bert")
+    stage.agent("carla")
+    stage.talk("carla")
+    stage.staff.pause("bert", "")
+    stage.caller("first", waited=20)
+    stage.caller("second", waited=10)
+    stage.store.works = False
+    async with wallboard(stage) as board:
+        assert await board.ask("available", agent="bert") == "unrecorded"
+        assert await board.ask("pause", agent="carla", reason="") == "unrecorded"
+        assert await board.ask("front", call="second") == "unrecorded"
+        assert await board.ask("move", call="second", queue="taxes") == "unrecorded"
+        assert await board.ask("monitor", agent="carla", mode="listen") == "unrecorded"
+    assert stage.staff["bert"].state is AgentState.PAUSED
+    assert stage.staff["carla"].afterwards is AgentState.AVAILABLE
+    assert [(ticket.call, ticket.queue) for ticket in stage.desk.waiting] == [
+        ("first", "residents"), ("second", "residents"),
+    ]  # fmt: skip
+    assert stage.monitor.asked == []
+
+
+async def test_what_came_to_nothing_is_on_record_as_such(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.caller("first")
+    monkeypatch.setattr(stage.desk, "move_to_front", lambda _: False)
+    async with wallboard(stage) as board:
+        assert await board.ask("front", call="first") == "gone"
+    assert [action for _, action, _, _ in stage.store.audited] == [
+        "caller moved to front", "caller moved to front in vain",
+    ]  # fmt: skip
+
+
+async def test_a_fault_is_told_and_the_wallboard_stays(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.caller("first")
+
+    def broken(_: str) -> bool:
+        raise ValueError
+
+    monkeypatch.setattr(stage.desk, "move_to_front", broken)
+    async with wallboard(stage) as board:
+        assert await board.ask("front", call="first") == "failed"
+        assert await board.ask("front", call="other") == "gone"
+
+
+# History
+
+
+def today() -> dt.date:
+    return day_of(time.time(), AMSTERDAM)
+
+
+async def page(stage: Stage, path: str, *, status: int = 200) -> str:
+    async with browser(stage) as http, http.get(path) as answer:
+        assert answer.status == status
+        return await answer.text()
+
+
+async def test_history_by_day_and_queue(stage: Stage) -> None:
+    yesterday, earlier = today() - dt.timedelta(days=1), today() - dt.timedelta(days=30)
+    stage.history(yesterday)
+    stage.history(yesterday, queue="taxes", calls=10)
+    stage.history(earlier, calls=5)
+    text = await page(stage, "/wallboard/history")
+    assert f"/wallboard/history/{yesterday}" in text
+    assert f"/wallboard/history/{earlier}" not in text, "the last week"
+    text = await page(stage, f"/wallboard/history?from={earlier}&to={yesterday}&queue=residents")
+    assert f"/wallboard/history/{earlier}" in text
+    assert '<td class="text">Taxes</td>' not in text
+    day = await page(stage, f"/wallboard/history/{yesterday}")
+    assert day.count('<th scope="row">09:00</th>') == 1
+    assert "Hung up while waiting" in day
+    assert "residents 20" not in day, "no names of calls"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("from=2026-13-01", "not a date"), ("from=nonsense", "not a date"),
+        ("from=2000-01-01", "no figures are kept"), ("to=2999-01-01", "no figures are kept"),
+    ],
+)  # fmt: skip
+async def test_a_wrong_period_is_explained(stage: Stage, query: str, says: str) -> None:
+    assert says in await page(stage, f"/wallboard/history?{query}", status=400)
+    await page(stage, f"/wallboard/history/days.csv?{query}", status=400)
+
+
+async def test_days_and_queues_that_there_are_not(stage: Stage) -> None:
+    yesterday = today() - dt.timedelta(days=1)
+    assert "comes after" in await page(stage, f"/wallboard/history?from={today()}&to={yesterday}", status=400)
+    for path in ("2000-01-01", "2026-02-30", "2999-01-01", "nonsense", f"{yesterday}?queue=unknown"):
+        await page(stage, f"/wallboard/history/{path}", status=404)
+    await page(stage, "/wallboard/chart?queue=unknown", status=404)
+
+
+async def test_files(stage: Stage) -> None:
+    yesterday, before = today() - dt.timedelta(days=1), today() - dt.timedelta(days=2)
+    stage.history(yesterday)
+    stage.history(before, calls=10)
+    span = f"from={before}&to={yesterday}"
+    records = list(csv.DictReader(io.StringIO(await page(stage, f"/wallboard/history/records.csv?{span}")), delimiter=";"))
+    assert len(records) == 40
+    assert {"arrived", "queue", "waited", "outcome", "agent"} < records[0].keys()
+    assert stage.store.audited == [("boss", "records exported", f"{before} {yesterday}", {"queue": ""})]
+    days = list(csv.DictReader(io.StringIO(await page(stage, f"/wallboard/history/days.csv?{span}")), delimiter=";"))
+    assert [(row["day"], row["queue"]) for row in days] == [(str(before), "residents"), (str(yesterday), "residents")]
+    assert len(stage.store.audited) == 1
+    async with browser(stage) as http, http.get(f"/wallboard/history/days.csv?{span}") as answer:
+        assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+        assert answer.headers["Content-Disposition"].startswith("attachment;")
+
+
+async def test_records_leave_only_on_record(stage: Stage) -> None:
+    stage.store.works = False
+    assert "cannot be recorded" in await page(stage, "/wallboard/history/records.csv", status=503)
+
+
+# Texts
+
+
+def test_every_text_is_translated() -> None:
+    with (HERE / "locales" / "nl.po").open("rb") as file:
+        catalogue = read_po(file, locale="nl")
+    missing = []
+    for template in (HERE / "templates").glob("*.html"):
+        if template.name.startswith(("supervisor", "wallboard")):
+            with template.open("rb") as source:
+                for _, function, message, _ in _texts(source):
+                    key = message if isinstance(message, str) else message[0]
+                    found = catalogue.get(key)
+                    if not found or not all(found.string if function == "ngettext" else [found.string]):
+                        missing.append(key)
+    assert missing == []
+
+
+def _texts(source: Any) -> Iterator[tuple[int, str, Any, list[str]]]:
+    options = {"newstyle_gettext": "true", "extensions": "jinja2.ext.i18n"}
+    yield from babel_extract(source, ["_", "ngettext"], [], options)

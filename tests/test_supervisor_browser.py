@@ -1,0 +1,292 @@
+"""The supervisors' pages in a real browser: every state, in both languages, small and wide, light and dark."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
+from idbellen.web import supervisor_live
+from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, chromium, html
+from tests.ports import free_ports
+from tests.test_supervisor import COOKIE, REFERENCE, SECRET, WORDS, serve, today
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from playwright.async_api import Browser, Page
+
+    from idbellen.web.pages import Language
+    from tests.test_supervisor import Stage
+
+NETWORK_ERRORS = r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INTERNET_DISCONNECTED)|WebSocket connection"
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """What the pages say in a language."""
+
+    language: Language
+    nobody: str
+    no_agent: str
+    residents: str
+    not_answering: str
+    move: str
+    front: str
+    to_taxes: str
+    first_now: str
+    change: str
+    lunch: str
+    lunch_done: str
+    listen: str
+    rings: str
+    phone_fails: str
+    gone: str
+    lost: str
+    numbers: str
+    history: str
+    only: str
+
+
+DUTCH = Says(
+    language="nl", nobody="Er wacht niemand.", no_agent="Er is geen medewerker ingelogd.", residents="Burgerzaken",
+    not_answering="neemt niet op", move="Verplaatsen", front="Naar voren", to_taxes="Naar de wachtrij Belastingen",
+    first_now="deze beller gaat nu voor", change="Wijzigen", lunch="Pauze: Lunch", lunch_done="anna heeft pauze",
+    listen="Alleen luisteren", rings="Uw telefoon gaat over.", phone_fails="kon niet worden verbonden",
+    gone="Deze beller wacht niet meer.", lost="Geen verbinding.", numbers="De getallen van deze grafiek",
+    history="Geschiedenis", only="Alleen voor leidinggevenden",
+)  # fmt: skip
+ENGLISH = Says(
+    language="en", nobody="Nobody is waiting.", no_agent="No agent is logged in.", residents="Residents",
+    not_answering="does not answer", move="Move", front="To the front", to_taxes="To the queue Taxes",
+    first_now="the caller goes first now", change="Change", lunch="Pause: Lunch", lunch_done="anna is paused",
+    listen="Listen only", rings="Your phone rings.", phone_fails="could not be connected",
+    gone="This caller no longer waits.", lost="No connection.", numbers="The numbers of this chart",
+    history="History", only="Only for supervisors",
+)  # fmt: skip
+both_languages = pytest.mark.parametrize("says", [DUTCH, ENGLISH], ids=lambda says: says.language)
+
+
+@pytest.fixture(scope="module")
+async def chrome() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def windows(chrome: Browser) -> AsyncIterator[Windows]:
+    windows = Windows(chrome)
+    yield windows
+    await windows.close()
+    assert windows.faults == []
+
+
+async def open_page(windows: Windows, stage: Stage, path: str = "/wallboard", *, login: str = "boss") -> Page:
+    page = await windows.open()
+    await page.context.add_cookies([{"name": COOKIE, "value": login, "url": stage.url}])
+    await page.goto(f"{stage.url}{path}")
+    return page
+
+
+async def busy(stage: Stage) -> None:
+    """Let all that can be seen on the wallboard be there at once."""
+    stage.history(today(), calls=36)
+    stage.history(today(), queue="taxes", calls=12)
+    await stage.today()
+    for name in ("anna", "bert", "carla", "dirk-jan.van-der-berg", "emma", "farid"):
+        stage.agent(name, *(("residents",) if name in ("anna", "emma") else ()))
+    stage.talk("anna", since=185)
+    stage.staff.pause("anna", "lunch")
+    stage.talk("bert", since=30).release()
+    stage.staff.pause("carla", "meeting")
+    stage.staff.set_phone("PJSIP/farid", PhoneState.UNREGISTERED)
+    for _ in range(3):
+        stage.staff.happen("emma", AgentEvent.OFFER)
+        stage.staff.happen("emma", AgentEvent.MISS)
+    assert stage.staff["emma"].state is AgentState.NOT_ANSWERING
+    stage.caller("a1", waited=134)
+    stage.caller("a2", waited=12, verified=False)
+    stage.caller("a3", "taxes", waited=45)
+    reservation = stage.desk.reserve("dirk-jan.van-der-berg", stage.desk.waiting[0])
+    assert reservation
+    reservation.ringing()
+
+
+@both_languages
+async def test_an_empty_wallboard(windows: Windows, says: Says) -> None:
+    async with serve(says.language) as stage:
+        page = await open_page(windows, stage)
+        await expect(page.get_by_text(says.nobody)).to_be_visible()
+        await expect(page.get_by_text(says.no_agent)).to_be_visible()
+        await expect(page.get_by_role("heading", name=says.residents)).to_be_visible()
+        assert await page.locator("html").get_attribute("lang") == says.language
+        await check_look(page, *ALL_LOOKS)
+
+
+@both_languages
+async def test_a_busy_wallboard(windows: Windows, says: Says) -> None:
+    async with serve(says.language) as stage:
+        await busy(stage)
+        page = await open_page(windows, stage)
+        residents = page.locator(".queue", has_text=says.residents)
+        await expect(residents.locator('[data-f="waiting"]')).to_have_text("2")
+        await expect(page.locator("#agents").get_by_text(says.not_answering)).to_be_visible()
+        await expect(page.locator("#callers tbody tr")).to_have_count(3)
+        await expect(page.locator("#chart svg[role=img]")).to_be_visible()
+        await page.get_by_text(says.numbers).click()
+        await check_look(page, *ALL_LOOKS)
+        text = await html(page)
+        for private in (SECRET, REFERENCE, *WORDS):
+            assert private not in text
+
+
+@both_languages
+async def test_moving_a_caller_with_the_keyboard(windows: Windows, says: Says) -> None:
+    async with serve(says.language) as stage:
+        stage.caller("first", waited=60)
+        stage.caller("second", waited=30)
+        page = await open_page(windows, stage)
+        button = page.locator('button[data-key="second"]')
+        await button.focus()
+        await page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_be_visible()
+        await check_look(page, *BOTH_ENDS)
+        await expect(dialog.get_by_role("button", name=says.front)).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("status")).to_contain_text(says.first_now)
+        await expect(dialog).to_be_hidden()
+        await expect(page.locator("#callers tbody tr").first).to_have_attribute("data-key", "second")
+        await expect(button).to_be_focused()
+        await page.keyboard.press("Enter")
+        await dialog.get_by_role("button", name=says.to_taxes).click()
+        await expect(page.locator('tr[data-key="second"]')).to_contain_text({"nl": "Belastingen"}.get(says.language, "Taxes"))
+        await check_look(page, *BOTH_ENDS)
+    windows.expect(NETWORK_ERRORS)
+
+
+@both_languages
+async def test_an_agents_state_and_listening_in(windows: Windows, says: Says) -> None:
+    async with serve(says.language) as stage:
+        stage.agent("anna")
+        page = await open_page(windows, stage)
+        await page.get_by_role("button", name=f"{says.change} anna").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog.get_by_role("button", name=says.listen)).to_be_hidden()
+        await dialog.get_by_role("button", name=says.lunch).click()
+        await expect(page.get_by_role("status")).to_contain_text(says.lunch_done)
+        await expect(page.locator("#agents").get_by_text("Lunch")).to_be_visible()
+        stage.staff.set_available("anna")
+        stage.talk("anna")
+        await page.get_by_role("button", name=f"{says.change} anna").click()
+        listen = dialog.get_by_role("button", name=says.listen)
+        await expect(listen).to_be_visible()
+        stage.monitor.connects = False
+        await listen.click()
+        await expect(dialog.get_by_role("alert")).to_contain_text(says.phone_fails)
+        await check_look(page, *BOTH_ENDS)
+        stage.monitor.connects = True
+        await listen.click()
+        await expect(page.get_by_role("status")).to_contain_text(says.rings)
+        assert [mode for _, _, mode, _ in stage.monitor.asked] == ["listen", "listen"]
+    windows.expect(NETWORK_ERRORS)
+
+
+async def test_what_is_not_configured_is_not_offered(windows: Windows) -> None:
+    async with serve(modes=(), reasons=False) as stage:
+        stage.agent("anna")
+        stage.talk("anna")
+        page = await open_page(windows, stage)
+        await page.get_by_role("button", name="Wijzigen anna").click()
+        names = await page.get_by_role("dialog").get_by_role("button").all_inner_texts()
+        assert names == ["Beschikbaar maken", "Pauze", "Sluiten"]
+
+
+@both_languages
+async def test_a_caller_who_is_served_closes_the_dialog(windows: Windows, says: Says) -> None:
+    async with serve(says.language) as stage:
+        with stage.scope.pop_all():
+            stage.caller("first")
+            page = await open_page(windows, stage)
+            await page.get_by_role("button", name=says.move).click()
+            await expect(page.get_by_role("dialog")).to_be_visible()
+            stage.scope.close()
+            await expect(page.get_by_role("dialog")).to_be_hidden()
+            await expect(page.get_by_role("status")).to_have_text(says.gone)
+
+
+@both_languages
+async def test_a_lost_connection_is_seen_and_comes_back(windows: Windows, says: Says) -> None:
+    windows.expect(NETWORK_ERRORS)
+    port = free_ports()
+    async with serve(says.language, port=port) as stage:
+        await busy(stage)
+        page = await open_page(windows, stage)
+        await expect(page.locator("#agents tbody tr")).to_have_count(6)
+        await expect(page.get_by_role("alert")).to_be_hidden()
+    await expect(page.get_by_role("alert").filter(has_text=says.lost)).to_be_visible()
+    await check_look(page, *BOTH_ENDS)
+    async with serve(says.language, port=port):
+        await expect(page.get_by_role("alert").filter(has_text=says.lost)).to_be_hidden()
+        await expect(page.get_by_text(says.no_agent)).to_be_visible()
+
+
+async def test_silence_is_seen_within_five_seconds(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows.expect(NETWORK_ERRORS)
+    monkeypatch.setattr(supervisor_live, "BEAT_SECONDS", 60.0)
+    async with serve() as stage:
+        page = await open_page(windows, stage)
+        await expect(page.get_by_text(DUTCH.nobody)).to_be_visible()
+        began = time.monotonic()
+        await expect(page.get_by_role("alert")).to_be_visible()
+        assert time.monotonic() - began < 5.0
+
+
+async def test_logging_out_elsewhere_leaves_the_wallboard(windows: Windows) -> None:
+    async with serve() as stage:
+        page = await open_page(windows, stage)
+        await expect(page.get_by_text(DUTCH.nobody)).to_be_visible()
+        del stage.logins["boss"]
+        await stage.live.end_login("boss")
+        await page.wait_for_url("**/login")
+
+
+@both_languages
+async def test_agents_are_told_why_not(windows: Windows, says: Says) -> None:
+    windows.expect("403")
+    async with serve(says.language) as stage:
+        page = await open_page(windows, stage, login="anna")
+        await expect(page.get_by_role("heading", name=says.only)).to_be_visible()
+        await check_look(page, *BOTH_ENDS)
+
+
+@both_languages
+async def test_history_and_a_day(windows: Windows, says: Says, tmp_path: Path) -> None:
+    async with serve(says.language) as stage:
+        for ago in range(1, 5):
+            stage.history(today() - dt.timedelta(days=ago), calls=20 + 5 * ago)
+        stage.history(today() - dt.timedelta(days=1), queue="taxes", calls=30)
+        page = await open_page(windows, stage)
+        await page.get_by_role("link", name=says.history).click()
+        await expect(page.get_by_role("heading", name=says.history)).to_be_visible()
+        await expect(page.locator("tbody tr")).to_have_count(5)
+        await check_look(page, *ALL_LOOKS)
+        async with page.expect_download() as started:
+            await page.locator("a[download]").first.click()
+        download = await started.value
+        await download.save_as(tmp_path / "days.csv")
+        assert (tmp_path / "days.csv").read_text().startswith("day;queue;offered;")
+        await page.locator("tbody a").first.click()
+        await expect(page.locator("svg[role=img]")).to_be_visible()
+        await check_look(page, *ALL_LOOKS)
+        await page.goto(f"{stage.url}/wallboard/history?from=2000-01-01")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await check_look(page, *BOTH_ENDS)
+    windows.expect("400")
