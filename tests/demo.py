@@ -181,13 +181,27 @@ async def code_on(page: Page) -> str:
 
 
 async def be_an_agent(page: Page, demo: Demo) -> None:
-    """Log in on the dashboard with what the demo told, and become available."""
-    name, password = demo.login
+    """Log in on the dashboard as the agent whom the demo told of, and become available."""
+    await work_as(page, demo, demo.login[0])
+    await become_available(page)
+
+
+async def work_as(page: Page, demo: Demo, name: str) -> None:
+    """Log in on the dashboard; everybody who works in the demo has the same password."""
     await page.goto(demo.dashboard)
     await page.get_by_label("Naam").fill(name)
-    await page.get_by_label("Wachtwoord").fill(password)
+    await page.get_by_label("Wachtwoord").fill(demo.login[1])
     await page.get_by_role("button", name="Inloggen").click()
+
+
+async def become_available(page: Page) -> None:
     await page.get_by_role("button", name="Beschikbaar").click()
+    await is_available(page)
+
+
+async def wrap_up(page: Page) -> None:
+    """Be done with a call that has just ended."""
+    await page.get_by_role("button", name="Klaar").click()
     await is_available(page)
 
 

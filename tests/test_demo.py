@@ -15,13 +15,15 @@ from tests.demo import (
     DIAL_AT_ONCE,
     Demo,
     be_an_agent,
+    become_available,
     choose_purpose,
     choose_ways,
     code_on,
     get_code,
-    is_available,
     log_in,
     running_demo,
+    work_as,
+    wrap_up,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ async def test_from_make_run_to_ctrl_c(tmp_path: Path) -> None:
         await talking(agent, {"Onderwerp": "Vraag over uw uitkering"} | SANNE)
         assert ADDRESS not in await html(agent), "this purpose does not allow it"
         await citizen.get_by_role("button", name="Hang op").click()
-        await is_available(agent)
+        await wrap_up(agent)
         assert SANNE["Naam"] not in await html(agent)
         windows.expect("status of 410")
         await citizen.reload()
@@ -66,7 +68,7 @@ async def test_from_make_run_to_ctrl_c(tmp_path: Path) -> None:
         await offered(agent, "Parkeervergunning aanvragen")
         await talking(agent, {"Onderwerp": "Parkeervergunning aanvragen", "Naam": JORIS})
         assert await demo.command("--hangup") == (0, "The demo phone has hung up.\n")
-        await is_available(agent)
+        await wrap_up(agent)
         assert JORIS not in await html(agent)
 
         # In the middle of a call, with a dashboard open.
@@ -93,6 +95,7 @@ async def test_everything_that_can_be_shown(tmp_path: Path) -> None:
         await dial_at_once(citizen, agent, demo)
         await result_comes_late(citizen, agent, presenter, demo)
         await nobody_logs_in(citizen, agent, demo)
+        await the_call_goes_to_a_colleague(citizen, agent, await windows.open(), demo)
         await the_citizen_refuses(citizen, demo)
         await the_desk_is_closed(citizen, demo)
         await windows.close()
@@ -116,7 +119,7 @@ async def dial_at_once(citizen: Page, agent: Page, demo: Demo) -> None:
     await talking(agent, {"Onderwerp": "Verhuizing doorgeven", "Naam": JORIS}, "VoorbeeldPas")
     await expect(citizen.locator("#code")).to_be_visible()
     await citizen.get_by_role("button", name="Hang op").click()
-    await is_available(agent)
+    await wrap_up(agent)
 
 
 async def result_comes_late(citizen: Page, agent: Page, presenter: Page, demo: Demo) -> None:
@@ -139,7 +142,7 @@ async def result_comes_late(citizen: Page, agent: Page, presenter: Page, demo: D
     await presenter.get_by_role("button", name="Nu afleveren").click()
     await talking(agent, {"Onderwerp": STREET, "Naam": SANNE["Naam"], "Adres": ADDRESS})
     await citizen.get_by_role("button", name="Hang op").click()
-    await is_available(agent)
+    await wrap_up(agent)
     # The session has been told over when the call ended.
     async with asyncio.timeout(FEEDBACK_SECONDS):
         while "logout" not in await presenter.get_by_role("main").inner_text():
@@ -157,7 +160,28 @@ async def nobody_logs_in(citizen: Page, agent: Page, demo: Demo) -> None:
     await offered(agent, STREET)
     await expect(agent.locator("#verdict")).to_contain_text("Nog niet geverifieerd")
     await citizen.get_by_role("button", name="Hang op").click()
-    await is_available(agent)
+    await wrap_up(agent)
+
+
+async def the_call_goes_to_a_colleague(citizen: Page, agent: Page, colleague: Page, demo: Demo) -> None:
+    """The agent consults a colleague, who sees nothing, and transfers the call: then it is the other way round."""
+    await work_as(colleague, demo, "collega")
+    await get_code(citizen, demo, purpose="Verhuizing doorgeven", citizen=SANNE["Naam"])
+    await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
+    await talking(agent, {"Onderwerp": "Verhuizing doorgeven"} | SANNE)
+    await become_available(colleague)
+    await agent.get_by_role("button", name="Overleggen").click()
+    await agent.get_by_role("dialog").get_by_role("button", name="collega vrij").click()
+    await expect(agent.locator("#mode")).to_have_text("U praat met collega. De beller hoort muziek.", timeout=CALL_MS)
+    await expect(colleague.locator("#asked")).to_contain_text("demo vraagt u iets over een beller")
+    assert SANNE["Naam"] not in await html(colleague)
+    await agent.get_by_role("button", name="Doorverbinden").click()
+    await talking(colleague, {"Onderwerp": "Verhuizing doorgeven"} | SANNE)
+    await wrap_up(agent)
+    assert SANNE["Naam"] not in await html(agent)
+    await colleague.get_by_role("button", name="Hang op").click()
+    await wrap_up(colleague)
+    await expect(citizen.get_by_role("heading", level=1)).to_have_text("Uw gesprek is voorbij")
 
 
 async def the_citizen_refuses(citizen: Page, demo: Demo) -> None:
@@ -201,13 +225,15 @@ async def offered(agent: Page, purpose: str) -> None:
 async def talking(agent: Page, shown: dict[str, str], method: str = "DemoID") -> None:
     await expect(agent.locator("#verdict")).to_have_text(f"Geverifieerd met {method}")
     rows = agent.locator("#attributes")
+    if "BSN" in shown:
+        await agent.get_by_role("button", name="Tonen: BSN").click()
     for label, value in shown.items():
-        await expect(rows.locator(f"div:has(dt:text-is('{label}')) dd")).to_have_text(value)
+        await expect(rows.locator(f"div:has(dt:text-is('{label}')) dd > span")).to_have_text(value)
 
 
 def ports_are_free(demo: Demo) -> None:
     wanted = [(port, socket.SOCK_STREAM) for port in Ports(demo.web, demo.sip).named.values()]
-    wanted += [(demo.sip + offset, socket.SOCK_DGRAM) for offset in (0, 10, 14)]
+    wanted += [(demo.sip + offset, socket.SOCK_DGRAM) for offset in (0, 10, 14, 20, 24)]
     for port, kind in wanted:
         with closing(socket.socket(socket.AF_INET, kind)) as attempt:
             # Connections that have ended are remembered for a minute; listeners are what counts.
