@@ -1,28 +1,45 @@
-"""The table of agents' states, and the matching of callers and agents."""
+"""The table of agents' states, and the staff that lives by it."""
 
-import itertools
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from idbellen.domain.agents import TRANSITIONS, Agent, AgentEvent, AgentState, IllegalTransitionError
-from idbellen.domain.queueing import Ticket, match, next_rested
+from idbellen.calls.staff import Staff, StaffRules
+from idbellen.domain.agents import (
+    TRANSITIONS,
+    Agent,
+    AgentEvent,
+    AgentState,
+    IllegalTransitionError,
+    PhoneState,
+    Terms,
+)
+from tests import virtualtime
+from tests.fakes import now
+from tests.stories import account
 
 S, E = AgentState, AgentEvent
+WRAP_UP = Terms(wrap_up=30.0)
+PATHS: dict[AgentState, tuple[AgentEvent, ...]] = {
+    S.OFFLINE: (),
+    S.PAUSED: (E.ARRIVE,),
+    S.AVAILABLE: (E.ARRIVE, E.SET_AVAILABLE),
+    S.OFFERED: (E.ARRIVE, E.SET_AVAILABLE, E.OFFER),
+    S.RINGING: (E.ARRIVE, E.SET_AVAILABLE, E.OFFER, E.RING),
+    S.IN_CALL: (E.ARRIVE, E.SET_AVAILABLE, E.OFFER, E.RING, E.CONNECT),
+    S.WRAP_UP: (E.ARRIVE, E.SET_AVAILABLE, E.OFFER, E.RING, E.CONNECT, E.FINISH),
+    S.NOT_ANSWERING: (E.ARRIVE, E.SET_AVAILABLE, E.OFFER, E.RING, E.MISS),
+}
 
 
 def agent_in(state: AgentState) -> Agent:
-    path = {
-        S.OFFLINE: (),
-        S.AWAY: (E.ARRIVE,),
-        S.AVAILABLE: (E.ARRIVE, E.SET_AVAILABLE),
-        S.OFFERED: (E.ARRIVE, E.SET_AVAILABLE, E.OFFER),
-        S.IN_CALL: (E.ARRIVE, E.SET_AVAILABLE, E.OFFER, E.CONNECT),
-    }[state]
     agent = Agent("a", "PJSIP/a")
-    for event in path:
-        agent = agent.after(event, 1.0)
+    terms = Terms(wrap_up=30.0, most_missed=1 if state is S.NOT_ANSWERING else 0)
+    for event in PATHS[state]:
+        agent = agent.after(event, 1.0, terms=terms)
     assert agent.state is state
     return agent
 
@@ -30,75 +47,173 @@ def agent_in(state: AgentState) -> Agent:
 def test_what_the_table_says_happens() -> None:
     for state, events in TRANSITIONS.items():
         for event, after in events.items():
-            assert agent_in(state).after(event, 2.0).state is after
+            assert agent_in(state).after(event, 2.0, terms=WRAP_UP).state is after
 
 
-@pytest.mark.parametrize(
-    ("state", "event"),
-    [
-        (S.AWAY, E.OFFER),
-        (S.OFFLINE, E.OFFER),
-        (S.OFFERED, E.OFFER),
-        (S.IN_CALL, E.OFFER),
-        (S.AVAILABLE, E.CONNECT),
-        (S.AVAILABLE, E.FINISH),
-        (S.OFFERED, E.FINISH),
-        (S.IN_CALL, E.WITHDRAW),
-        (S.OFFLINE, E.LEAVE),
-    ],
-)
-def test_what_it_does_not_say_cannot_happen(state: AgentState, event: AgentEvent) -> None:
+def test_what_it_does_not_say_cannot_happen() -> None:
+    wishes = {E.ARRIVE, E.LEAVE, E.SET_AVAILABLE, E.PAUSE}
+    for state in S:
+        for event in set(E) - TRANSITIONS[state].keys() - wishes:
+            with pytest.raises(IllegalTransitionError):
+                agent_in(state).after(event, 2.0)
     with pytest.raises(IllegalTransitionError):
-        agent_in(state).after(event, 2.0)
+        agent_in(S.OFFLINE).after(E.LEAVE, 2.0)
 
 
-@pytest.mark.parametrize("engaged", [S.OFFERED, S.IN_CALL])
-@pytest.mark.parametrize(("wish", "then"), [(E.SET_AWAY, S.AWAY), (E.LEAVE, S.OFFLINE), (E.SET_AVAILABLE, S.AVAILABLE)])
+@pytest.mark.parametrize("engaged", [S.OFFERED, S.RINGING, S.IN_CALL])
+@pytest.mark.parametrize(("wish", "then"), [(E.PAUSE, S.PAUSED), (E.LEAVE, S.OFFLINE), (E.SET_AVAILABLE, S.AVAILABLE)])
 def test_a_wish_during_a_call_holds_from_its_end_on(engaged: AgentState, wish: AgentEvent, then: AgentState) -> None:
-    agent = agent_in(engaged).after(wish, 2.0)
+    agent = agent_in(engaged).after(wish, 2.0, reason="lunch")
     assert agent.state is engaged
-    ended = agent.after(E.WITHDRAW if engaged is S.OFFERED else E.FINISH, 3.0)
-    assert ended.state is then
+    ended = agent.after(E.FINISH if engaged is S.IN_CALL else E.WITHDRAW, 3.0)
+    assert (ended.state, ended.reason) == (then, "lunch")
+
+
+def test_a_pause_wished_for_in_a_call_follows_the_wrap_up() -> None:
+    agent = agent_in(S.IN_CALL).after(E.PAUSE, 2.0, reason="lunch").after(E.FINISH, 3.0, terms=WRAP_UP)
+    assert agent.state is S.WRAP_UP
+    done = agent.after(E.WRAPPED_UP, 33.0)
+    assert (done.state, done.reason) == (S.PAUSED, "lunch")
+
+
+def test_who_left_during_a_call_has_no_wrap_up() -> None:
+    assert agent_in(S.IN_CALL).after(E.LEAVE, 2.0).after(E.FINISH, 3.0, terms=WRAP_UP).state is S.OFFLINE
 
 
 def test_coming_back_during_a_call_undoes_having_gone() -> None:
     agent = agent_in(S.IN_CALL).after(E.LEAVE, 2.0).after(E.ARRIVE, 3.0)
-    assert agent.after(E.FINISH, 4.0).state is S.AWAY
+    assert agent.after(E.FINISH, 4.0).state is S.PAUSED
     assert agent_in(S.IN_CALL).after(E.ARRIVE, 2.0).after(E.FINISH, 4.0).state is S.AVAILABLE
 
 
-def test_an_agent_who_did_not_answer_rests_and_goes_behind_the_others() -> None:
-    agent = agent_in(S.OFFERED).after(E.WITHDRAW, 10.0, rest=5.0)
-    ticket = Ticket("c", "s", "p", "default", 0.0)
-    assert match([ticket], [agent], 14.9) == []
-    assert next_rested([agent], 14.9) == 15.0
-    assert len(match([ticket], [agent], 15.0)) == 1
-    assert next_rested([agent], 15.0) is None
+def test_three_offers_missed_in_a_row_is_not_answering() -> None:
+    terms = Terms(rest=5.0, most_missed=3)
+    agent = agent_in(S.AVAILABLE)
+    for missed in (1, 2, 3):
+        agent = agent.after(E.OFFER, 10.0).after(E.RING, 10.0).after(E.MISS, 10.0, terms=terms)
+        assert agent.missed == missed
+    assert agent.state is S.NOT_ANSWERING
+    back = agent.after(E.SET_AVAILABLE, 20.0)
+    assert (back.state, back.missed, back.free(20.0)) == (S.AVAILABLE, 0, True)
 
 
-tickets = st.lists(st.floats(0, 100), max_size=8).map(
-    lambda times: [Ticket(f"c{number}", f"s{number}", "p", "default", time) for number, time in enumerate(times)]
+def test_an_answer_makes_up_for_what_was_missed() -> None:
+    terms = Terms(most_missed=2)
+    agent = agent_in(S.RINGING).after(E.MISS, 2.0, terms=terms)
+    agent = agent.after(E.OFFER, 3.0).after(E.RING, 3.0).after(E.CONNECT, 4.0).after(E.FINISH, 5.0)
+    agent = agent.after(E.OFFER, 6.0).after(E.RING, 6.0).after(E.MISS, 7.0, terms=terms)
+    assert agent.state is S.AVAILABLE
+
+
+def test_who_missed_an_offer_rests() -> None:
+    agent = agent_in(S.RINGING).after(E.MISS, 10.0, terms=Terms(rest=5.0))
+    assert (agent.free(14.9), agent.free(15.0)) == (False, True)
+    assert agent_in(S.RINGING).after(E.WITHDRAW, 10.0, terms=Terms(rest=5.0)).free(10.0), "it was not theirs to answer"
+
+
+@pytest.mark.parametrize(
+    ("phone", "free"),
+    [(PhoneState.UNKNOWN, True), (PhoneState.IDLE, True), (PhoneState.UNREGISTERED, False), (PhoneState.BUSY, False)],
 )
-agents = st.lists(st.tuples(st.sampled_from(list(S)), st.floats(0, 100), st.floats(0, 200)), max_size=8).map(
-    lambda rows: [
-        Agent(f"a{number}", "PJSIP/x", state, idle_since=idle, rests_until=rests)
-        for number, (state, idle, rests) in enumerate(rows)
-    ]
-)
+def test_a_phone_that_cannot_be_rung_keeps_offers_away(phone: PhoneState, free: bool) -> None:  # noqa: FBT001
+    assert replace(agent_in(S.AVAILABLE), phone=phone).free(2.0) is free
 
 
-@given(tickets, agents)
-def test_matching(waiting: list[Ticket], staff: list[Agent]) -> None:
-    now = 100.0
-    found = match(waiting, staff, now)
-    free = {a.name: a for a in staff if a.state is S.AVAILABLE and a.rests_until <= now}
-    assert len(found) == min(len(waiting), len(free)), "nobody idles while a caller waits"
-    assert len({m.call for m in found}) == len({m.agent for m in found}) == len(found)
-    assert all(m.agent in free for m in found)
-    by_call = {ticket.call: ticket for ticket in waiting}
-    served = [by_call[m.call].since for m in found]
-    assert served == sorted(served)
-    passed_over = [t.since for t in waiting if t.call not in {m.call for m in found}]
-    assert all(a <= b for a, b in itertools.product(served, passed_over))
-    idle = [free[m.agent].idle_since for m in found]
-    assert idle == sorted(idle)
+def test_skills() -> None:
+    assert Agent("a", "x").penalty("moves") == 0, "who has no queues serves all"
+    agent = Agent("a", "x", {"moves": 2})
+    assert (agent.penalty("moves"), agent.penalty("taxes")) == (2, None)
+
+
+# The staff
+
+
+def staffed() -> Staff:
+    return Staff(now, StaffRules(grace=15.0, extension=60.0, most_missed=1))
+
+
+def test_several_tabs_are_one_state_and_the_last_to_go_leaves_a_grace() -> None:
+    async def story() -> None:
+        staff = staffed()
+        with staff.present(account("a")):
+            with staff.present(account("a")):
+                staff.set_available("a")
+            await asyncio.sleep(100)
+            assert staff["a"].state is S.AVAILABLE, "one tab is enough"
+        await asyncio.sleep(14)
+        assert staff["a"].state is S.AVAILABLE
+        with staff.present(account("a")):
+            await asyncio.sleep(100)
+            assert staff["a"].state is S.AVAILABLE, "back in time"
+        await asyncio.sleep(16)
+        assert staff["a"].state is S.OFFLINE
+
+    virtualtime.run(story())
+
+
+def test_a_desk_phone_alone_is_presence() -> None:
+    async def story() -> None:
+        staff = staffed()
+        staff.log_in_by_phone(account("a"))
+        assert staff["a"].state is S.AVAILABLE
+        with staff.present(account("a")):
+            pass
+        await asyncio.sleep(100)
+        assert staff["a"].state is S.AVAILABLE, "a dashboard that goes does not take the phone along"
+        staff.log_out_by_phone("a")
+        assert staff["a"].state is S.OFFLINE
+        staff.log_out_by_phone("a")
+        staff.log_out_by_phone("nobody")
+
+    virtualtime.run(story())
+
+
+def test_logging_out_the_phone_with_a_dashboard_open_is_a_pause() -> None:
+    async def story() -> None:
+        staff = staffed()
+        with staff.present(account("a")):
+            staff.log_in_by_phone(account("a"))
+            staff.log_out_by_phone("a")
+            assert staff["a"].state is S.PAUSED
+        await asyncio.sleep(16)
+
+    virtualtime.run(story())
+
+
+def test_wrap_up_ends_by_itself_early_or_later() -> None:
+    async def story() -> None:
+        staff = staffed()
+        with staff.present(account("a")):
+            staff.set_available("a")
+            for ways, seconds in (("itself", 30.0), ("early", 10.0), ("later", 90.0)):
+                for event in (E.OFFER, E.RING, E.CONNECT):
+                    staff.happen("a", event)
+                staff.happen("a", E.FINISH, wrap_up=30.0)
+                began = now()
+                if ways == "early":
+                    asyncio.get_running_loop().call_later(10.0, staff.end_wrap_up, "a")
+                if ways == "later":
+                    staff.extend_wrap_up("a")
+                while staff["a"].state is S.WRAP_UP:
+                    await asyncio.sleep(0.5)
+                assert now() - began == pytest.approx(seconds, abs=0.6), ways
+                assert staff["a"].state is S.AVAILABLE
+        staff.end_wrap_up("a")
+        staff.extend_wrap_up("a")
+        await asyncio.sleep(16)
+
+    virtualtime.run(story())
+
+
+def test_what_the_phone_does_is_known_before_its_owner_comes() -> None:
+    async def story() -> None:
+        staff = staffed()
+        staff.set_phone("a", PhoneState.UNREGISTERED)
+        with staff.present(account("a")):
+            assert staff["a"].phone is PhoneState.UNREGISTERED
+            staff.set_phone("a", PhoneState.IDLE)
+            staff.set_phone("another", PhoneState.BUSY)
+            assert staff["a"].phone is PhoneState.IDLE
+        await asyncio.sleep(16)
+
+    virtualtime.run(story())

@@ -137,8 +137,10 @@ class Stage:
         )
         return reservation
 
-    def history(self, day: dt.date, *, queue: str = "residents", calls: int = 30) -> None:
-        """Let a day have had calls."""
+    def history(
+        self, day: dt.date, *, queue: str = "residents", calls: int = 30, apart: float = 915.0
+    ) -> None:
+        """Let a day have had calls, so many seconds apart."""
         start, _ = day_bounds(day, AMSTERDAM)
         for number in range(calls):
             answered = number % 5 < 3
@@ -146,7 +148,7 @@ class Stage:
             self.store.records.append(
                 CallRecord(
                     f"{queue} {day} {number}", queue, "report_move", number % 4 > 0,
-                    start + 9 * 3600 + number * 15 * 61, 5.0 + number % 7 * 8, outcome,
+                    start + 9 * 3600 + number * apart, 5.0 + number % 7 * 8, outcome,
                     "anna" if answered else None, 120.0 if answered else 0.0,
                 )
             )  # fmt: skip

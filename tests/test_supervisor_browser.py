@@ -97,7 +97,7 @@ async def open_page(windows: Windows, stage: Stage, path: str = "/wallboard", *,
 
 async def busy(stage: Stage) -> None:
     """Let all that can be seen on the wallboard be there at once."""
-    stage.history(today(), calls=36)
+    stage.history(today(), calls=140, apart=220.0)
     stage.history(today(), queue="taxes", calls=12)
     await stage.today()
     for name in ("anna", "bert", "carla", "dirk-jan.van-der-berg", "emma", "farid"):

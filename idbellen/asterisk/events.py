@@ -8,10 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class StasisStart:
-    """A channel has come into our application."""
+    """A channel has come into our application. ``name`` tells its endpoint: ``PJSIP/ann-00000012``."""
 
     channel: str
     args: tuple[str, ...]
+    name: str
     caller: str = field(repr=False)
 
 
@@ -48,11 +49,20 @@ class PlaybackFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceStateChanged:
+    """A phone that we follow is in another state: ``NOT_INUSE``, ``UNAVAILABLE`` and so on."""
+
+    device: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class ApplicationReplaced:
     """Another connection took over our application's name."""
 
 
-Event = StasisStart | StasisEnd | ChannelDestroyed | DigitReceived | PlaybackFinished | ApplicationReplaced
+ChannelEvent = StasisStart | StasisEnd | ChannelDestroyed | DigitReceived | PlaybackFinished
+Event = ChannelEvent | DeviceStateChanged | ApplicationReplaced
 
 # The allow-list that Asterisk filters by: it halves what the socket carries.
 WANTED = (
@@ -61,6 +71,7 @@ WANTED = (
     "ChannelDestroyed",
     "ChannelDtmfReceived",
     "PlaybackFinished",
+    "DeviceStateChanged",
     "ApplicationReplaced",
     "ApplicationMoveFailed",
     "RESTResponse",
@@ -77,7 +88,7 @@ def parse(message: dict[str, Any]) -> Event | None:
     match message["type"]:
         case "StasisStart":
             channel = message["channel"]
-            return StasisStart(channel["id"], tuple(message["args"]), channel["caller"]["number"])
+            return StasisStart(channel["id"], tuple(message["args"]), channel["name"], channel["caller"]["number"])
         case "StasisEnd":
             return StasisEnd(message["channel"]["id"])
         case "ChannelDestroyed":
@@ -88,6 +99,9 @@ def parse(message: dict[str, Any]) -> Event | None:
             playback = message["playback"]
             channel = playback["target_uri"].removeprefix("channel:")
             return PlaybackFinished(channel, playback["id"], playback["state"] == "failed")
+        case "DeviceStateChanged":
+            device = message["device_state"]
+            return DeviceStateChanged(device["name"], device["state"])
         case "ApplicationReplaced":
             return ApplicationReplaced()
     return None

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from idbellen.asterisk.events import (
-    ApplicationReplaced,
     ChannelDestroyed,
+    ChannelEvent,
     DigitReceived,
-    Event,
     PlaybackFinished,
     StasisEnd,
     StasisStart,
@@ -38,7 +37,7 @@ class Line:
         """Give what is done, with whether it failed, when a playback on this channel has ended."""
         return self._playbacks.setdefault(playback, asyncio.get_running_loop().create_future())
 
-    def take(self, event: Event) -> None:
+    def take(self, event: ChannelEvent) -> None:
         """Note one event of this channel."""
         match event:
             case StasisStart():
@@ -85,9 +84,9 @@ class Lines:
         """Whether a call follows this channel."""
         return channel in self._lines
 
-    def dispatch(self, event: Event) -> None:
+    def dispatch(self, event: ChannelEvent) -> None:
         """Hand an event to the channel it belongs to, in the order in which Asterisk sent it."""
-        if not isinstance(event, ApplicationReplaced) and event.channel in self._lines:
+        if event.channel in self._lines:
             self._lines[event.channel].take(event)
 
     def missed_events(self, alive: set[str]) -> None:

@@ -1,9 +1,8 @@
-"""A caller's channel and an agent's, as the stories use them (:class:`idbellen.ports.Phone`)."""
+"""A caller's channel, as the stories use it (:class:`idbellen.ports.Phone`)."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,35 +10,25 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from idbellen.asterisk.ari import Ari, AriError, GoneError
+from idbellen.asterisk.bridge import CallerBridge
+from idbellen.asterisk.legs import AgentChannel, fresh
 from idbellen.domain.prompts import Prompt, media
-from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
-    from idbellen.asterisk.lines import Line, Lines
+    from idbellen.asterisk.legs import Legs
+    from idbellen.asterisk.lines import Line
     from idbellen.ports import AgentLeg
 
 log = structlog.get_logger()
 
 PLAIN_CONTEXT = "idbellen-plain"
 AWAY_CONTEXT = "idbellen-away"
-BRIDGE_PREFIX = "idbellen-talk-"
-AGENT_ARG = "agent"
 # How long a hangup may take to be told after a request has found its channel gone.
 HANGUP_SECONDS = 5.0
 HANGUP_NEWS_SECONDS = 0.5
-# Asterisk gives up ringing by itself a little after we do, should we not be there to do it.
-RING_MARGIN_SECONDS = 2
-
-# Q.850 causes as chan_pjsip gives them for a phone that was rung; any other: unreachable.
-_RING_CAUSES = {17: RingOutcome.BUSY, 21: RingOutcome.DECLINED, 19: RingOutcome.NO_ANSWER}
-ANSWERED_ELSEWHERE = 26
-
-
-def _fresh(prefix: str) -> str:
-    # Ids are never used twice: a bridge id that came back has crashed Asterisk.
-    return f"{prefix}{uuid.uuid4()}"
 
 
 class PromptPlayback:
@@ -64,107 +53,18 @@ class PromptPlayback:
                 await self._ari.discard(f"/playbacks/{playback}")
 
 
-class AgentChannel:
-    """An agent's phone that is rung (:class:`idbellen.ports.AgentLeg`)."""
-
-    def __init__(self, line: Line, seconds: float) -> None:
-        self.line = line
-        self._deadline = asyncio.get_running_loop().time() + seconds
-        self.refusal: RingOutcome | None = None
-        self.talking = False
-
-    async def outcome(self) -> RingOutcome:
-        """Wait until the phone is answered or it is clear that it will not be."""
-        if self.refusal:
-            return self.refusal
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                await _first(self.line.started, self.line.ended)
-        except TimeoutError:
-            return RingOutcome.NO_ANSWER
-        if self.line.ended.is_set():
-            return _RING_CAUSES.get(self.line.cause, RingOutcome.UNREACHABLE)
-        return RingOutcome.ANSWERED
-
-    async def hung_up(self) -> None:
-        """Wait until the agent hangs up."""
-        await self.line.ended.wait()
-
-
-class CallerBridge:
-    """Where a caller talks (:class:`idbellen.ports.Bridge`)."""
-
-    def __init__(self, ari: Ari, caller: Line, music_class: str) -> None:
-        self._ari = ari
-        self._caller = caller
-        self._music_class = music_class
-        self._legs: set[AgentChannel] = set()
-        self.name = _fresh(BRIDGE_PREFIX)
-
-    @property
-    def alive(self) -> bool:
-        """Whether somebody besides the caller is in."""
-        return any(not leg.line.ended.is_set() for leg in self._legs)
-
-    async def open(self, leg: AgentChannel) -> None:
-        """Take the caller and the first agent in."""
-        await self._put(self._caller.channel, leg.line.channel)
-        self._take(leg)
-
-    async def hold(self) -> None:
-        """Take the caller out, to hear music."""
-        await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=self._caller.channel)
-        await self._try("POST", f"/channels/{self._caller.channel}/moh", mohClass=self._music_class)
-
-    async def resume(self) -> None:
-        """Take the caller in again."""
-        await self._ari.discard(f"/channels/{self._caller.channel}/moh")
-        await self._put(self._caller.channel)
-
-    async def join(self, leg: AgentLeg) -> None:
-        """Take somebody else in."""
-        assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
-        await self._put(leg.line.channel)
-        self._take(leg)
-
-    async def mute(self, leg: AgentLeg, *, on: bool) -> None:
-        """Close or open the microphone of a party who is in."""
-        assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
-        await self._try("POST" if on else "DELETE", f"/channels/{leg.line.channel}/mute", direction="in")
-
-    def close(self) -> None:
-        """Let go of all who were in."""
-        for leg in self._legs:
-            leg.talking = False
-
-    def _take(self, leg: AgentChannel) -> None:
-        # At a planned stop their phones are left alone as long as this is set.
-        leg.talking = True
-        self._legs.add(leg)
-
-    async def _put(self, *channels: str) -> None:
-        await self._try("POST", f"/bridges/{self.name}/addChannel", channel=",".join(channels))
-
-    async def _try(self, method: str, path: str, **params: str) -> None:
-        try:
-            await self._ari.request(method, path, **params)
-        except GoneError:
-            # Somebody hung up in this very moment: whoever follows that line is told.
-            log.info("hung up in the moment of a change", bridge=self.name)
-
-
 class CallerPhone:
     """One caller's channel (:class:`idbellen.ports.Phone`)."""
 
-    def __init__(self, ari: Ari, line: Line, lines: Lines, *, caller: str) -> None:
+    def __init__(self, ari: Ari, line: Line, legs: Legs, *, caller: str) -> None:
         self._ari = ari
-        self._lines = lines
+        self._legs = legs
         self._line = line
         self._caller = caller
         self._playback: PromptPlayback | None = None
         self._left = False
         self._talking = False
-        self.call = _fresh("")
+        self.call = fresh("")
 
     @property
     def _path(self) -> str:
@@ -193,7 +93,7 @@ class CallerPhone:
         """Start to play prompts one after the other."""
         self._playback = playback = PromptPlayback(self._ari)
         for prompt in prompts:
-            name = _fresh("")
+            name = fresh("")
             playback.parts[name] = finished = self._line.playback(name)
             finished.add_done_callback(partial(self._look_into, prompt))
             # Asterisk plays what it is given for one channel in turn.
@@ -217,39 +117,9 @@ class CallerPhone:
         """
         await self._request("POST", f"{self._path}/moh", mohClass=music_class)
 
-    @asynccontextmanager
-    async def ring(self, endpoint: str, seconds: float) -> AsyncIterator[AgentChannel]:
-        """Ring an agent's phone for the block; what is not answered or connected by its end is hung up."""
-        channel = _fresh("")
-        with self._lines.line(channel) as line:
-            leg = AgentChannel(line, seconds)
-            keep = False
-            try:
-                try:
-                    await self._ari.request(
-                        "POST",
-                        f"/channels/{channel}",
-                        endpoint=endpoint,
-                        app=self._ari.app,
-                        appArgs=AGENT_ARG,
-                        callerId=self._caller,
-                        originator=self._line.channel,
-                        timeout=int(seconds) + RING_MARGIN_SECONDS,
-                    )
-                except AriError as fault:
-                    # An endpoint that is not registered is refused at once, as "500 Allocation failed".
-                    log.info("phone cannot be rung", endpoint=endpoint, reason=str(fault))
-                    leg.refusal = RingOutcome.UNREACHABLE
-                yield leg
-            except asyncio.CancelledError:
-                # A planned stop, if the leg still talks after the bridge has let go of what it can.
-                keep = leg.talking
-                raise
-            finally:
-                if not keep:
-                    with suppress(AriError):
-                        # To its end even when we are cancelled once more, or the phone would ring on.
-                        await asyncio.shield(self._ari.discard(f"/channels/{channel}"))
+    def ring(self, endpoint: str, seconds: float) -> AbstractAsyncContextManager[AgentChannel]:
+        """Ring a phone for the block; what is not answered or connected by its end is hung up."""
+        return self._legs.ring(endpoint, seconds, callerId=self._caller, originator=self._line.channel)
 
     @asynccontextmanager
     async def bridge(self, leg: AgentLeg, music_class: str) -> AsyncIterator[CallerBridge]:
@@ -268,6 +138,9 @@ class CallerPhone:
         except asyncio.CancelledError:
             # Cancelled, and the caller has not hung up: a planned stop. Who talks goes on talking, without us.
             keep = not self._line.ended.is_set() and bridge.alive
+            if keep:
+                with suppress(AriError):
+                    await asyncio.shield(bridge.leave_them())
             raise
         finally:
             if not keep:
@@ -319,12 +192,3 @@ class CallerPhone:
                 "POST", f"{self._path}/continue", context=context, extension=extension, priority=priority
             )
 
-
-async def _first(*events: asyncio.Event) -> None:
-    """Wait for the first of several events."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -204,8 +204,8 @@ class History:
     def _oldest(self) -> dt.date:
         return self._today() - dt.timedelta(days=self._site.history_days)
 
-    def _day_text(self, day: dt.date) -> str:
-        return format_date(day, "full", locale=self._site.language)
+    def _day_text(self, day: dt.date, form: str = "full") -> str:
+        return format_date(day, form, locale=self._site.language)
 
 
 def duration(seconds: float | None) -> str:

@@ -111,7 +111,9 @@ function showNow(root, now, isLate) {
 }
 
 function mark(root, tile, on) {
-  root.querySelector(`[data-tile="${tile}"]`).toggleAttribute("data-alarm", on);
+  const node = root.querySelector(`[data-tile="${tile}"]`);
+  node.toggleAttribute("data-alarm", on);
+  node.querySelector("[data-alarm-text]").hidden = !on;
 }
 
 function showQueue(card, queue) {

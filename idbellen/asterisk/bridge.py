@@ -1,0 +1,101 @@
+"""Where a caller talks with agents, as the stories use it (:class:`idbellen.ports.Bridge`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idbellen.asterisk.ari import Ari, GoneError
+from idbellen.asterisk.legs import AgentChannel, fresh
+
+if TYPE_CHECKING:
+    from idbellen.asterisk.lines import Line
+    from idbellen.ports import AgentLeg
+
+log = structlog.get_logger()
+
+BRIDGE_PREFIX = "idbellen-talk-"
+
+
+class CallerBridge:
+    """One bridge of one caller. What is asked of a party who has just hung up is nothing."""
+
+    def __init__(self, ari: Ari, caller: Line, music_class: str) -> None:
+        self._ari = ari
+        self._caller = caller
+        self._music_class = music_class
+        # In the order in which they came: of those who are there, the first has the caller.
+        self._legs: list[AgentChannel] = []
+        self._muted: set[AgentChannel] = set()
+        self._held = False
+        self.name = fresh(BRIDGE_PREFIX)
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody besides the caller is in."""
+        return any(leg.alive for leg in self._legs)
+
+    async def open(self, leg: AgentChannel) -> None:
+        """Take the caller and the first agent in."""
+        await self._put(self._caller.channel, leg.line.channel)
+        self._take(leg)
+
+    async def hold(self) -> None:
+        """Take the caller out, to hear music."""
+        self._held = True
+        await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=self._caller.channel)
+        await self._try("POST", f"/channels/{self._caller.channel}/moh", mohClass=self._music_class)
+
+    async def resume(self) -> None:
+        """Take the caller in again."""
+        if not self._held:
+            return
+        self._held = False
+        await self._ari.discard(f"/channels/{self._caller.channel}/moh")
+        await self._put(self._caller.channel)
+
+    async def join(self, leg: AgentLeg) -> None:
+        """Take somebody else in."""
+        assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
+        await self._put(leg.line.channel)
+        self._take(leg)
+
+    async def mute(self, leg: AgentLeg, *, on: bool) -> None:
+        """Close or open the microphone of a party who is in."""
+        assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
+        (self._muted.add if on else self._muted.discard)(leg)
+        await self._try("POST" if on else "DELETE", f"/channels/{leg.line.channel}/mute", direction="in")
+
+    async def leave_them(self) -> None:
+        """Bring caller and agent together before a planned stop: afterwards nobody could."""
+        there = [leg for leg in self._legs if leg.alive]
+        for leg in self._muted.intersection(there):
+            await self._try("DELETE", f"/channels/{leg.line.channel}/mute", direction="in")
+        if self._held:
+            # What agents talk about while the caller is held is not for the caller.
+            for leg in there[1:]:
+                leg.talking = False
+                await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=leg.line.channel)
+            await self.resume()
+
+    def close(self) -> None:
+        """Let go of all who were in."""
+        for leg in self._legs:
+            leg.talking = False
+
+    def _take(self, leg: AgentChannel) -> None:
+        # At a planned stop their phones are left alone as long as this is set.
+        leg.talking = True
+        leg.bridge = self.name
+        self._legs.append(leg)
+
+    async def _put(self, *channels: str) -> None:
+        await self._try("POST", f"/bridges/{self.name}/addChannel", channel=",".join(channels))
+
+    async def _try(self, method: str, path: str, **params: str) -> None:
+        try:
+            await self._ari.request(method, path, **params)
+        except GoneError:
+            # Somebody hung up in this very moment: whoever follows that line is told.
+            log.info("hung up in the moment of a change", bridge=self.name)

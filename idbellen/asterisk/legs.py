@@ -1,0 +1,136 @@
+"""Phones that we ring: an agent's, an outside number's, a supervisor's."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idbellen.asterisk.ari import Ari, AriError
+from idbellen.ports import RingOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from idbellen.asterisk.lines import Line, Lines
+
+log = structlog.get_logger()
+
+# What the channels that we make say when they come into our application.
+OWN_ARG = "own"
+# Their names begin so, which tells them from callers' after a restart.
+LEG_PREFIX = "idbellen-leg-"
+# Asterisk gives up ringing by itself a little after we do, should we not be there to do it.
+RING_MARGIN_SECONDS = 2
+
+# Q.850 causes as chan_pjsip gives them for a phone that was rung; any other: unreachable.
+_RING_CAUSES = {17: RingOutcome.BUSY, 21: RingOutcome.DECLINED, 19: RingOutcome.NO_ANSWER}
+
+
+def fresh(prefix: str) -> str:
+    """Make a name for a channel, bridge or playback. One that came back has crashed Asterisk."""
+    return f"{prefix}{uuid.uuid4()}"
+
+
+class AgentChannel:
+    """A phone that is rung (:class:`idbellen.ports.AgentLeg`).
+
+    ``bridge``: where it talks. ``gone`` is set when we have let go of it.
+    """
+
+    def __init__(self, line: Line, endpoint: str, seconds: float) -> None:
+        self.line = line
+        self.endpoint = endpoint
+        self.gone = asyncio.Event()
+        self.bridge = ""
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self.refusal: RingOutcome | None = None
+        self.talking = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the phone is still there, as far as is known."""
+        return not (self.gone.is_set() or self.line.ended.is_set())
+
+    async def outcome(self) -> RingOutcome:
+        """Wait until the phone is answered or it is clear that it will not be."""
+        if self.refusal:
+            return self.refusal
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await first_of(self.line.started, self.line.ended)
+        except TimeoutError:
+            return RingOutcome.NO_ANSWER
+        if self.line.ended.is_set():
+            return _RING_CAUSES.get(self.line.cause, RingOutcome.UNREACHABLE)
+        return RingOutcome.ANSWERED
+
+    async def hung_up(self) -> None:
+        """Wait until the agent hangs up."""
+        await self.line.ended.wait()
+
+    async def over(self) -> None:
+        """Wait until the agent hangs up or we let go of the phone."""
+        await first_of(self.line.ended, self.gone)
+
+
+class Legs:
+    """Rings phones, and knows which of them talk."""
+
+    def __init__(self, ari: Ari, lines: Lines) -> None:
+        self._ari = ari
+        self._lines = lines
+        self._legs: set[AgentChannel] = set()
+
+    def talking(self, endpoint: str) -> AgentChannel | None:
+        """Give the phone of this endpoint that talks with a caller now."""
+        return next((leg for leg in self._legs if leg.endpoint == endpoint and leg.talking and leg.alive), None)
+
+    @asynccontextmanager
+    async def ring(self, endpoint: str, seconds: float, **params: str) -> AsyncIterator[AgentChannel]:
+        """Ring a phone for the block; at its end it is hung up, unless it talks on at a planned stop."""
+        channel = fresh(LEG_PREFIX)
+        with self._lines.line(channel) as line:
+            leg = AgentChannel(line, endpoint, seconds)
+            self._legs.add(leg)
+            keep = False
+            try:
+                try:
+                    await self._ari.request(
+                        "POST",
+                        f"/channels/{channel}",
+                        endpoint=endpoint,
+                        app=self._ari.app,
+                        appArgs=OWN_ARG,
+                        timeout=int(seconds) + RING_MARGIN_SECONDS,
+                        **params,
+                    )
+                except AriError as fault:
+                    # An endpoint that is not registered is refused at once, as "500 Allocation failed".
+                    log.info("phone cannot be rung", endpoint=endpoint, reason=str(fault))
+                    leg.refusal = RingOutcome.UNREACHABLE
+                yield leg
+            except asyncio.CancelledError:
+                # A planned stop, if the leg still talks after the bridge has let go of what it can.
+                keep = leg.talking
+                raise
+            finally:
+                self._legs.discard(leg)
+                leg.gone.set()
+                if not keep:
+                    with suppress(AriError):
+                        # To its end even when we are cancelled once more, or the phone would ring on.
+                        await asyncio.shield(self._ari.discard(f"/channels/{channel}"))
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait for the first of several events."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,181 @@
+"""Who is offered to whom, and how callers stand in line."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idbellen.domain.agents import Agent, AgentState, PhoneState
+from idbellen.domain.queueing import (
+    GOODBYE,
+    PLAIN,
+    QueueRules,
+    Queues,
+    Strategy,
+    Ticket,
+    entry,
+    match,
+    next_rested,
+    places,
+    staffed,
+)
+
+S = AgentState
+NAMES = ("moves", "taxes")
+
+
+def ticket(call: str, since: float = 0.0, queue: str = "moves", **more: object) -> Ticket:
+    return replace(Ticket(call, f"session {call}", "p", queue, since), **more)
+
+
+def agent(name: str, *, idle: float = 0.0, offered: float = 0.0, **queues: int) -> Agent:
+    return Agent(name, f"PJSIP/{name}", queues, S.AVAILABLE, idle_since=idle, offered_at=offered)
+
+
+def pairs(waiting: list[Ticket], agents: list[Agent], rules: QueueRules | None = None) -> list[tuple[str, ...]]:
+    queues = Queues(dict.fromkeys(NAMES, rules or QueueRules()))
+    return [(found.call, *found.agents) for found in match(waiting, agents, queues, 100.0)]
+
+
+def test_verified_then_priority_then_the_longest_wait() -> None:
+    waiting = [
+        ticket("new", 30.0),
+        ticket("old", 10.0),
+        ticket("unverified", 1.0, verified=False),
+        ticket("urgent", 40.0, priority=1),
+        ticket("put ahead", 50.0, verified=False, ahead=1),
+    ]
+    first_verified = Queues({"moves": QueueRules()})
+    assert [one.call for one in first_verified.in_order(waiting)] == [
+        "put ahead", "urgent", "old", "new", "unverified",
+    ]  # fmt: skip
+    all_alike = Queues({"moves": QueueRules(verified_first=False)})
+    assert [one.call for one in all_alike.in_order(waiting)] == [
+        "put ahead", "urgent", "unverified", "old", "new",
+    ]  # fmt: skip
+    assert places(waiting, first_verified)["old"] == 3
+
+
+def test_places_are_counted_in_each_queue() -> None:
+    waiting = [ticket("a", 1.0), ticket("b", 2.0, "taxes"), ticket("c", 3.0), ticket("d", 4.0, "taxes")]
+    assert places(waiting, Queues({})) == {"a": 1, "b": 1, "c": 2, "d": 2}
+
+
+def test_the_longest_idle_of_the_lowest_penalty() -> None:
+    agents = [
+        agent("far", idle=1.0, moves=2),
+        agent("short", idle=50.0, moves=1),
+        agent("long", idle=20.0, moves=1),
+        agent("other", idle=0.0, taxes=0),
+    ]
+    assert pairs([ticket("a")], agents) == [("a", "long")]
+    assert pairs([ticket("a", 1.0), ticket("b", 2.0), ticket("c", 3.0), ticket("d", 4.0)], agents) == [
+        ("a", "long"), ("b", "short"), ("c", "far"),
+    ]  # fmt: skip
+
+
+def test_round_robin_is_whoever_was_offered_longest_ago() -> None:
+    agents = [agent("x", idle=1.0, offered=50.0), agent("y", idle=90.0, offered=10.0)]
+    assert pairs([ticket("a")], agents, QueueRules(Strategy.ROUND_ROBIN)) == [("a", "y")]
+
+
+def test_ring_all_offers_to_all_of_the_lowest_penalty_and_to_nobody_twice() -> None:
+    agents = [agent("x", moves=0), agent("y", moves=0), agent("z", moves=1)]
+    found = pairs([ticket("a", 1.0), ticket("b", 2.0), ticket("c", 3.0)], agents, QueueRules(Strategy.RING_ALL))
+    assert found == [("a", "x", "y"), ("b", "z")]
+
+
+def test_a_caller_whom_nobody_serves_does_not_hold_up_others() -> None:
+    assert pairs([ticket("a", 1.0), ticket("b", 2.0, "taxes")], [agent("x", taxes=0)]) == [("b", "x")]
+
+
+def test_an_agent_does_not_consult_themselves() -> None:
+    assert pairs([ticket("a", asker="x")], [agent("x"), agent("y", idle=50.0)]) == [("a", "y")]
+
+
+def test_who_rests_or_has_no_phone_gets_nothing() -> None:
+    resting = replace(agent("x"), rests_until=100.1)
+    assert pairs([ticket("a")], [resting, replace(agent("y"), phone=PhoneState.UNREGISTERED)]) == []
+    assert next_rested([resting, agent("z")], 100.0) == 100.1
+    assert next_rested([resting], 100.1) is None
+
+
+def test_a_queue_is_staffed_by_whoever_is_logged_in() -> None:
+    paused = replace(agent("x", moves=0), state=S.PAUSED)
+    assert staffed("moves", [paused])
+    assert not staffed("taxes", [paused])
+    assert not staffed("moves", [replace(paused, state=S.OFFLINE)])
+
+
+@pytest.mark.parametrize(
+    ("rules", "waiting", "is_open", "expected"),
+    [
+        (QueueRules(), 1000, True, None),
+        (QueueRules(), 0, False, ("closed", GOODBYE)),
+        (QueueRules(on_unstaffed=PLAIN), 0, True, ("unstaffed", PLAIN)),
+        (QueueRules(length=3), 3, True, ("full", PLAIN)),
+        (QueueRules(length=3), 2, True, None),
+    ],
+)
+def test_why_somebody_cannot_come_in(
+    rules: QueueRules,
+    waiting: int,
+    is_open: bool,  # noqa: FBT001
+    expected: object,
+) -> None:
+    assert entry("moves", waiting, rules, [], is_open=is_open) == expected
+
+
+calls = st.lists(
+    st.tuples(st.floats(0, 99), st.sampled_from(NAMES), st.booleans(), st.integers(0, 2), st.integers(0, 1)),
+    max_size=10,
+).map(
+    lambda rows: [
+        ticket(f"c{number}", since, queue, verified=verified, priority=priority, ahead=ahead)
+        for number, (since, queue, verified, priority, ahead) in enumerate(rows)
+    ]
+)
+people = st.lists(
+    st.tuples(
+        st.sampled_from(list(S)),
+        st.floats(0, 100),
+        st.floats(0, 200),
+        st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2)),
+        st.sampled_from(list(PhoneState)),
+    ),
+    max_size=10,
+).map(
+    lambda rows: [
+        Agent(f"a{number}", "PJSIP/x", queues, state, idle_since=idle, rests_until=rests, phone=phone)
+        for number, (state, idle, rests, queues, phone) in enumerate(rows)
+    ]
+)
+all_rules = st.builds(QueueRules, st.sampled_from(list(Strategy)), st.booleans())
+
+
+@given(calls, people, all_rules, all_rules)
+def test_nobody_twice_in_order_and_nobody_idle(
+    waiting: list[Ticket], staff: list[Agent], moves: QueueRules, taxes: QueueRules
+) -> None:
+    queues = Queues({"moves": moves, "taxes": taxes})
+    found = match(waiting, staff, queues, 100.0)
+    free = {one.name: one for one in staff if one.free(100.0)}
+    offered = [name for pair in found for name in pair.agents]
+    assert len(offered) == len(set(offered)), "an agent was offered two callers"
+    assert len({pair.call for pair in found}) == len(found), "a caller was offered twice"
+    by_call = {one.call: one for one in waiting}
+    for pair in found:
+        queue = by_call[pair.call].queue
+        penalties = {free[name].penalty(queue) for name in pair.agents}
+        assert len(penalties) == 1
+        assert None not in penalties
+    order = [one.call for one in queues.in_order(waiting)]
+    assert [pair.call for pair in found] == sorted((pair.call for pair in found), key=order.index)
+    passed_over = [by_call[call] for call in order if call not in {pair.call for pair in found}]
+    idle = [free[name] for name in free.keys() - set(offered)]
+    for caller, somebody in itertools.product(passed_over, idle):
+        assert somebody.penalty(caller.queue) is None, "an agent idles while a matching caller waits"
