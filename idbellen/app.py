@@ -15,6 +15,9 @@ import structlog
 from aiohttp import web
 
 from idbellen.asterisk.ari import Ari
+from idbellen.asterisk.endpoints import Endpoints
+from idbellen.asterisk.features import FeatureCodes
+from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.flow import CallRules, Office, PurposeRules
@@ -98,7 +101,11 @@ async def serve(settings: Settings) -> None:
         office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, clock)
         where = settings.asterisk
         ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
-        switchboard = Switchboard(ari, partial(supervise, office=office))
+        endpoints = Endpoints(ari, staff.set_phone)
+        staff.on_change(lambda: endpoints.want(agent.endpoint for agent in staff.agents.values()))
+        features = FeatureCodes(store, staff, endpoints)
+        switchboard = Switchboard(ari, partial(supervise, office=office), features=features, endpoints=endpoints)
+        monitor = Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint)
 
         issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
         internal = InternalSite(
@@ -138,6 +145,8 @@ async def serve(settings: Settings) -> None:
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(switchboard.run(), name="switchboard")
+                parts.create_task(endpoints.run(), name="endpoints")
+                parts.create_task(monitor.run(), name="monitor")
                 parts.create_task(calls.run(), name="history")
                 parts.create_task(_purge(store, settings.sessions.keep_seconds), name="purge")
                 parts.create_task(_tell_when_ready(switchboard), name="ready")

@@ -25,12 +25,15 @@ NEEDED_MODULES = (
     "res_ari_applications.so",
     "res_ari_bridges.so",
     "res_ari_channels.so",
+    "res_ari_device_states.so",
     "res_ari_events.so",
     "res_ari_playbacks.so",
     "res_musiconhold.so",
     "res_pjsip_dtmf_info.so",
     "res_stasis_answer.so",
+    "res_stasis_device_state.so",
     "res_stasis_playback.so",
+    "res_stasis_snoop.so",
 )
 OLDEST_ASTERISK = 20
 

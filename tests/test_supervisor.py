@@ -40,8 +40,8 @@ from tests.ports import free_ports
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from idbellen.calls.wallboard import MonitorMode
     from idbellen.calls.desk import Reservation
+    from idbellen.calls.wallboard import MonitorMode
     from idbellen.web.pages import Language
     from idbellen.web.supervisor_live import SupervisorLive
 
@@ -92,9 +92,12 @@ class FakeMonitor:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str, bool]] = []
         self.connects = True
+        self.answered = asyncio.Event()
+        self.answered.set()
 
     async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         self.asked.append((agent, endpoint, mode, announce))
+        await self.answered.wait()
         return self.connects
 
 
@@ -427,6 +430,24 @@ async def test_listening_in(stage: Stage) -> None:
     ]
 
 
+async def test_a_phone_that_rings_holds_nothing_else_up(stage: Stage) -> None:
+    stage.agent("bert")
+    stage.agent("carla")
+    stage.talk("bert")
+    stage.monitor.answered.clear()
+    async with wallboard(stage) as board:
+        await board.socket.send_json({"type": "monitor", "id": 99, "agent": "bert", "mode": "listen"})
+        assert await board.ask("pause", agent="carla", reason="") is None
+        for number in range(100, 103):
+            await board.socket.send_json({"type": "monitor", "id": number, "agent": "bert", "mode": "listen"})
+        assert await board.ask("available", agent="carla") == "later", "four hands full"
+        stage.monitor.answered.set()
+        async with asyncio.timeout(5):
+            while (message := await board.socket.receive_json())["type"] != "answer":
+                pass
+        assert message == {"type": "answer", "id": 99, "refused": None}
+
+
 async def test_nobody_listens_in_unless_it_is_configured() -> None:
     async with serve("en", modes=("listen",)) as stage:
         stage.agent("bert")
@@ -534,16 +555,20 @@ async def test_days_and_queues_that_there_are_not(stage: Stage) -> None:
     await page(stage, "/wallboard/chart?queue=unknown", status=404)
 
 
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text), delimiter=";"))
+
+
 async def test_files(stage: Stage) -> None:
     yesterday, before = today() - dt.timedelta(days=1), today() - dt.timedelta(days=2)
     stage.history(yesterday)
     stage.history(before, calls=10)
     span = f"from={before}&to={yesterday}"
-    records = list(csv.DictReader(io.StringIO(await page(stage, f"/wallboard/history/records.csv?{span}")), delimiter=";"))
+    records = rows(await page(stage, f"/wallboard/history/records.csv?{span}"))
     assert len(records) == 40
     assert {"arrived", "queue", "waited", "outcome", "agent"} < records[0].keys()
     assert stage.store.audited == [("boss", "records exported", f"{before} {yesterday}", {"queue": ""})]
-    days = list(csv.DictReader(io.StringIO(await page(stage, f"/wallboard/history/days.csv?{span}")), delimiter=";"))
+    days = rows(await page(stage, f"/wallboard/history/days.csv?{span}"))
     assert [(row["day"], row["queue"]) for row in days] == [(str(before), "residents"), (str(yesterday), "residents")]
     assert len(stage.store.audited) == 1
     async with browser(stage) as http, http.get(f"/wallboard/history/days.csv?{span}") as answer:

@@ -26,6 +26,8 @@ LEG_PREFIX = "idbellen-leg-"
 # Asterisk gives up ringing by itself a little after we do, should we not be there to do it.
 RING_MARGIN_SECONDS = 2
 
+# The cause that keeps a phone from telling of a missed call.
+ANSWERED_ELSEWHERE = 26
 # Q.850 causes as chan_pjsip gives them for a phone that was rung; any other: unreachable.
 _RING_CAUSES = {17: RingOutcome.BUSY, 21: RingOutcome.DECLINED, 19: RingOutcome.NO_ANSWER}
 
@@ -68,6 +70,12 @@ class AgentChannel:
             return _RING_CAUSES.get(self.line.cause, RingOutcome.UNREACHABLE)
         return RingOutcome.ANSWERED
 
+    @property
+    def rings(self) -> bool:
+        """Whether it still rings, and has time left to be answered."""
+        waits = not (self.refusal or self.line.started.is_set() or self.line.ended.is_set())
+        return waits and asyncio.get_running_loop().time() < self._deadline
+
     async def hung_up(self) -> None:
         """Wait until the agent hangs up."""
         await self.line.ended.wait()
@@ -97,6 +105,7 @@ class Legs:
             leg = AgentChannel(line, endpoint, seconds)
             self._legs.add(leg)
             keep = False
+            why: dict[str, int] = {}
             try:
                 try:
                     await self._ari.request(
@@ -113,6 +122,8 @@ class Legs:
                     log.info("phone cannot be rung", endpoint=endpoint, reason=str(fault))
                     leg.refusal = RingOutcome.UNREACHABLE
                 yield leg
+                if leg.rings:
+                    why = {"reason_code": ANSWERED_ELSEWHERE}
             except asyncio.CancelledError:
                 # A planned stop, if the leg still talks after the bridge has let go of what it can.
                 keep = leg.talking
@@ -123,7 +134,7 @@ class Legs:
                 if not keep:
                     with suppress(AriError):
                         # To its end even when we are cancelled once more, or the phone would ring on.
-                        await asyncio.shield(self._ari.discard(f"/channels/{channel}"))
+                        await asyncio.shield(self._ari.discard(f"/channels/{channel}", **why))
 
 
 async def first_of(*events: asyncio.Event) -> None:

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idbellen.asterisk.ari import Ari, AriError, GoneError
-from idbellen.asterisk.events import ApplicationReplaced, StasisEnd, StasisStart
+from idbellen.asterisk.bridge import BRIDGE_PREFIX
+from idbellen.asterisk.events import ApplicationReplaced, DeviceStateChanged, StasisEnd, StasisStart
+from idbellen.asterisk.features import FEATURE_ARG
+from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, Legs
 from idbellen.asterisk.lines import Lines
-from idbellen.asterisk.phone import AGENT_ARG, AWAY_CONTEXT, BRIDGE_PREFIX, CallerPhone
+from idbellen.asterisk.monitor import MONITOR_PREFIX, SNOOP_PREFIX
+from idbellen.asterisk.phone import AWAY_CONTEXT, CallerPhone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from idbellen.asterisk.endpoints import Endpoints
     from idbellen.asterisk.events import Event
+    from idbellen.asterisk.features import FeatureCodes
 
 log = structlog.get_logger()
 
@@ -33,11 +39,22 @@ class ReplacedError(Exception):
 class Switchboard:
     """One Stasis application on one Asterisk."""
 
-    def __init__(self, ari: Ari, take_call: Callable[[CallerPhone], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        ari: Ari,
+        take_call: Callable[[CallerPhone], Awaitable[None]],
+        *,
+        features: FeatureCodes | None = None,
+        endpoints: Endpoints | None = None,
+    ) -> None:
         self._ari = ari
         self._take_call = take_call
-        self._lines = Lines()
-        self._earlier_pairs: dict[str, tuple[str, str]] = {}
+        self._features = features
+        self._endpoints = endpoints
+        self.lines = Lines()
+        self.legs = Legs(ari, self.lines)
+        # Who still talks of those whom an earlier process connected, each with the bridge.
+        self._earlier: dict[str, str] = {}
         self._strangers: set[str] = set()
         self.ready = asyncio.Event()
 
@@ -61,6 +78,8 @@ class Switchboard:
                                 await self._reconcile(calls)
                                 backoff = FIRST_BACKOFF_SECONDS
                                 self.ready.set()
+                                if self._endpoints:
+                                    self._endpoints.connected()
                                 log.info("connected with Asterisk", app=self._ari.app)
                             else:
                                 self._take(event, calls)
@@ -75,30 +94,46 @@ class Switchboard:
     def _take(self, event: Event, calls: asyncio.TaskGroup) -> None:
         if isinstance(event, ApplicationReplaced):
             raise ReplacedError
-        if isinstance(event, StasisStart) and not self._lines.known(event.channel):
+        if isinstance(event, DeviceStateChanged):
+            if self._endpoints:
+                self._endpoints.take(event)
+        elif isinstance(event, StasisStart) and not self.lines.known(event.channel):
             self._come_in(event, calls)
-        elif isinstance(event, StasisEnd) and event.channel in self._earlier_pairs:
-            calls.create_task(self._end_pair(event.channel))
+        elif isinstance(event, StasisEnd) and event.channel in self._earlier:
+            calls.create_task(self._leave_earlier(event.channel))
         else:
-            self._lines.dispatch(event)
+            self.lines.dispatch(event)
 
     def _come_in(self, start: StasisStart, calls: asyncio.TaskGroup) -> None:
         self._strangers.discard(start.channel)
-        if AGENT_ARG in start.args:
+        if OWN_ARG in start.args:
             # A phone that was answered just after its call had ended.
             calls.create_task(self._discard(f"/channels/{start.channel}"))
+        elif FEATURE_ARG in start.args and self._features:
+            calls.create_task(self._feature(start, self._features), name=f"feature {start.channel}")
         else:
             calls.create_task(self._call(start), name=f"call {start.channel}")
 
     async def _call(self, start: StasisStart) -> None:
-        with self._lines.line(start.channel) as line:
-            phone = CallerPhone(self._ari, line, self._lines, caller=start.caller)
+        with self.lines.line(start.channel) as line:
+            phone = CallerPhone(self._ari, line, self.legs, caller=start.caller)
             log.info("call", call=phone.call, channel=start.channel)
             try:
                 await self._take_call(phone)
             except asyncio.CancelledError:
                 await phone.hand_over()
                 raise
+            finally:
+                await phone.close()
+
+    async def _feature(self, start: StasisStart, features: FeatureCodes) -> None:
+        with self.lines.line(start.channel) as line:
+            phone = CallerPhone(self._ari, line, self.legs, caller=start.caller)
+            try:
+                await features.serve(phone, start)
+            except Exception:
+                # The other calls go on.
+                log.exception("feature code failed", channel=start.channel)
             finally:
                 await phone.close()
 
@@ -109,19 +144,19 @@ class Switchboard:
         other callers hear that we are away and are helped by the dialplan, the rest is ended.
         """
         alive = {channel["id"] for channel in await self._ari.request("GET", "/channels")}
-        self._lines.missed_events(alive)
+        self.lines.missed_events(alive)
         application = await self._ari.request("GET", f"/applications/{self._ari.app}")
-        strangers = {id_ for id_ in application["channel_ids"] if not self._lines.known(id_)}
-        self._earlier_pairs.clear()
+        strangers = {id_ for id_ in application["channel_ids"] if not self.lines.known(id_)}
+        self._earlier.clear()
         for bridge in await self._ari.request("GET", "/bridges"):
             inside = bridge["channels"]
-            if not bridge["id"].startswith(BRIDGE_PREFIX) or any(map(self._lines.known, inside)):
+            if any(map(self.lines.known, inside)):
                 continue
-            if len(inside) > 1:
-                self._earlier_pairs |= {inside[0]: (inside[1], bridge["id"]), inside[1]: (inside[0], bridge["id"])}
-            else:
+            if bridge["id"].startswith(BRIDGE_PREFIX) and _somebody_talks(inside):
+                self._earlier |= dict.fromkeys(inside, bridge["id"])
+            elif bridge["id"].startswith((BRIDGE_PREFIX, MONITOR_PREFIX)):
                 await self._discard(f"/bridges/{bridge['id']}")
-        self._strangers = (strangers & alive) - self._earlier_pairs.keys()
+        self._strangers = (strangers & alive) - self._earlier.keys()
         calls.create_task(self._send_strangers_away())
 
     async def _send_strangers_away(self) -> None:
@@ -130,13 +165,24 @@ class Switchboard:
         while self._strangers:
             await self._send_away(self._strangers.pop())
 
-    async def _end_pair(self, channel: str) -> None:
-        other, bridge = self._earlier_pairs.pop(channel)
-        self._earlier_pairs.pop(other, None)
+    async def _leave_earlier(self, channel: str) -> None:
+        bridge = self._earlier.pop(channel, None)
+        if bridge is None:
+            # Ended together with the other.
+            return
+        left = [other for other, its_bridge in self._earlier.items() if its_bridge == bridge]
+        if _somebody_talks(left):
+            return
         await self._discard(f"/bridges/{bridge}")
-        await self._discard(f"/channels/{other}")
+        for other in left:
+            del self._earlier[other]
+            await self._discard(f"/channels/{other}")
 
     async def _send_away(self, channel: str) -> None:
+        if channel.startswith((LEG_PREFIX, SNOOP_PREFIX)):
+            # Agents and supervisors whose caller is held, or has gone.
+            await self._discard(f"/channels/{channel}")
+            return
         try:
             await self._ari.request(
                 "POST", f"/channels/{channel}/continue", context=AWAY_CONTEXT, extension="s", priority=1
@@ -153,3 +199,8 @@ class Switchboard:
             await self._ari.discard(path)
         except AriError as fault:
             log.warning("could not be tidied up", path=path, reason=str(fault))
+
+
+def _somebody_talks(channels: list[str]) -> bool:
+    """Whether a caller is among them, and somebody else."""
+    return len(channels) > 1 and not all(channel.startswith(LEG_PREFIX) for channel in channels)

@@ -360,7 +360,7 @@ class Desk:
 
     def _watch_shown(self, name: str, view: CallView) -> None:
         self._stop_alarm(name)
-        if view.secret is not None:
+        if view.secret is not None and not self.staff.with_phone_alone(name):
             loop = asyncio.get_running_loop()
             self._unshown[name] = loop.call_later(SHOWN_WITHIN_SECONDS, self._alarm, name, view.call)
 

@@ -70,6 +70,10 @@ class Staff:
         """All agents by name."""
         return self._agents
 
+    def endpoint(self, name: str) -> str | None:
+        """Give the phone of an agent; None for who has never been here."""
+        return self._agents[name].endpoint if name in self._agents else None
+
     # Presence
 
     @contextmanager
@@ -103,6 +107,11 @@ class Staff:
             self.pause(name, "")
         else:
             self._leave(name)
+
+    def with_phone_alone(self, name: str) -> bool:
+        """Whether an agent works with the desk phone and has no dashboard to look at."""
+        presence = self._presences.get(name)
+        return presence is not None and presence.by_phone and not presence.dashboards
 
     def _enrol(self, account: Account) -> _Presence:
         known = self._agents.get(account.name)

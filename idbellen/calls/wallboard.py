@@ -332,7 +332,7 @@ class Monitor(Protocol):
     async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.
 
-        ``announce``: the agent is told first.
+        It takes until the phone is answered. ``announce``: the agent is told first.
         """
         ...
 

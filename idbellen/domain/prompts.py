@@ -1,4 +1,4 @@
-"""The sentences that a caller can hear. Their texts stand in ``prompts/prompts.toml``."""
+"""The sentences that a caller or an agent can hear. Their texts stand in ``prompts/prompts.toml``."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ class Prompt(enum.Enum):
     WAIT_25 = "wait-25"
     WAIT_30 = "wait-30"
     WAIT_MORE = "wait-more"
+    # What agents hear: on their desk phone, and before a supervisor listens.
+    AGENT_LOGGED_IN = "agent-logged-in"
+    AGENT_LOGGED_OUT = "agent-logged-out"
+    AGENT_PAUSED = "agent-paused"
+    AGENT_AVAILABLE = "agent-available"
+    AGENT_UNKNOWN = "agent-unknown"
+    SUPERVISOR_LISTENS = "supervisor-listens"
 
 
 # What a waiting caller presses to hear the place again, as HEAR_AGAIN says.

@@ -43,6 +43,7 @@ export class Actions {
 
   setLost(lost) {
     this.#lost = lost;
+    // Nobody answers these any more; the next snapshot tells what came of them.
     if (lost) this.#asked.clear();
     this.#enable();
   }
@@ -51,13 +52,17 @@ export class Actions {
     const asked = this.#asked.get(id);
     if (!asked) return;
     this.#asked.delete(id);
+    // Meanwhile somebody may have closed the dialog, or opened it about another.
+    const open = asked.dialog.open && this.#key === asked.key;
+    if (open) this.#describe(asked.dialog === this.#dialogs.callers ? "callers" : "agents");
     this.#enable();
-    if (refused) {
-      this.#refuse(asked.dialog, text(`refused-${refused}`));
+    const sentence = text(`${refused ? "refused" : "done"}-${refused ?? asked.type}`).replace("{}", asked.key);
+    if (refused && open && asked.dialog.open) {
+      this.#refuse(asked.dialog, sentence);
       return;
     }
-    asked.dialog.close();
-    this.#tell(text(`done-${asked.type}`).replace("{}", asked.agent));
+    if (open) asked.dialog.close();
+    this.#tell(sentence);
   }
 
   #open(kind, key) {
@@ -90,30 +95,35 @@ export class Actions {
     }
     fill(dialog, { name: item.name, about: text(`state-${item.state}`) });
     const monitor = dialog.querySelector("[data-monitor]");
-    if (monitor) monitor.hidden = item.state !== "in_call" || item.name === text("self");
+    if (!monitor) return;
+    monitor.hidden = item.state !== "in_call" || item.name === text("self");
+    const rings = [...this.#asked.values()].some(({ type, key }) => type === "monitor" && key === item.name);
+    fill(dialog, { rings: rings ? text("asked-monitor").replace("{}", item.name) : "" });
   }
 
   #wish(dialog, { wish, reason, queue, mode }) {
-    if (this.#busy()) return;
+    if (this.#busy(wish)) return;
     const about = dialog === this.#dialogs.callers ? { call: this.#key } : { agent: this.#key };
     const more = { available: {}, pause: { reason }, front: {}, move: { queue }, monitor: { mode } }[wish];
     const id = this.#next++;
-    this.#asked.set(id, { dialog, type: wish, agent: this.#key });
+    this.#asked.set(id, { dialog, type: wish, key: this.#key });
     this.#refuse(dialog, "");
     this.#send({ type: wish, id, ...about, ...more });
+    this.#describe(dialog === this.#dialogs.callers ? "callers" : "agents");
     this.#enable();
     setTimeout(() => { if (this.#asked.has(id)) this.answered({ id, refused: "failed" }); }, ANSWER_MS);
   }
 
-  #busy() {
-    return this.#lost || this.#asked.size > 0;
+  // A phone may ring for long; all else goes on meanwhile.
+  #busy(wish) {
+    return this.#lost || [...this.#asked.values()].some(({ type }) => (type === "monitor") === (wish === "monitor"));
   }
 
   #enable() {
     for (const dialog of Object.values(this.#dialogs)) {
       for (const button of dialog.querySelectorAll("[data-wish]")) {
         // Not "disabled": that would take the focus out of the dialog while an answer is under way.
-        button.setAttribute("aria-disabled", String(this.#busy()));
+        button.setAttribute("aria-disabled", String(this.#busy(button.dataset.wish)));
       }
     }
   }

@@ -149,7 +149,7 @@ function showCaller(row, caller, within) {
     queue: caller.queue_title,
     verified: text(caller.verified ? "verified" : "unverified"),
     offered: caller.offered_to.length ? text("offered").replace("{}", caller.offered_to.join(", ")) : "",
-    subject: `: ${caller.purpose}`,
+    subject: ` ${caller.purpose}`,
   });
   slot(row, "verified").dataset.verified = caller.verified;
   since(slot(row, "waited"), caller.seconds, within);
@@ -188,6 +188,7 @@ function list(id, items, keyOf, showItem) {
 
 function keep(parent, template, items, keyOf, showItem) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   let before = null;
   for (const item of items) {
     const key = keyOf(item);
@@ -195,12 +196,13 @@ function keep(parent, template, items, keyOf, showItem) {
     known.delete(key);
     child.dataset.key = key;
     showItem(child, item);
-    // Moving a node that is in its place already would take the focus away.
     const next = before ? before.nextElementSibling : parent.firstElementChild;
     if (next !== child) parent.insertBefore(child, next);
     before = child;
   }
   for (const child of known.values()) child.remove();
+  // A row that was moved has lost it.
+  if (focused?.isConnected) focused.focus({ preventScroll: true });
 }
 
 // Time

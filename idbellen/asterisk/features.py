@@ -1,0 +1,84 @@
+"""Feature codes: agents log in and out and pause with nothing but their desk phone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idbellen.domain.agents import AgentState
+from idbellen.domain.prompts import Prompt
+
+if TYPE_CHECKING:
+    from idbellen.asterisk.endpoints import Endpoints
+    from idbellen.asterisk.events import StasisStart
+    from idbellen.asterisk.phone import CallerPhone
+    from idbellen.calls.staff import Staff
+    from idbellen.ports import Account, AccountStore
+
+log = structlog.get_logger()
+
+# The dialplan's Stasis(APP,feature,login|logout|pause).
+FEATURE_ARG = "feature"
+LONGEST_SECONDS = 20.0
+_TAKES_CALLS = (AgentState.AVAILABLE, AgentState.WRAP_UP)
+
+
+class FeatureCodes:
+    """Does what a phone's feature code asks for, and says so."""
+
+    def __init__(self, accounts: AccountStore, staff: Staff, endpoints: Endpoints) -> None:
+        self._accounts = accounts
+        self._staff = staff
+        self._endpoints = endpoints
+
+    async def serve(self, phone: CallerPhone, start: StasisStart) -> None:
+        """Serve one call of an agent's phone."""
+        endpoint = start.name.rpartition("-")[0]
+        code = start.args[1] if len(start.args) > 1 else ""
+        prompt = await self._act(endpoint, code)
+        log.info("feature code", endpoint=endpoint, code=code, says=prompt.value)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            await phone.answer()
+            playback = await phone.play((prompt,))
+            await playback.ended()
+
+    async def _act(self, endpoint: str, code: str) -> Prompt:
+        account = await self._accounts.by_endpoint(endpoint)
+        if account is None:
+            return Prompt.AGENT_UNKNOWN
+        match code:
+            case "login":
+                return await self._log_in(account)
+            case "logout":
+                return self._log_out(account.name)
+            case "pause":
+                return self._pause(account.name)
+        return Prompt.AGENT_UNKNOWN
+
+    async def _log_in(self, account: Account) -> Prompt:
+        # The phone is in use, for this very call: known before, or a caller would be offered to it at once.
+        await self._endpoints.follow(account.endpoint)
+        self._staff.log_in_by_phone(account)
+        return Prompt.AGENT_LOGGED_IN
+
+    def _log_out(self, name: str) -> Prompt:
+        self._staff.log_out_by_phone(name)
+        agent = self._staff.agents.get(name)
+        if agent is None or agent.state is AgentState.OFFLINE or agent.engaged:
+            return Prompt.AGENT_LOGGED_OUT
+        # A dashboard of theirs is open.
+        self._staff.pause(name, "")
+        return Prompt.AGENT_PAUSED
+
+    def _pause(self, name: str) -> Prompt:
+        agent = self._staff.agents.get(name)
+        if agent is None or agent.state is AgentState.OFFLINE:
+            return Prompt.AGENT_LOGGED_OUT
+        wanted = agent.afterwards if agent.engaged else agent.state
+        if wanted in _TAKES_CALLS:
+            self._staff.pause(name, "")
+            return Prompt.AGENT_PAUSED
+        self._staff.set_available(name)
+        return Prompt.AGENT_AVAILABLE

@@ -1,0 +1,164 @@
+"""Supervisors in the calls of agents: listening, whispering to the agent, or talking with all."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from idbellen.asterisk.ari import Ari, AriError
+from idbellen.asterisk.legs import OWN_ARG, first_of, fresh
+from idbellen.domain.prompts import Prompt, media
+from idbellen.ports import RingOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from idbellen.asterisk.legs import AgentChannel, Legs
+    from idbellen.asterisk.lines import Line, Lines
+
+log = structlog.get_logger()
+
+MonitorMode = Literal["listen", "whisper", "barge"]
+
+MONITOR_PREFIX = "idbellen-monitor-"
+SNOOP_PREFIX = "idbellen-snoop-"
+RING_SECONDS = 20.0
+SNOOP_SECONDS = 5.0
+ANNOUNCE_SECONDS = 15.0
+
+
+class Monitor:
+    """Rings supervisors' phones and connects them to calls in hand.
+
+    ``endpoint_of`` gives the endpoint of an agent's phone. It works while :meth:`run` runs.
+    """
+
+    def __init__(self, ari: Ari, lines: Lines, legs: Legs, endpoint_of: Callable[[str], str | None]) -> None:
+        self._ari = ari
+        self._lines = lines
+        self._legs = legs
+        self._endpoint_of = endpoint_of
+        self._sessions: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Hold what supervisors have asked for, until cancelled."""
+        async with asyncio.TaskGroup() as sessions:
+            self._sessions = sessions
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._sessions = None
+
+    async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
+        """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.
+
+        With ``announce`` the agent, and nobody else, is told first. It ends with the agent's part in the call, or
+        when the supervisor hangs up.
+        """
+        own = self._endpoint_of(agent)
+        leg = self._legs.talking(own) if own and own != endpoint else None
+        if leg is None or self._sessions is None:
+            return False
+        connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        session = self._sessions.create_task(self._session(leg, endpoint, mode, connected, announce=announce))
+        session.add_done_callback(lambda _: None if connected.done() else connected.set_result(False))
+        try:
+            return await connected
+        except asyncio.CancelledError:
+            session.cancel()
+            raise
+
+    async def _session(
+        self, leg: AgentChannel, endpoint: str, mode: MonitorMode, connected: asyncio.Future[bool], *, announce: bool
+    ) -> None:
+        try:
+            async with self._legs.ring(endpoint, RING_SECONDS) as phone:
+                outcome = await _unless_over(leg, phone)
+                if outcome is not RingOutcome.ANSWERED or not leg.alive:
+                    log.info("supervisor not reached", endpoint=endpoint, outcome=outcome.value)
+                    return
+                if announce and not await self._announce(leg):
+                    log.error("agent could not be told, so nobody listens", endpoint=endpoint)
+                    return
+                async with self._joined(leg, phone, mode):
+                    log.info("supervisor joins", endpoint=endpoint, mode=mode)
+                    connected.set_result(True)
+                    await first_of(phone.line.ended, leg.line.ended, leg.gone)
+            log.info("supervisor leaves", endpoint=endpoint, mode=mode)
+        except AriError as fault:
+            # Most likely the call ended in this very moment.
+            log.info("supervisor could not join", endpoint=endpoint, mode=mode, reason=str(fault))
+
+    async def _announce(self, leg: AgentChannel) -> bool:
+        """Play the sentence to the agent alone; False if it was not heard to its end."""
+        async with self._snoop(leg, spy="none", whisper="out") as snoop:
+            name = fresh("")
+            played = snoop.playback(name)
+            await self._ari.request(
+                "POST", f"/channels/{snoop.channel}/play/{name}", media=media(Prompt.SUPERVISOR_LISTENS)
+            )
+            try:
+                async with asyncio.timeout(ANNOUNCE_SECONDS):
+                    failed = await played
+            except TimeoutError:
+                failed = True
+        return not failed and leg.alive
+
+    @asynccontextmanager
+    async def _joined(self, leg: AgentChannel, phone: AgentChannel, mode: MonitorMode) -> AsyncIterator[None]:
+        if mode == "barge":
+            await self._put(leg.bridge, phone.line.channel)
+            yield
+            return
+        async with self._snoop(leg, spy="both", whisper="out" if mode == "whisper" else "none") as snoop:
+            bridge = fresh(MONITOR_PREFIX)
+            await self._ari.request("POST", f"/bridges/{bridge}", type="mixing")
+            try:
+                await self._put(bridge, f"{snoop.channel},{phone.line.channel}")
+                yield
+            finally:
+                await self._discard(f"/bridges/{bridge}")
+
+    @asynccontextmanager
+    async def _snoop(self, leg: AgentChannel, *, spy: str, whisper: str) -> AsyncIterator[Line]:
+        channel = fresh(SNOOP_PREFIX)
+        with self._lines.line(channel) as line:
+            try:
+                await self._ari.request(
+                    "POST",
+                    f"/channels/{leg.line.channel}/snoop/{channel}",
+                    spy=spy,
+                    whisper=whisper,
+                    app=self._ari.app,
+                    appArgs=OWN_ARG,
+                )
+                try:
+                    async with asyncio.timeout(SNOOP_SECONDS):
+                        await line.started.wait()
+                except TimeoutError:
+                    raise AriError("the agent's channel cannot be heard") from None
+                yield line
+            finally:
+                await self._discard(f"/channels/{channel}")
+
+    async def _put(self, bridge: str, channels: str) -> None:
+        await self._ari.request("POST", f"/bridges/{bridge}/addChannel", channel=channels)
+
+    async def _discard(self, path: str) -> None:
+        with suppress(AriError):
+            await asyncio.shield(self._ari.discard(path))
+
+
+async def _unless_over(leg: AgentChannel, phone: AgentChannel) -> RingOutcome:
+    """Wait for the answer of a phone, at most as long as the agent's call lasts."""
+    answer = asyncio.ensure_future(phone.outcome())
+    over = asyncio.ensure_future(leg.over())
+    try:
+        await asyncio.wait((answer, over), return_when=asyncio.FIRST_COMPLETED)
+        return answer.result() if answer.done() else RingOutcome.NO_ANSWER
+    finally:
+        answer.cancel()
+        over.cancel()

@@ -1,0 +1,305 @@
+"""Waiting in a queue, in virtual time: what callers hear, how long they wait, and the ways out."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from idbellen.calls.flow import PurposeRules
+from idbellen.calls.supervise import supervise
+from idbellen.domain.hours import OpeningHours
+from idbellen.domain.prompts import Prompt
+from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
+from idbellen.domain.statistics import CallOutcome
+from idbellen.ports import RingOutcome
+from tests import virtualtime
+from tests.fakes import AgentBehaviour, FakeCallLog, FakePhone, FakeSessions, now
+from tests.stories import ALWAYS, CODE, RULES, WRONG, account, new_office, prompts, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from idbellen.calls.flow import CallRules, Office
+
+NEVER = OpeningHours({}, {}, ALWAYS.timezone)
+P = Prompt
+CODES = (CODE, WRONG, "5757575757", "3131313131")
+
+
+def tell(  # noqa: PLR0913 - each has its usual value
+    *phones: FakePhone,
+    queue: QueueRules,
+    more: Mapping[str, QueueRules] | None = None,
+    agents: tuple[str, ...] = (),
+    hours: OpeningHours = ALWAYS,
+    rules: CallRules = RULES,
+    beside: Callable[[Office], Coroutine[Any, Any, None]] | None = None,
+) -> FakeCallLog:
+    """Tell calls at once in an office with these queues; gives what was recorded."""
+    log = FakeCallLog()
+    sessions = FakeSessions(*CODES)
+
+    async def story() -> None:
+        queues = Queues({"default": queue, **(more or {})})
+        office = new_office(rules, sessions, queues, hours, log, most_missed=3)
+        staff = office.desk.staff
+        for name in agents:
+            staff.log_in_by_phone(account(name))
+        async with asyncio.TaskGroup() as group:
+            for phone in phones:
+                group.create_task(supervise(phone, office))
+            if beside:
+                group.create_task(beside(office))
+        assert office.desk.waiting == []
+        assert sessions.claimed == {}
+        for phone in phones:
+            assert (phone.ringing, phone.talking) == (0, 0)
+
+    virtualtime.run(story())
+    return log
+
+
+def outcomes(log: FakeCallLog) -> list[tuple[str, str]]:
+    return [(record.queue, record.outcome.value) for record in log.records]
+
+
+def when(phone: FakePhone, prompt: Prompt) -> list[float]:
+    return [round(at, 1) for at, heard in phone.heard if heard is prompt]
+
+
+def waiting_caller(call: str = "call", code: str = CODE, **how: Any) -> FakePhone:
+    return FakePhone(call, typed(code, at=1.0, gap=0.0), **how)
+
+
+# What a caller hears
+
+
+def test_the_place_on_entry_and_at_intervals_and_comfort_in_between() -> None:
+    phone = waiting_caller(hangs_up=200.0)
+    tell(phone, queue=QueueRules(announce=60.0, comfort=25.0, music="harp"))
+    entered = 1.0
+    assert prompts(phone)[2:5] == [P.CODE_ACCEPTED, P.PLACE_1, P.HEAR_AGAIN]
+    assert when(phone, P.PLACE_1) == pytest.approx([entered, 61.0, 121.0, 181.0], abs=5)
+    assert when(phone, P.STILL_WAITING) == pytest.approx([entered + 25.0 * n for n in range(1, 8)], abs=5)
+    assert phone.music_class == "harp"
+
+
+def test_the_key_tells_the_place_again_and_other_keys_do_nothing() -> None:
+    phone = waiting_caller(hangs_up=58.0)
+    phone.keys = [*phone.keys, (20.0, "5"), (30.0, "1"), (40.0, "1")]
+    tell(phone, queue=QueueRules(announce=60.0))
+    assert when(phone, P.PLACE_1) == pytest.approx([1.0, 30.0, 40.0], abs=0.2)
+
+
+def test_no_interval_is_no_announcement() -> None:
+    phone = waiting_caller(hangs_up=500.0)
+    tell(phone, queue=QueueRules(announce=0.0))
+    assert len(when(phone, P.PLACE_1)) == 1
+
+
+def test_the_second_hears_their_place_and_the_expected_wait() -> None:
+    agents = {"a": AgentBehaviour(after=2.0, talks=118.0)}
+    first, second, third = (
+        FakePhone(f"call {number}", typed(code, at=at, gap=0.0), agents=agents)
+        for number, (code, at) in enumerate(zip(CODES, (1.0, 201.0, 203.0), strict=False))
+    )
+
+    async def later(office: Office) -> None:
+        await asyncio.sleep(200.0)
+        async with asyncio.TaskGroup() as group:
+            for phone in (second, third):
+                group.create_task(supervise(phone, office))
+
+    tell(first, queue=QueueRules(announce=0.0), agents=("a",), beside=later)
+    assert prompts(first)[2:4] == prompts(second)[2:4] == [P.CODE_ACCEPTED, P.PLEASE_WAIT], "an agent was free"
+    assert prompts(third)[2:6] == [P.CODE_ACCEPTED, P.PLACE_2, P.WAIT_4, P.HEAR_AGAIN], (
+        "a call of two minutes had ended"
+    )
+
+
+# Who gets them
+
+
+def test_an_offer_in_vain_puts_the_caller_back_in_front() -> None:
+    agents = {"a": AgentBehaviour(RingOutcome.DECLINED, after=1.0), "b": AgentBehaviour(after=1.0, talks=5.0)}
+    first = waiting_caller(agents=agents)
+    second = FakePhone("second", typed(WRONG, at=1.5, gap=0.0), agents=agents)
+
+    async def come(office: Office) -> None:
+        await asyncio.sleep(10.0)
+        office.desk.staff.log_in_by_phone(account("b"))
+        await asyncio.sleep(0.5)
+        assert [place.ticket.call for place in office.desk._places.values()] == ["call", "second"]
+
+    log = tell(first, second, queue=QueueRules(), agents=("a",), beside=come)
+    assert [record.call for record in log.records] == ["call", "second"]
+    assert [record.agent for record in log.records] == ["b", "b"]
+    assert log.misses == ["a", "a", "a"], "after three of them no more"
+
+
+def test_ring_all_goes_to_the_first_who_answers_and_nobody_else_missed_it() -> None:
+    agents = {"a": AgentBehaviour(after=5.0), "b": AgentBehaviour(after=2.0, talks=9.0), "c": AgentBehaviour(after=7.0)}
+    phone = waiting_caller(agents=agents)
+    states: list[str] = []
+
+    async def look(office: Office) -> None:
+        for at in (2.0, 4.0):
+            await asyncio.sleep(at - now())
+            states.append(" ".join(agent.state.value for agent in office.desk.staff.agents.values()))
+
+    log = tell(phone, queue=QueueRules(Strategy.RING_ALL), agents=("a", "b", "c"), beside=look)
+    assert phone.rung == ["a", "b", "c"]
+    assert states == ["ringing ringing ringing", "available in_call available"]
+    assert (log.misses, log.records[0].agent) == ([], "b")
+
+
+def test_skills_decide_who_is_rung() -> None:
+    phone = waiting_caller()
+
+    async def come(office: Office) -> None:
+        office.desk.staff.log_in_by_phone(account("helper", default=3))
+        office.desk.staff.log_in_by_phone(account("expert", default=1))
+        office.desk.staff.log_in_by_phone(account("other", taxes=0))
+
+    tell(phone, queue=QueueRules(), beside=come)
+    assert phone.rung == ["expert"]
+
+
+def test_priority_of_the_purpose_and_a_supervisor_decide_who_is_next() -> None:
+    rules = replace(RULES, purposes={"report_move": PurposeRules("default", admit_unverified=False, priority=7)})
+    phones = [FakePhone(f"call {n}", typed(code, at=1.0 + n, gap=0.0)) for n, code in enumerate(CODES)]
+    for phone in phones:
+        phone.agents = {"a": AgentBehaviour(after=1.0, talks=5.0)}
+
+    async def supervisor(office: Office) -> None:
+        await asyncio.sleep(10.0)
+        desk = office.desk
+        assert {ticket.priority for ticket in desk.waiting} == {7}
+        assert desk.move_to_front("call 2")
+        assert desk.move_to_front("call 3")
+        assert not desk.move_to_front("nobody")
+        assert desk.standing("call 3").place == 1
+        assert desk.move_to_queue("call 0", "taxes")
+        desk.staff.log_in_by_phone(account("a"))
+
+    log = tell(*phones, queue=QueueRules(), more={"taxes": QueueRules()}, rules=rules, beside=supervisor)
+    assert [record.call for record in log.records] == ["call 3", "call 2", "call 0", "call 1"]
+    assert [record.queue for record in log.records] == ["default", "default", "taxes", "default"]
+
+
+# The ways out
+
+WAYS = [
+    (WayOut("goodbye"), P.GOODBYE, "hung up"),
+    (WayOut("plain"), P.ONE_MOMENT, "plain queue"),
+    (WayOut("extension", "reception,100,1"), P.ONE_MOMENT, "reception,100,1"),
+]
+
+
+@pytest.mark.parametrize(("way", "last", "end"), WAYS)
+def test_closed(way: WayOut, last: Prompt, end: str) -> None:
+    phone = waiting_caller()
+    log = tell(phone, queue=QueueRules(on_closed=way), hours=NEVER)
+    assert (prompts(phone)[-2:], phone.end) == ([P.QUEUE_CLOSED, last], end)
+    assert outcomes(log) == [("default", "closed")]
+
+
+@pytest.mark.parametrize(("way", "last", "end"), WAYS)
+def test_nobody_logged_in(way: WayOut, last: Prompt, end: str) -> None:
+    phone = waiting_caller()
+    log = tell(phone, queue=QueueRules(on_unstaffed=way))
+    assert (prompts(phone)[-2:], phone.end) == ([P.QUEUE_UNSTAFFED, last], end)
+    assert outcomes(log) == [("default", "unstaffed")]
+
+
+@pytest.mark.parametrize(("way", "last", "end"), WAYS)
+def test_full(way: WayOut, last: Prompt, end: str) -> None:
+    first = waiting_caller(hangs_up=20.0)
+    second = FakePhone("second", typed(WRONG, at=2.0, gap=0.0))
+    log = tell(first, second, queue=QueueRules(length=1, on_full=way))
+    assert (prompts(second)[-2:], second.end) == ([P.QUEUE_FULL, last], end)
+    assert outcomes(log) == [("default", "full"), ("default", "abandoned")]
+
+
+@pytest.mark.parametrize(("way", "last", "end"), WAYS)
+def test_too_long(way: WayOut, last: Prompt, end: str) -> None:
+    phone = waiting_caller()
+    log = tell(phone, queue=QueueRules(longest=90.0, announce=0.0, on_longest=way))
+    assert (prompts(phone)[-2:], phone.end) == ([P.QUEUE_TOO_LONG, last], end)
+    assert when(phone, P.QUEUE_TOO_LONG) == pytest.approx([91.0], abs=0.2)
+    assert outcomes(log) == [("default", "too_long")]
+
+
+def test_the_longest_wait_does_not_cut_a_ringing_phone_off() -> None:
+    phone = waiting_caller(agents={"a": AgentBehaviour(after=15.0)})
+
+    async def come(office: Office) -> None:
+        await asyncio.sleep(25.0)
+        office.desk.staff.log_in_by_phone(account("a"))
+
+    log = tell(phone, queue=QueueRules(longest=30.0), beside=come)
+    assert outcomes(log) == [("default", "answered")]
+    assert log.records[0].waited == pytest.approx(39.0, abs=0.2)
+
+
+def test_another_queue_keeps_the_waiting_time_and_a_circle_ends_in_the_plain_queue() -> None:
+    phone = waiting_caller()
+    to = {"default": WayOut("queue", "default"), "second": WayOut("queue", "second")}
+    since: list[float] = []
+
+    async def look(office: Office) -> None:
+        for at in (5.0, 45.0):
+            await asyncio.sleep(at - now())
+            since.extend(ticket.since for ticket in office.desk.waiting)
+
+    log = tell(
+        phone,
+        queue=QueueRules(longest=30.0, on_longest=to["second"]),
+        more={"second": QueueRules(longest=30.0, on_longest=to["default"])},
+        rules=RULES,
+        hours=ALWAYS,
+        beside=look,
+    )
+    assert outcomes(log) == [("default", "too_long"), ("second", "too_long")]
+    assert phone.end == "plain queue"
+    assert len(set(since)) == 1
+
+
+# The history
+
+
+def test_every_outcome_is_recorded_with_its_times() -> None:
+    phone = waiting_caller(agents={"a": AgentBehaviour(after=4.0, talks=60.0)})
+    [record] = tell(phone, queue=QueueRules(), agents=("a",)).records
+    assert (record.outcome, record.agent, record.verified) == (CallOutcome.ANSWERED, "a", True)
+    assert (record.waited, record.talked) == (pytest.approx(4.0, abs=0.1), pytest.approx(60.0, abs=0.1))
+    assert record.arrived == pytest.approx(1.0, abs=0.1)
+
+
+def test_who_hangs_up_has_abandoned_and_may_use_the_code_again() -> None:
+    first = waiting_caller(hangs_up=31.0)
+    second = FakePhone("second", typed(CODE, at=40.0, gap=0.0), agents={"a": AgentBehaviour(after=1.0)})
+
+    async def come(office: Office) -> None:
+        await asyncio.sleep(45.0)
+        office.desk.staff.log_in_by_phone(account("a"))
+
+    log = tell(first, second, queue=QueueRules(), beside=come)
+    assert outcomes(log) == [("default", "abandoned"), ("default", "answered")]
+    assert log.records[0].waited == pytest.approx(30.0, abs=0.1)
+
+
+def test_who_is_sent_away_by_a_planned_stop_has_not_abandoned() -> None:
+    async def story() -> FakeCallLog:
+        log = FakeCallLog()
+        office = new_office(RULES, FakeSessions(CODE), log=log)
+        call = asyncio.create_task(supervise(waiting_caller(), office))
+        await asyncio.sleep(10.0)
+        call.cancel()
+        await asyncio.wait([call])
+        return log
+
+    assert outcomes(virtualtime.run(story())) == [("default", "left")]
