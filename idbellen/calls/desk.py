@@ -385,18 +385,23 @@ class Desk:
         wanted = {
             p.ticket.call: (p.ticket, p.wanted) for p in self._places.values() if p.wanted and not p.wanted.done()
         }
-        if wanted:
-            self._matching = True
+        if self._rested:
+            self._rested.cancel()
+            self._rested = None
+        if not wanted:
+            return
+        self._matching = True
+        try:
             tickets = (ticket for ticket, _ in wanted.values())
             for pair in match(tickets, agents.values(), self._rules.queues, now):
                 ticket, future = wanted[pair.call]
                 future.set_result([self._reserve(agents[name], ticket) for name in pair.agents])
+        finally:
             self._matching = False
-        if self._rested:
-            self._rested.cancel()
         rested = next_rested(agents.values(), now)
-        loop = asyncio.get_running_loop()
-        self._rested = loop.call_later(max(0.0, rested - now), self._changed) if rested else None
+        if rested is not None:
+            loop = asyncio.get_running_loop()
+            self._rested = loop.call_later(max(0.0, rested - now), self._changed)
 
     def _changed(self) -> None:
         self._ranking = None
