@@ -25,12 +25,15 @@ from idbellen.calls.progress import Progress
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.statistics import Statistics
 from idbellen.calls.supervise import supervise
+from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
 from idbellen.config import Purpose, Queue, Settings, read_master_key, read_pem, read_secret
+from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import LARGEST_TOKEN, TokenOpener, load_key
 from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
+from idbellen.domain.statistics import Target
 from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
 from idbellen.web.citizen import citizen_app
 from idbellen.web.citizen_site import CitizenSite
@@ -40,20 +43,22 @@ from idbellen.web.issuing import CodeIssuer
 from idbellen.web.pages import LANGUAGES
 from idbellen.web.purposes import Purpose as WebPurpose
 from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
+from idbellen.web.supervisor_site import SupervisorSite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import Literal
 
-    from idbellen.config import Texts
+    from idbellen.config import Supervisors, Texts
     from idbellen.domain.idcontact import Key
-    from idbellen.ports import SessionStore
+    from idbellen.ports import AccountStore, SessionStore
     from idbellen.web.pages import Language
 
 log = structlog.get_logger()
 
 PURGE_SECONDS = 30.0
+DAY_SECONDS = 24 * 3600.0
 SITE_STOP_SECONDS = 2.0
 MASKED_BY_DEFAULT = "bsn"
 
@@ -101,11 +106,7 @@ async def serve(settings: Settings) -> None:
         office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, clock)
         where = settings.asterisk
         ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
-        endpoints = Endpoints(ari, staff.set_phone)
-        staff.on_change(lambda: endpoints.want(agent.endpoint for agent in staff.agents.values()))
-        features = FeatureCodes(store, staff, endpoints)
-        switchboard = Switchboard(ari, partial(supervise, office=office), features=features, endpoints=endpoints)
-        monitor = Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint)
+        switchboard, endpoints, monitor = _telephony(ari, office, store)
 
         issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
         internal = InternalSite(
@@ -140,15 +141,16 @@ async def serve(settings: Settings) -> None:
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
         await _listen(stack, internal_app(internal), settings.idcontact.listen, "idcontact")
         await _listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
-        await _listen(stack, dashboard_app(dashboard), settings.dashboard.listen, "dashboard")
+        supervisors = _supervisor_site(settings, store, desk, calls, monitor)
+        await _listen(stack, dashboard_app(dashboard, supervisors), settings.dashboard.listen, "dashboard")
 
         try:
             async with asyncio.TaskGroup() as parts:
-                parts.create_task(switchboard.run(), name="switchboard")
-                parts.create_task(endpoints.run(), name="endpoints")
-                parts.create_task(monitor.run(), name="monitor")
+                for part in (switchboard, endpoints, monitor):
+                    parts.create_task(part.run(), name=type(part).__name__)
                 parts.create_task(calls.run(), name="history")
                 parts.create_task(_purge(store, settings.sessions.keep_seconds), name="purge")
+                parts.create_task(_purge_history(store, calls, settings.supervisors), name="purge of the history")
                 parts.create_task(_tell_when_ready(switchboard), name="ready")
         except ExceptionGroup as faults:
             replaced = faults.subgroup(ReplacedError)
@@ -158,6 +160,15 @@ async def serve(settings: Settings) -> None:
                 f"another process took over the Stasis application {where.app!r}: "
                 "stop it, or give one of both another [asterisk] app"
             ) from None
+
+
+def _telephony(ari: Ari, office: Office, accounts: AccountStore) -> tuple[Switchboard, Endpoints, Monitor]:
+    staff = office.desk.staff
+    endpoints = Endpoints(ari, staff.set_phone)
+    staff.on_change(lambda: endpoints.want(agent.endpoint for agent in staff.agents.values()))
+    features = FeatureCodes(accounts, staff, endpoints)
+    switchboard = Switchboard(ari, partial(supervise, office=office), features=features, endpoints=endpoints)
+    return switchboard, endpoints, Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint)
 
 
 def call_rules(settings: Settings) -> CallRules:
@@ -321,7 +332,7 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Sqlit
         url=own.url,
         language=own.language,
         purposes={tag: _view(settings, purpose, own.language) for tag, purpose in settings.purposes.items()},
-        queues={name: queue.title.in_language(own.language) for name, queue in settings.queues.items() if queue.title},
+        queues=_queue_titles(settings, own.language),
         methods={name: texts.in_language(own.language) for name, texts in settings.methods.items()},
         pause_reasons={word: texts.in_language(own.language) for word, texts in own.pause_reasons.items()},
         masked=frozenset(_masked(settings)),
@@ -335,6 +346,37 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Sqlit
         desk=desk,
         clock=time.time,
     )
+
+
+def _supervisor_site(
+    settings: Settings, store: SqliteStore, desk: Desk, calls: Statistics, monitor: Monitor
+) -> SupervisorSite:
+    own, language = settings.supervisors, settings.dashboard.language
+    purposes = {tag: purpose.title.in_language(language) for tag, purpose in settings.purposes.items()}
+    reasons = {word: texts.in_language(language) for word, texts in settings.dashboard.pause_reasons.items()}
+    targets = {
+        name: Target(rules.answered_within, own.service_level_percent / 100, own.short_abandon_seconds)
+        for name, rules in desk.queues.rules.items()
+    }
+    return SupervisorSite(
+        language=language,
+        timezone=ZoneInfo(settings.calls.timezone),
+        titles=Titles(purposes, _queue_titles(settings, language)),
+        pause_reasons=reasons,
+        targets=targets,
+        percent=round(own.service_level_percent),
+        history_days=own.history_days,
+        wallboard=Wallboard(desk, calls, targets),
+        supervision=Supervision(desk, store, SupervisionRules(reasons, own.monitor, own.announce_monitor), monitor),
+        history=store,
+        audit=store,
+        clock=time.time,
+        credentials=Credentials([bearer(read_secret(own.api_token_file))]) if own.api_token_file else None,
+    )
+
+
+def _queue_titles(settings: Settings, language: Language) -> dict[str, str]:
+    return {name: queue.title.in_language(language) for name, queue in settings.queues.items() if queue.title}
 
 
 def _masked(settings: Settings) -> Iterator[str]:
@@ -376,6 +418,20 @@ async def _purge(store: SessionStore, keep_seconds: float) -> None:
         except StoreError as fault:
             log.error("old sessions could not be deleted", reason=str(fault))  # noqa: TRY400
         await asyncio.sleep(PURGE_SECONDS)
+
+
+async def _purge_history(store: SqliteStore, calls: Statistics, own: Supervisors) -> None:
+    while True:
+        try:
+            records = await calls.purge(own.history_days)
+            if records:
+                log.info("old records of calls deleted", calls=records)
+            entries = await store.forget_audit(time.time() - own.audit_days * DAY_SECONDS)
+            if entries:
+                log.info("old entries of the audit trail deleted", entries=entries)
+        except StoreError as fault:
+            log.error("the history or the audit trail could not be shortened", reason=str(fault))  # noqa: TRY400
+        await asyncio.sleep(DAY_SECONDS)
 
 
 async def _tell_when_ready(switchboard: Switchboard) -> None:

@@ -26,7 +26,7 @@ from idbellen.web.passwords import hash_password
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
@@ -243,6 +243,7 @@ class Dashboard:
         self._http = http
         self._socket = socket
         self.snapshot: dict[str, Any] = {}
+        self.refused: list[tuple[str, str]] = []
 
     async def until(self, state: str, *, seconds: float = 10.0) -> dict[str, Any]:
         """Wait for a snapshot in a state; gives it."""
@@ -254,19 +255,46 @@ class Dashboard:
             raise AssertionError(f"not {state}: {self.snapshot}") from None
         return self.snapshot
 
+    async def until_call(self, *, seconds: float = 10.0, **wanted: Any) -> dict[str, Any]:
+        """Wait for a snapshot with a call of which this holds; gives the call."""
+        return (await self._until(lambda now: bool(now.get("call")) and wanted.items() <= now["call"].items(),
+                                  f"a call with {wanted}", seconds))["call"]  # fmt: skip
+
+    async def until_phone(self, state: str, *, seconds: float = 10.0) -> None:
+        """Wait until the agent's phone is in a state."""
+        await self._until(lambda now: now.get("phone") == state, f"a phone that is {state}", seconds)
+
+    async def _until(
+        self, is_so: Callable[[dict[str, Any]], bool], what: str, seconds: float
+    ) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(seconds):
+                while not is_so(self.snapshot):
+                    await self.next()
+        except TimeoutError:
+            raise AssertionError(f"not {what}: {self.snapshot} {self.refused}") from None
+        return self.snapshot
+
     async def next(self) -> dict[str, Any]:
         """Wait for the next snapshot."""
         while True:
             message = await self._socket.receive_json()
             if message["type"] == "snapshot":
                 self.snapshot = message
-                if message["call"]:
+                if message["call"] and message["call"]["secret"]:
                     self._installation.secrets.append(message["call"]["secret"])
                 return message
+            if message["type"] == "refused":
+                self.refused.append((message["verb"], message["reason"]))
 
     async def send(self, kind: str, **values: Any) -> None:
         """Ask for something, as the page does."""
         await self._socket.send_json({"type": kind, **values})
+
+    async def command(self, verb: str, kind: str = "", name: str = "") -> None:
+        """Ask for something in the call in hand."""
+        target = {"kind": kind, "name": name} if kind else None
+        await self.send("command", call=self.snapshot["call"]["id"], verb=verb, target=target)
 
     async def pause(self, reason: str = "") -> None:
         await self.send("pause", reason=reason)

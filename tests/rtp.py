@@ -1,15 +1,25 @@
-"""Keyed digits as RTP packets (RFC 4733) with exact timing, as pcap files that SIPp replays."""
+"""RTP: keyed digits (RFC 4733) with exact timing, as pcap files that SIPp replays; and tones of phones.
+
+A test gives each phone a tone of its own, and then sees who hears whom.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import cmath
+import math
 import random
 import struct
+from collections import deque
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+from tests.ports import free_ports
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
 PAYLOAD_TYPE = 96
@@ -97,3 +107,143 @@ def _ethernet(payload: bytes) -> bytes:
     loopback = bytes([127, 0, 0, 1])
     ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, loopback, loopback) + udp
     return bytes(12) + b"\x08\x00" + ip
+
+
+# Tones. Each fits a packet a whole number of times, lies above all notes of the music on hold, and is no key's.
+
+TONES = (1400, 1800, 2200, 2600, 3000)
+TONE_AMPLITUDE = 6000
+# A tone that is heard weaker than this is not there: what a codec makes of others is far below.
+LEAST_AMPLITUDE = 1000
+# Louder than this is music, a voice or a tone.
+LEAST_LOUDNESS = 100
+WINDOW_SECONDS = 0.2
+# For so many windows in a row the same must be heard.
+WINDOWS = 2
+
+
+class Sound(asyncio.DatagramProtocol):
+    """Microphone and ear of one phone: it sounds its tone, and tells which tones it hears."""
+
+    def __init__(self, tone: int) -> None:
+        self.tone = tone
+        self.port = free_ports(2)
+        # Set by the phone: whether it is in a call.
+        self.in_call: Callable[[], bool] = lambda: False
+        self._frame = bytes(
+            _to_alaw(round(TONE_AMPLITUDE * math.sin(2 * math.pi * tone * n / 8000))) for n in range(160)
+        )
+        self._peer: tuple[str, int] | None = None
+        self._heard: deque[tuple[float, bytes]] = deque(maxlen=50)
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._peer = addr
+        if data[1] & 0x7F == PCMA:
+            self._heard.append((asyncio.get_running_loop().time(), data[12:]))
+
+    async def sound(self) -> None:
+        """Sound the tone to whoever sends us something, as long as there is a call."""
+        loop = asyncio.get_running_loop()
+        stream = random.getrandbits(32)
+        started = loop.time()
+        for number in count():
+            await asyncio.sleep(max(0.0, started + number * PACKET_MS / 1000 - loop.time()))
+            # What went on to a port of an earlier call could be taken for somebody's in a later one.
+            if number % 5 == 0 and not self.in_call():
+                self._peer = None
+            if self._peer and self._transport:
+                header = struct.pack(">BBHII", 0x80, PCMA, number & 0xFFFF, number * 160 & 0xFFFFFFFF, stream)
+                self._transport.sendto(header + self._frame, self._peer)
+
+    def tones(self) -> frozenset[int]:
+        """Give the tones that are heard now."""
+        samples = self._samples()
+        return frozenset(tone for tone in TONES if _amplitude(samples, tone) > LEAST_AMPLITUDE)
+
+    def loudness(self) -> float:
+        """Give how loud it is now."""
+        samples = self._samples()
+        return math.sqrt(sum(sample * sample for sample in samples) / len(samples)) if samples else 0.0
+
+    async def hears(self, *others: Sound, seconds: float = 5.0) -> None:
+        """Wait until the tones of just these others are heard."""
+        wanted = frozenset(other.tone for other in others)
+        await self._until(lambda: self.tones() == wanted, f"tones {sorted(wanted)}", seconds)
+
+    async def hears_music(self, *, seconds: float = 5.0) -> None:
+        """Wait until something is heard, and nobody's tone."""
+        await self._until(lambda: not self.tones() and self.loudness() > LEAST_LOUDNESS, "music", seconds)
+
+    async def hears_nothing(self, *, seconds: float = 5.0) -> None:
+        """Wait until it is quiet."""
+        await self._until(lambda: self.loudness() < LEAST_LOUDNESS, "silence", seconds)
+
+    async def _until(self, is_so: Callable[[], bool], what: str, seconds: float) -> None:
+        in_a_row = 0
+        try:
+            async with asyncio.timeout(seconds):
+                while in_a_row < WINDOWS:
+                    await asyncio.sleep(WINDOW_SECONDS)
+                    in_a_row = in_a_row + 1 if is_so() else 0
+        except TimeoutError:
+            heard = f"tones {sorted(self.tones())}, loudness {self.loudness():.0f}"
+            raise AssertionError(f"the phone with tone {self.tone} hears not {what}, but {heard}") from None
+
+    def _samples(self) -> list[int]:
+        since = asyncio.get_running_loop().time() - WINDOW_SECONDS
+        return [_FROM_ALAW[byte] for at, payload in self._heard if at >= since for byte in payload]
+
+
+@asynccontextmanager
+async def sounds(number: int) -> AsyncIterator[list[Sound]]:
+    """Give sounds for so many phones, each with a tone of its own."""
+    loop = asyncio.get_running_loop()
+    made = [Sound(tone) for tone in TONES[:number]]
+    transports = []
+    for sound in made:
+        transport, _ = await loop.create_datagram_endpoint(lambda own=sound: own, local_addr=("127.0.0.1", sound.port))
+        transports.append(transport)
+    sounding = [asyncio.create_task(sound.sound()) for sound in made]
+    try:
+        yield made
+    finally:
+        for task in sounding:
+            task.cancel()
+        for transport in transports:
+            transport.close()
+
+
+def _amplitude(samples: Sequence[int], tone: int) -> float:
+    """Give the amplitude of one frequency."""
+    if len(samples) < 800:
+        return 0.0
+    turn = cmath.exp(-2j * math.pi * tone / 8000)
+    total, phase = 0j, 1 + 0j
+    for sample in samples:
+        total += sample * phase
+        phase *= turn
+    return 2 * abs(total) / len(samples)
+
+
+def _to_alaw(sample: int) -> int:
+    # ITU-T G.711; the sign bit is set for what is not negative.
+    sign = 0x80 if sample >= 0 else 0
+    size = min(abs(sample) >> 3, 0xFFF)
+    exponent = max(0, size.bit_length() - 5)
+    mantissa = (size >> max(1, exponent)) & 0x0F
+    return (sign | exponent << 4 | mantissa) ^ 0x55
+
+
+def _of_alaw(byte: int) -> int:
+    byte ^= 0x55
+    exponent, mantissa = byte >> 4 & 7, byte & 0x0F
+    size = (mantissa << 1 | 1 | (0x20 if exponent else 0)) << max(0, exponent - 1)
+    return (size << 3) * (1 if byte & 0x80 else -1)
+
+
+_FROM_ALAW = [_of_alaw(byte) for byte in range(256)]

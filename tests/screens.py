@@ -12,14 +12,17 @@ from playwright.async_api import expect
 
 from idbellen.demo.pbx import CHECKOUT
 from tests.browser import WIDTHS, Windows, chromium
-from tests.demo import be_an_agent, get_code, running_demo
+from tests.demo import be_an_agent, become_available, get_code, running_demo, work_as
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
+    from tests.demo import Demo
+
 SCREENS = CHECKOUT / "docs" / "screens"
 PHONE, DESKTOP = WIDTHS[1:]
 CALL_MS = 40_000
+COLLEAGUE, SUPERVISOR = "collega", "leiding"
 
 
 async def main() -> None:
@@ -29,25 +32,72 @@ async def main() -> None:
         async with chromium() as browser, running_demo(Path(folder) / "demo") as demo:
             windows = Windows(browser)
             # Pages higher than this are shown whole, lower ones without empty space below.
-            citizen, agent = await windows.open(height=300), await windows.open(height=300)
-            await citizen.goto(demo.municipality)
-            await picture(citizen, "municipality")
-            await get_code(citizen, demo, purpose="Verhuizing doorgeven", citizen="Sanne Voorbeeld")
-            await picture(citizen, "citizen")
-            await citizen.set_viewport_size({"width": PHONE, "height": 300})
-            await picture(citizen, "citizen-phone")
-            await be_an_agent(agent, demo)
-            await picture(agent, "dashboard-idle")
-            await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
-            await expect(agent.locator("#offer")).to_be_visible(timeout=CALL_MS)
-            await picture(agent, "dashboard-offer")
-            await expect(agent.locator("#attributes div")).to_have_count(5)
-            await expect(agent.locator("#call-age")).to_have_text("0:03")
-            await picture(agent, "dashboard-call")
-            await agent.emulate_media(color_scheme="dark")
-            await picture(agent, "dashboard-call-dark")
-            await citizen.get_by_role("button", name="Hang op").click()
+            citizen, agent, colleague, supervisor = [await windows.open(height=300) for _ in range(4)]
+            await get_through(citizen, agent, demo)
+            await transfer(agent, colleague, demo)
+            await watch(supervisor, demo)
+            await end(citizen, agent, colleague)
             await windows.close()
+
+
+async def get_through(citizen: Page, agent: Page, demo: Demo) -> None:
+    """Get a code and call, until an agent answers."""
+    await citizen.goto(demo.municipality)
+    await picture(citizen, "municipality")
+    await get_code(citizen, demo, purpose="Verhuizing doorgeven", citizen="Sanne Voorbeeld")
+    await picture(citizen, "citizen")
+    await citizen.set_viewport_size({"width": PHONE, "height": 300})
+    await picture(citizen, "citizen-phone")
+    await be_an_agent(agent, demo)
+    await picture(agent, "dashboard-idle")
+    await agent.get_by_role("button", name="Pauze").click()
+    await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
+    await expect(citizen.get_by_text("U bent de volgende")).to_be_visible(timeout=CALL_MS)
+    await picture(citizen, "citizen-queued")
+    await agent.get_by_role("button", name="Beschikbaar").click()
+    await expect(agent.locator("#offer")).to_be_visible(timeout=CALL_MS)
+    await picture(agent, "dashboard-offer")
+    await expect(agent.locator("#attributes div")).to_have_count(5)
+    await expect(agent.locator("#call-age")).to_have_text("0:03")
+    await picture(agent, "dashboard-call")
+    await picture(citizen, "citizen-connected")
+    await agent.emulate_media(color_scheme="dark")
+    await picture(agent, "dashboard-call-dark")
+    await agent.emulate_media(color_scheme="light")
+
+
+async def transfer(agent: Page, colleague: Page, demo: Demo) -> None:
+    """Ask a colleague."""
+    await work_as(colleague, demo, COLLEAGUE)
+    await become_available(colleague)
+    await agent.keyboard.press("o")
+    await picture(agent, "dashboard-chooser")
+    await agent.get_by_role("dialog").get_by_role("button", name=f"{COLLEAGUE} vrij").click()
+    await expect(colleague.locator("#asked")).to_be_visible(timeout=CALL_MS)
+    await picture(agent, "dashboard-consult")
+    await picture(colleague, "dashboard-consulted")
+
+
+async def watch(supervisor: Page, demo: Demo) -> None:
+    """Look at the wallboard and the history."""
+    await work_as(supervisor, demo, SUPERVISOR)
+    await supervisor.goto(f"{demo.dashboard}wallboard")
+    await expect(supervisor.get_by_text(COLLEAGUE).first).to_be_visible()
+    await picture(supervisor, "wallboard")
+    await supervisor.emulate_media(color_scheme="dark")
+    await picture(supervisor, "wallboard-dark")
+    await supervisor.emulate_media(color_scheme="light")
+    await supervisor.goto(f"{demo.dashboard}wallboard/history")
+    await picture(supervisor, "history")
+
+
+async def end(citizen: Page, agent: Page, colleague: Page) -> None:
+    """Transfer, and end the call."""
+    await agent.keyboard.press("d")
+    await expect(agent.locator("#wrap-up")).to_be_visible()
+    await picture(agent, "dashboard-wrap-up")
+    await colleague.keyboard.press("x")
+    await expect(citizen.get_by_role("heading", level=1)).to_have_text("Uw gesprek is voorbij")
 
 
 async def picture(page: Page, name: str) -> None:

@@ -23,28 +23,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
+    from tests.rtp import Sound
 
 # A SIP port; two ports up, four for audio and video.
 PORTS_OF_A_PHONE = 6
 CALL_SECONDS = 60
 CALLER_NUMBER = "0687654321"
 
-SDP = f"""v=0
+
+def _sdp(sound: Sound | None) -> str:
+    """Give the description of the audio: the test's own, or what SIPp replays."""
+    port = str(sound.port) if sound else "[media_port]"
+    return f"""v=0
 o=sipp 1 1 IN IP4 127.0.0.1
 s=-
 c=IN IP4 127.0.0.1
 t=0 0
-m=audio [media_port] RTP/AVP 8 {PAYLOAD_TYPE}
+m=audio {port} RTP/AVP 8 {PAYLOAD_TYPE}
 a=rtpmap:8 PCMA/8000
 a=rtpmap:{PAYLOAD_TYPE} telephone-event/8000
 a=fmtp:{PAYLOAD_TYPE} 0-15"""
 
-CALLER_HEADERS = f"""Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
-From: <sip:{CALLER_NUMBER}@127.0.0.1:[local_port]>;tag=caller
-To: <sip:[service]@127.0.0.1:[remote_port]>[peer_tag_param]
+
+def _headers(number: str, *, branch: str = "branch", tag: str = "[peer_tag_param]") -> str:
+    return f"""Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[{branch}]
+From: <sip:{number}@127.0.0.1:[local_port]>;tag=caller
+To: <sip:[service]@127.0.0.1:[remote_port]>{tag}
 Call-ID: [call_id]
-Contact: <sip:caller@127.0.0.1:[local_port]>
+Contact: <sip:{number}@127.0.0.1:[local_port]>
 Max-Forwards: 70"""
+
+
+CALLER_HEADERS = _headers(CALLER_NUMBER)
 
 OK_TO_REQUEST = """<send><![CDATA[
 SIP/2.0 200 OK
@@ -93,6 +103,15 @@ class _Sipp:
             env=os.environ | {"TERM": "dumb"}, cwd=self.folder, start_new_session=True,
         )  # fmt: skip
 
+    def times(self, text: str) -> int:
+        """Give how often the scenario has logged a text."""
+        return sum(line.startswith(text) for line in self.logged())
+
+    @property
+    def in_call(self) -> bool:
+        """Whether a call is answered and not over."""
+        return self.times("answered") + self.times("talking") > self.times("ended") + self.times("talked")
+
     def logged(self) -> list[str]:
         return [line.strip() for line in self._log.read_text().splitlines() if line.strip()]
 
@@ -100,7 +119,7 @@ class _Sipp:
         """Wait until the scenario has logged a text so many times."""
         try:
             async with asyncio.timeout(seconds):
-                while sum(line.startswith(text) for line in self.logged()) < times:
+                while self.times(text) < times:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise SippError(f"{self._name}: no {text!r} but {self.logged()}; {self.errors()}") from None
@@ -196,9 +215,14 @@ class Phones:
         stalls: Stalls | None = None,
         info: bool = False,
         hang_up_at_once: bool = False,
+        sound: Sound | None = None,
     ) -> Caller:
-        """Place a call; each round is keys to press, by RFC 4733 or, with ``info``, by SIP INFO (RFC 6086)."""
-        parts = [_INVITE, _log("answered")]
+        """Place a call; each round is keys to press, by RFC 4733 or, with ``info``, by SIP INFO (RFC 6086).
+
+        With ``sound`` the audio is the test's own, and keys can only be SIP INFO.
+        """
+        info = info or sound is not None
+        parts = [_invite(_sdp(sound)), _log("answered")]
         for number, keys in enumerate(rounds):
             if number:
                 parts.append(_WAIT)
@@ -220,18 +244,41 @@ class Phones:
             "-s", number, "-m", "1", "-cid_str", call_id, "-timeout", str(CALL_SECONDS), "-timeout_error",
         )  # fmt: skip
         await self._start(sipp)
+        if sound:
+            sound.in_call = lambda: sipp.in_call
         return Caller(sipp, call_id)
 
-    async def agent(self, name: str, does: str = "answer", *, after_ms: int = 100) -> AgentPhone:
+    async def dial(self, agent: str, number: str) -> Caller:
+        """Let an agent's phone call a number."""
+        call_id = secrets.token_hex(8)
+        sipp = _Sipp(
+            self._folder, f"dial-{agent}", _dial(agent, self._pbx.settings.agent_password(agent)),
+            f"127.0.0.1:{self._pbx.settings.sip_port}", "-s", number, "-m", "1", "-cid_str", call_id,
+            "-timeout", str(CALL_SECONDS), "-timeout_error",
+        )  # fmt: skip
+        await self._start(sipp)
+        return Caller(sipp, call_id)
+
+    async def outside(self, *, sound: Sound | None = None) -> AgentPhone:
+        """Put up a phone that is no agent's and answers every call, whatever the number."""
+        sipp = _Sipp(self._folder, "outside", _answer(100, _sdp(sound)))
+        await self._start(sipp)
+        if sound:
+            sound.in_call = lambda: sipp.in_call
+        return AgentPhone(sipp, "outside")
+
+    async def agent(
+        self, name: str, does: str = "answer", *, after_ms: int = 100, sound: Sound | None = None
+    ) -> AgentPhone:
         """Plug a phone in and register it. ``does``: answer, busy, decline, unavailable, silent."""
         if name in self._agents:
             await self._agents.pop(name).end()
         scenario = {
-            "answer": _answer(after_ms),
+            "answer": _answer(after_ms, _sdp(sound)),
             "busy": _refuse("486 Busy Here"),
             "decline": _refuse("603 Decline"),
             "unavailable": _refuse("480 Temporarily Unavailable"),
-            "silent": _answer(CALL_SECONDS * 1000),
+            "silent": _answer(CALL_SECONDS * 1000, _sdp(None)),
         }[does]
         # Asterisk takes the address that a registration comes from for the phone's (rewrite_contact).
         port = free_ports(PORTS_OF_A_PHONE)
@@ -239,6 +286,8 @@ class Phones:
         sipp = _Sipp(self._folder, f"{name}-{does}", scenario, port=port)
         await self._start(sipp)
         self._agents[name] = sipp
+        if sound:
+            sound.in_call = lambda: sipp.in_call
         return AgentPhone(sipp, name)
 
     async def unplug(self, name: str) -> None:
@@ -285,26 +334,31 @@ def _cdata(text: str, *, body: str = "") -> str:
     return f"<![CDATA[\n{text}\n{length}\n\n{body}\n]]>"
 
 
-def _request(method: str, cseq: str, *, body: str = "") -> str:
-    text = f"{method} sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{CALLER_HEADERS}\nCSeq: {cseq} {method}"
+def _request(method: str, cseq: str, *, body: str = "", headers: str = CALLER_HEADERS) -> str:
+    text = f"{method} sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{headers}\nCSeq: {cseq} {method}"
     retransmit = "" if method == "ACK" else ' retrans="500"'
     return f"<send{retransmit}>{_cdata(text, body=body)}</send>"
 
 
-_INVITE = f"""
-{_request("INVITE", "1", body=SDP)}
+def _invite(sdp: str) -> str:
+    return f"""
+{_request("INVITE", "1", body=sdp)}
+{_ANSWERED}
+{_request("ACK", "1")}
+"""
+
+
+_ANSWERED = """
 <recv response="100" optional="true"/>
 <recv response="180" optional="true"/>
 <recv response="183" optional="true"/>
 <recv response="200"/>
-{_request("ACK", "1")}
 """
 _WAIT = """
 <recv request="BYE" optional="true" next="1"/>
 <recv request="MESSAGE"/>
 """
-_HANG_UP = f"""
-{_request("BYE", "900")}
+_ENDED = f"""
 <recv request="BYE" optional="true" next="1"/>
 <recv response="200"/>
 {_log("ended by caller")}
@@ -314,6 +368,32 @@ _HANG_UP = f"""
 {_log("ended by asterisk")}
 <label id="2"/>
 <nop/>
+"""
+_HANG_UP = f"""
+{_request("BYE", "900")}
+{_ENDED}
+"""
+
+
+def _dial(agent: str, password: str) -> str:
+    """Give the scenario of an agent's phone that calls, proves who it is, and waits for the end."""
+    headers = _headers(agent)
+    sdp = _sdp(None)
+    # To the transaction that was refused; the second try is no part of its dialog.
+    refused = _headers(agent, branch="branch-3")
+    proof = f"{_headers(agent, tag='')}\n[authentication username={agent} password={password}]"
+    return f"""
+{_request("INVITE", "1", body=sdp, headers=headers)}
+<recv response="100" optional="true"/>
+<recv response="401" auth="true"/>
+{_request("ACK", "1", headers=refused)}
+{_request("INVITE", "2", body=sdp, headers=proof)}
+{_ANSWERED}
+{_request("ACK", "2", headers=headers)}
+{_log("answered")}
+{_WAIT}
+{_request("BYE", "900", headers=headers)}
+{_ENDED}
 """
 
 
@@ -365,7 +445,7 @@ def _refuse(status: str) -> str:
     return f'{_TAKE_INVITE}{_reply("180 Ringing")}{_reply(status)}<recv request="ACK"/>{_log("over")}{_END}'
 
 
-def _answer(after_ms: int) -> str:
+def _answer(after_ms: int, sdp: str) -> str:
     bye = (
         "BYE [$contact] SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
         "From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: 900 BYE\nMax-Forwards: 70"
@@ -375,16 +455,18 @@ def _answer(after_ms: int) -> str:
 {_reply("180 Ringing")}
 <recv request="CANCEL" next="4" timeout="{max(1, after_ms)}" ontimeout="1"/>
 <label id="1"/>
-{_reply("200 OK", body=SDP)}
+{_reply("200 OK", body=sdp)}
 <recv request="ACK"/>
 {_log("talking")}
 <recv request="BYE" optional="true" next="2"/>
 <recv request="MESSAGE"/>
 <send retrans="500">{_cdata(bye)}</send>
 <recv request="BYE" optional="true" next="2"/>
-<recv response="200" next="3"/>
+<recv response="200" next="5"/>
 <label id="2"/>
 {OK_TO_REQUEST}
+<label id="5"/>
+{_log("talked")}
 <nop next="3"/>
 <label id="4"/>
 {OK_TO_REQUEST}

@@ -17,21 +17,28 @@ from zoneinfo import ZoneInfo
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from babel.messages.pofile import read_po
 from jinja2.ext import babel_extract
 
+from idbellen.app import _purge_history
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.statistics import Statistics
 from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
+from idbellen.config import Supervisors
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CallView, Titles
+from idbellen.domain.codes import Fingerprints
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Target, day_bounds, day_of
 from idbellen.ports import Account, Role
+from idbellen.stores.sqlite import open_store
 from idbellen.web import supervisor_live
+from idbellen.web.dashboard import DashboardSite, dashboard_app
 from idbellen.web.idcontact_api import Credentials, bearer
 from idbellen.web.pages import HERE, STATIC
+from idbellen.web.passwords import hash_password
 from idbellen.web.security import harden
 from idbellen.web.supervisor import add_supervisor_routes
 from idbellen.web.supervisor_site import SupervisorSite
@@ -39,6 +46,7 @@ from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from idbellen.calls.desk import Reservation
     from idbellen.calls.wallboard import MonitorMode
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 TOKEN = "a token of the wallboard"
+PASSWORD = "a long enough password"
 COOKIE = "login"
 # What belongs to a citizen or opens their data, and must not be anywhere here.
 SECRET = "the secret of a call"
@@ -173,15 +182,51 @@ async def serve(
     """Serve a stage for the block."""
     port = port or free_ports()
     url = f"http://127.0.0.1:{port}"
-    number = 0 if language == "nl" else 1
     store, monitor = FakeStore(), FakeMonitor()
     staff = Staff(time.time, StaffRules(grace=0.05))
     figures = Statistics(store, time.time, AMSTERDAM)
     rules = {name: QueueRules(answered_within=target.within) for name, target in TARGETS.items()}
     desk = Desk(time.time, staff, DeskRules(Queues(rules)), figures)
+    site = supervisor_site(language, desk, figures, store, monitor, modes=modes, reasons=reasons, token=token)
+
+    async def account_of(request: web.Request) -> tuple[str, Account | None]:
+        login = request.cookies.get(COOKIE, "")
+        return login, stage.logins.get(login)
+
+    async def login_page(_: web.Request) -> web.Response:
+        # The icon, or else the browser asks for one when the stage may be gone.
+        text = '<!doctype html><title>login</title><link rel="icon" href="data:,">'
+        return web.Response(text=text, content_type="text/html")
+
+    app = web.Application()
+    harden(app, url)
+    app.router.add_static("/static/", STATIC)
+    app.router.add_get("/login", login_page)
+    live = add_supervisor_routes(app, site, account_of)
+    stage = Stage(url, store, monitor, desk, staff, figures, live)
+    runner = web.AppRunner(app, shutdown_timeout=0.5)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    with stage.scope:
+        yield stage
+        await runner.cleanup()
+
+
+def supervisor_site(  # noqa: PLR0913 - each is a part of the site
+    language: Language,
+    desk: Desk,
+    figures: Statistics,
+    store: Any,
+    monitor: FakeMonitor,
+    *,
+    modes: tuple[MonitorMode, ...] = (),
+    reasons: bool = True,
+    token: str | None = None,
+) -> SupervisorSite:
+    number = 0 if language == "nl" else 1
     titles = Titles(*({name: texts[number] for name, texts in all_.items()} for all_ in (PURPOSES, QUEUES)))
     words = {word: texts[number] for word, texts in REASONS.items()} if reasons else {}
-    site = SupervisorSite(
+    return SupervisorSite(
         language=language,
         timezone=AMSTERDAM,
         titles=titles,
@@ -196,26 +241,6 @@ async def serve(
         clock=time.time,
         credentials=Credentials([bearer(token)]) if token else None,
     )
-
-    async def account_of(request: web.Request) -> tuple[str, Account | None]:
-        login = request.cookies.get(COOKIE, "")
-        return login, stage.logins.get(login)
-
-    async def login_page(_: web.Request) -> web.Response:
-        return web.Response(text="<!doctype html><title>login</title>", content_type="text/html")
-
-    app = web.Application()
-    harden(app, url)
-    app.router.add_static("/static/", STATIC)
-    app.router.add_get("/login", login_page)
-    live = add_supervisor_routes(app, site, account_of)
-    stage = Stage(url, store, monitor, desk, staff, figures, live)
-    runner = web.AppRunner(app, shutdown_timeout=0.5)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    with stage.scope:
-        yield stage
-        await runner.cleanup()
 
 
 @pytest.fixture
@@ -579,6 +604,72 @@ async def test_files(stage: Stage) -> None:
 async def test_records_leave_only_on_record(stage: Stage) -> None:
     stage.store.works = False
     assert "cannot be recorded" in await page(stage, "/wallboard/history/records.csv", status=503)
+
+
+# As a part of the dashboard's site, with its login and the real store
+
+
+async def test_logging_out_of_the_dashboard_closes_the_wallboard(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{(port := free_ports())}"
+    async with open_store(tmp_path / "idbellen.db", Fingerprints(b"m" * 32)) as store:
+        await store.add_account(replace(BOSS, password_hash=hash_password(PASSWORD)))
+        figures = Statistics(store, time.time, AMSTERDAM)
+        staff = Staff(time.time, StaffRules())
+        desk = Desk(time.time, staff, DeskRules(Queues({"residents": QueueRules()})), figures)
+        dashboard = DashboardSite(
+            url=url, language="nl", purposes={}, queues={}, methods={}, pause_reasons={}, masked=frozenset(),
+            cookie_key=b"k" * 32, idle_seconds=3600, absolute_seconds=7200, accounts=store, sessions=store,
+            audit=store, staff=staff, desk=desk, clock=time.time,
+        )  # fmt: skip
+        app = dashboard_app(dashboard, supervisor_site("nl", desk, figures, store, FakeMonitor()))
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with (
+            TestServer(app, port=port),
+            aiohttp.ClientSession(url, cookie_jar=jar, headers={"Origin": url}) as http,
+        ):
+            async with http.get("/wallboard", allow_redirects=False) as answer:
+                assert (answer.status, answer.headers["Location"]) == (303, "/login")
+            async with http.post("/login", data={"name": "boss", "password": PASSWORD}, allow_redirects=False):
+                pass
+            async with http.get("/wallboard") as answer:
+                assert answer.status == 200
+            async with http.ws_connect("/wallboard/live") as socket:
+                board = Board(socket)
+                await board.next()
+                assert await board.ask("front", call="nobody") == "gone"
+                async with http.post("/logout", allow_redirects=False):
+                    pass
+                assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+            async with http.get("/api/v1/queues") as answer:
+                assert answer.status == 404
+
+
+async def test_what_is_old_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = 24 * 3600.0
+    own = Supervisors(history_days=30, audit_days=100)
+    async with open_store(tmp_path / "idbellen.db", Fingerprints(b"m" * 32), lambda: time.time() - 101 * day) as store:
+        await store.record("boss", "agent paused", "anna")
+    async with open_store(tmp_path / "idbellen.db", Fingerprints(b"m" * 32)) as store:
+        await store.record("boss", "agent set available", "anna")
+        for ago in (32, 29):
+            arrived = time.time() - ago * day
+            await store.keep_call(
+                CallRecord(f"call {ago}", "residents", "report_move", True, arrived, 1.0, CallOutcome.ANSWERED)
+            )
+        figures = Statistics(store, time.time, AMSTERDAM)
+        rounds = asyncio.Queue[float]()
+
+        async def pause(seconds: float) -> None:
+            rounds.put_nowait(seconds)
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr("idbellen.app.asyncio.sleep", pause)
+        task = asyncio.create_task(_purge_history(store, figures, own))
+        assert await rounds.get() == day
+        task.cancel()
+        assert [record.call for record in await store.calls(0, time.time())] == ["call 29"]
+        assert [entry.action for entry in await store.audit_entries(0, time.time() + 1)] == ["agent set available"]
+        assert (await store.audit_chain())[1] is None
 
 
 # Texts

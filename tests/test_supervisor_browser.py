@@ -61,7 +61,8 @@ DUTCH = Says(
     residents="Burgerzaken", taxes="Belastingen",
     not_answering="neemt niet op", move="Verplaatsen", front="Naar voren", to_taxes="Naar de wachtrij Belastingen",
     first_now="deze beller gaat nu voor", change="Wijzigen", lunch="Pauze: Lunch", lunch_done="anna heeft pauze",
-    listen="Alleen luisteren", rings="Uw telefoon gaat over.", connected="U bent verbonden", phone_fails="kon niet worden verbonden",
+    listen="Alleen luisteren", rings="Uw telefoon gaat over.", connected="U bent verbonden",
+    phone_fails="kon niet worden verbonden",
     gone="Deze beller wacht niet meer.", lost="Geen verbinding.", numbers="De getallen van deze grafiek",
     history="Geschiedenis", only="Alleen voor leidinggevenden",
 )  # fmt: skip
@@ -69,7 +70,8 @@ ENGLISH = Says(
     language="en", nobody="Nobody is waiting.", no_agent="No agent is logged in.", residents="Residents", taxes="Taxes",
     not_answering="does not answer", move="Move", front="To the front", to_taxes="To the queue Taxes",
     first_now="the caller goes first now", change="Change", lunch="Pause: Lunch", lunch_done="anna is paused",
-    listen="Listen only", rings="Your phone rings.", connected="You are connected", phone_fails="could not be connected",
+    listen="Listen only", rings="Your phone rings.", connected="You are connected",
+    phone_fails="could not be connected",
     gone="This caller no longer waits.", lost="No connection.", numbers="The numbers of this chart",
     history="History", only="Only for supervisors",
 )  # fmt: skip

@@ -38,6 +38,8 @@ class Endpoints:
         self._tell = tell
         self._wanted: dict[str, None] = {}
         self._followed: set[str] = set()
+        # Of which an event came since they were last asked for.
+        self._heard: set[str] = set()
         self._work = asyncio.Event()
 
     def want(self, endpoints: Iterable[str]) -> None:
@@ -52,8 +54,14 @@ class Endpoints:
         self._followed.clear()
         self._work.set()
 
+    def lost(self) -> None:
+        """Know of no phone any more how it is: nobody shall wait for one whose change is never told."""
+        for endpoint in self._wanted:
+            self._tell(endpoint, PhoneState.UNKNOWN)
+
     def take(self, event: DeviceStateChanged) -> None:
         """Note one event."""
+        self._heard.add(event.device)
         self._tell(event.device, _STATES.get(event.state, PhoneState.UNKNOWN))
 
     async def run(self) -> None:
@@ -70,6 +78,7 @@ class Endpoints:
         Where Asterisk does not tell, the phone stays *unknown*: it is rung to find out.
         """
         self._wanted[endpoint] = None
+        self._heard.discard(endpoint)
         try:
             # In this order, so that no change falls in between.
             path = f"/applications/{self._ari.app}/subscription"
@@ -83,4 +92,6 @@ class Endpoints:
             self._followed.add(endpoint)
             return
         self._followed.add(endpoint)
-        self._tell(endpoint, _STATES.get(now["state"], PhoneState.UNKNOWN))
+        # The answer may have been on its way for longer than an event, which then is the newer of the two.
+        if endpoint not in self._heard:
+            self._tell(endpoint, _STATES.get(now["state"], PhoneState.UNKNOWN))

@@ -88,6 +88,8 @@ class Switchboard:
                 if self.ready.is_set() or backoff == FIRST_BACKOFF_SECONDS:
                     log.error("no connection with Asterisk", reason=reason)
                 self.ready.clear()
+                if self._endpoints:
+                    self._endpoints.lost()
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
                 backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2)
 

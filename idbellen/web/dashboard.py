@@ -21,6 +21,7 @@ from idbellen.web.live import Live
 from idbellen.web.pages import STATIC, Pages
 from idbellen.web.passwords import password_fits
 from idbellen.web.security import harden, set_cookie
+from idbellen.web.supervisor import add_supervisor_routes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from idbellen.calls.staff import Staff
     from idbellen.ports import Account, AccountStore, AuditTrail, Clock, Session, SessionStore
     from idbellen.web.pages import Language
+    from idbellen.web.supervisor_live import SupervisorLive
+    from idbellen.web.supervisor_site import SupervisorSite
 
 log = structlog.get_logger()
 
@@ -87,8 +90,8 @@ class RevealRequest(AttributesRequest):
 Asked = TypeVar("Asked", bound=AttributesRequest)
 
 
-def dashboard_app(site: DashboardSite) -> web.Application:
-    """Build the site."""
+def dashboard_app(site: DashboardSite, supervisors: SupervisorSite | None = None) -> web.Application:
+    """Build the site, with the supervisors' part if there is one."""
     app = web.Application(client_max_size=16 * 1024)
     harden(app, site.url)
     handlers = _Handlers(site)
@@ -101,6 +104,8 @@ def dashboard_app(site: DashboardSite) -> web.Application:
     app.router.add_post("/reveal", handlers.reveal)
     app.router.add_static("/static/", STATIC)
     app.on_shutdown.append(handlers.close)
+    if supervisors:
+        handlers.add_supervisors(app, supervisors)
     return app
 
 
@@ -112,6 +117,11 @@ class _Handlers:
         self._lockout = Lockout(tries=5, wait=10.0, longest=900.0)
         titles = Titles({tag: purpose.title for tag, purpose in site.purposes.items()}, site.queues)
         self._live = Live(site.staff, site.desk, titles, site.pause_reasons, site.clock)
+
+        self._wallboards: SupervisorLive | None = None
+
+    def add_supervisors(self, app: web.Application, site: SupervisorSite) -> None:
+        self._wallboards = add_supervisor_routes(app, site, self._login)
 
     async def close(self, _: web.Application) -> None:
         await self._live.close()
@@ -155,6 +165,8 @@ class _Handlers:
         if login and account:
             await self._site.accounts.log_out(login)
             await self._live.end_login(login)
+            if self._wallboards:
+                await self._wallboards.end_login(login)
             # Other dashboards of this agent may still be open; without one they are soon offline.
             self._site.staff.pause(account.name, "")
             log.info("logged out", agent=account.name)
