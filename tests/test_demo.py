@@ -95,7 +95,7 @@ async def test_everything_that_can_be_shown(tmp_path: Path) -> None:
         await dial_at_once(citizen, agent, demo)
         await result_comes_late(citizen, agent, presenter, demo)
         await nobody_logs_in(citizen, agent, demo)
-        await the_call_goes_to_a_colleague(citizen, agent, await windows.open(), demo)
+        await the_call_goes_to_a_colleague(citizen, agent, await windows.open(), await windows.open(), demo)
         await the_citizen_refuses(citizen, demo)
         await the_desk_is_closed(citizen, demo)
         await windows.close()
@@ -163,9 +163,16 @@ async def nobody_logs_in(citizen: Page, agent: Page, demo: Demo) -> None:
     await wrap_up(agent)
 
 
-async def the_call_goes_to_a_colleague(citizen: Page, agent: Page, colleague: Page, demo: Demo) -> None:
-    """The agent consults a colleague, who sees nothing, and transfers the call: then it is the other way round."""
+async def the_call_goes_to_a_colleague(
+    citizen: Page, agent: Page, colleague: Page, supervisor: Page, demo: Demo
+) -> None:
+    """The agent consults a colleague, who sees nothing, and transfers the call: then it is the other way round.
+
+    A supervisor watches, and sees who talks about what, but not with whom.
+    """
     await work_as(colleague, demo, "collega")
+    await work_as(supervisor, demo, "leiding")
+    await supervisor.goto(f"{demo.dashboard}wallboard")
     await get_code(citizen, demo, purpose="Verhuizing doorgeven", citizen=SANNE["Naam"])
     await citizen.get_by_role("button", name="Bel met de demotelefoon").click()
     await talking(agent, {"Onderwerp": "Verhuizing doorgeven"} | SANNE)
@@ -175,8 +182,14 @@ async def the_call_goes_to_a_colleague(citizen: Page, agent: Page, colleague: Pa
     await expect(agent.locator("#mode")).to_have_text("U praat met collega. De beller hoort muziek.", timeout=CALL_MS)
     await expect(colleague.locator("#asked")).to_contain_text("demo vraagt u iets over een beller")
     assert SANNE["Naam"] not in await html(colleague)
+    for name in ("demo", "collega"):
+        await expect(supervisor.get_by_role("row", name=name)).to_contain_text("in gesprek")
     await agent.get_by_role("button", name="Doorverbinden").click()
     await talking(colleague, {"Onderwerp": "Verhuizing doorgeven"} | SANNE)
+    await expect(supervisor.get_by_role("row", name="demo")).to_contain_text("afronden")
+    await expect(supervisor.get_by_role("row", name="collega")).to_contain_text("Verhuizing doorgeven")
+    assert SANNE["Naam"] not in await html(supervisor)
+    await check_look(supervisor, *BOTH_ENDS)
     await wrap_up(agent)
     assert SANNE["Naam"] not in await html(agent)
     await colleague.get_by_role("button", name="Hang op").click()

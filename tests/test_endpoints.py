@@ -250,7 +250,7 @@ async def telephony(pbx: Pbx, tmp_path: Path) -> AsyncIterator[Phones]:
 async def no_offer(installation: Installation, offers: int = 0) -> None:
     """See that in a while no more offers are made than there were."""
     await asyncio.sleep(OFFER_SECONDS)
-    assert installation.log.read_text().count("offer call=") == offers
+    assert installation.log.read_text().count("] offer ") == offers
 
 
 class OtherCall:
@@ -333,6 +333,7 @@ async def test_one_call_after_the_other_although_the_phone_is_told_idle_late(
         await dashboard.until("paused")
         await dashboard.send("available")
         for number in range(1, 5):
+            await installation.until_log("] connected ", times=number)
             await agent.talking(number)
             agent.hang_up()
             await agent.over(number)
@@ -434,7 +435,7 @@ async def test_a_caller_who_waits_is_offered_after_the_prompt(installation: Inst
     await agent.talking()
     lines = installation.log.read_text().splitlines()
     said = next(number for number, line in enumerate(lines) if "feature code" in line)
-    offered = next(number for number, line in enumerate(lines) if "offer call=" in line)
+    offered = next(number for number, line in enumerate(lines) if "] offer " in line)
     assert said < offered, "while the agent still hears the prompt, the phone is busy"
     assert "offer missed" not in installation.log.read_text()
     caller.go_on()
