@@ -119,13 +119,14 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
 """
         )
 
-    async def add_agents(self, *names: str) -> None:
-        """Add agents, each with the phone of the same name."""
+    async def add_agents(self, *names: str, queues: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """Add agents, each with the phone of the same name; ``queues``: the penalties of who serves only some."""
         settings = load(self.config)
         fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
         async with open_store(settings.sessions.store, fingerprints) as store:
             for name in names:
-                await store.add_account(Account(name, f"PJSIP/{name}", PASSWORD_HASH))
+                account = Account(name, f"PJSIP/{name}", PASSWORD_HASH, queues=(queues or {}).get(name, {}))
+                await store.add_account(account)
 
     async def start(self) -> None:
         """Start the service and wait until it says that it is ready."""
@@ -305,6 +306,12 @@ class Dashboard:
         await self.send("available")
         await self.until("available")
 
+    async def reconnect(self) -> None:
+        """Open the websocket again, as the page does after the service was away."""
+        await self._socket.close()
+        self._socket = await self._http.ws_connect(f"{self._installation.dashboard_url}/live")
+        self.snapshot = {}
+
     async def attributes(self, secret: str) -> tuple[int, dict[str, Any]]:
         """Fetch attributes with a secret; gives status and body."""
         url = f"{self._installation.dashboard_url}/attributes"
@@ -343,6 +350,20 @@ class Spy:
         except TimeoutError:
             seen = [e["type"] for e in self.events]
             raise AssertionError(f"no {kind} {fields} among {seen}") from None
+
+
+    async def until_played(self, media: str, *, times: int = 1, seconds: float = 20.0) -> None:
+        """Wait until a sound has been played to its end so many times."""
+        def played() -> int:
+            ended = (e["playback"] for e in self.events if e["type"] == "PlaybackFinished")
+            return sum(playback["media_uri"] == media for playback in ended)
+
+        try:
+            async with asyncio.timeout(seconds):
+                while played() < times:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"{media} was played {played()} times") from None
 
 
 @asynccontextmanager

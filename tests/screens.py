@@ -13,16 +13,18 @@ from playwright.async_api import expect
 from idbellen.demo.pbx import CHECKOUT
 from tests.browser import WIDTHS, Windows, chromium
 from tests.demo import be_an_agent, become_available, get_code, running_demo, work_as
+from tests.test_supervisor import serve
+from tests.test_supervisor_browser import busy, open_page
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Browser, Page
 
     from tests.demo import Demo
 
 SCREENS = CHECKOUT / "docs" / "screens"
 PHONE, DESKTOP = WIDTHS[1:]
 CALL_MS = 40_000
-COLLEAGUE, SUPERVISOR = "collega", "leiding"
+COLLEAGUE = "collega"
 
 
 async def main() -> None:
@@ -32,12 +34,12 @@ async def main() -> None:
         async with chromium() as browser, running_demo(Path(folder) / "demo") as demo:
             windows = Windows(browser)
             # Pages higher than this are shown whole, lower ones without empty space below.
-            citizen, agent, colleague, supervisor = [await windows.open(height=300) for _ in range(4)]
+            citizen, agent, colleague = [await windows.open(height=300) for _ in range(3)]
             await get_through(citizen, agent, demo)
             await transfer(agent, colleague, demo)
-            await watch(supervisor, demo)
             await end(citizen, agent, colleague)
             await windows.close()
+            await watch(browser)
 
 
 async def get_through(citizen: Page, agent: Page, demo: Demo) -> None:
@@ -78,17 +80,20 @@ async def transfer(agent: Page, colleague: Page, demo: Demo) -> None:
     await picture(colleague, "dashboard-consulted")
 
 
-async def watch(supervisor: Page, demo: Demo) -> None:
-    """Look at the wallboard and the history."""
-    await work_as(supervisor, demo, SUPERVISOR)
-    await supervisor.goto(f"{demo.dashboard}wallboard")
-    await expect(supervisor.get_by_text(COLLEAGUE).first).to_be_visible()
-    await picture(supervisor, "wallboard")
-    await supervisor.emulate_media(color_scheme="dark")
-    await picture(supervisor, "wallboard-dark")
-    await supervisor.emulate_media(color_scheme="light")
-    await supervisor.goto(f"{demo.dashboard}wallboard/history")
-    await picture(supervisor, "history")
+async def watch(browser: Browser) -> None:
+    """Look at the wallboard of a busy day, and its history."""
+    windows = Windows(browser)
+    async with serve("nl") as stage:
+        await busy(stage)
+        page = await open_page(windows, stage)
+        await expect(page.get_by_text("Burgerzaken").first).to_be_visible()
+        await picture(page, "wallboard")
+        await page.emulate_media(color_scheme="dark")
+        await picture(page, "wallboard-dark")
+        await page.emulate_media(color_scheme="light")
+        await page.goto(f"{stage.url}/wallboard/history")
+        await picture(page, "history")
+        await windows.close()
 
 
 async def end(citizen: Page, agent: Page, colleague: Page) -> None:

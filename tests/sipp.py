@@ -185,6 +185,10 @@ class AgentPhone:
     def port(self) -> int:
         return self._sipp.port
 
+    def count(self, text: str) -> int:
+        """Give how often something has happened: rung, talking, talked or over."""
+        return self._sipp.times(text)
+
     async def rung(self, times: int = 1) -> None:
         await self._sipp.until("rung", times=times)
 
