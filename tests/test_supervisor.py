@@ -208,8 +208,10 @@ async def serve(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     with stage.scope:
-        yield stage
-        await runner.cleanup()
+        try:
+            yield stage
+        finally:
+            await runner.cleanup()
 
 
 def supervisor_site(  # noqa: PLR0913 - each is a part of the site

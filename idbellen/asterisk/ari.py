@@ -29,6 +29,7 @@ REQUEST_SECONDS = 5.0
 HEARTBEAT_SECONDS = 8.0
 LARGEST_MESSAGE = 1 << 20
 GONE = frozenset({404, 409, 422})
+BAD_REQUEST = 400
 
 
 class AriError(Exception):
@@ -96,7 +97,8 @@ class Ari:
             raise AriUnreachableError(f"{method} {path}: no answer in {REQUEST_SECONDS:g} s") from None
         except aiohttp.ClientError as fault:
             raise AriUnreachableError(f"{method} {path}: {fault}") from None
-        if answer.status in GONE:
+        # For a bridge that does not find one of the channels it is told of, "gone" is a bad request.
+        if answer.status in GONE or (answer.status == BAD_REQUEST and path.endswith("/addChannel")):
             raise GoneError(reason)
         if answer.status in (401, 403):
             raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password")

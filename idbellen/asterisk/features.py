@@ -37,10 +37,11 @@ class FeatureCodes:
         """Serve one call of an agent's phone."""
         endpoint = start.name.rpartition("-")[0]
         code = start.args[1] if len(start.args) > 1 else ""
-        prompt = await self._act(endpoint, code)
-        log.info("feature code", endpoint=endpoint, code=code, says=prompt.value)
         async with asyncio.timeout(LONGEST_SECONDS):
+            # Asterisk does not count a phone as in use before its call is answered.
             await phone.answer()
+            prompt = await self._act(endpoint, code)
+            log.info("feature code", endpoint=endpoint, code=code, says=prompt.value)
             playback = await phone.play((prompt,))
             await playback.ended()
 
@@ -48,18 +49,18 @@ class FeatureCodes:
         account = await self._accounts.by_endpoint(endpoint)
         if account is None:
             return Prompt.AGENT_UNKNOWN
+        # The phone is in use, for this very call: known before, or a caller would be offered to it at once.
+        await self._endpoints.follow(account.endpoint)
         match code:
             case "login":
-                return await self._log_in(account)
+                return self._log_in(account)
             case "logout":
                 return self._log_out(account.name)
             case "pause":
                 return self._pause(account.name)
         return Prompt.AGENT_UNKNOWN
 
-    async def _log_in(self, account: Account) -> Prompt:
-        # The phone is in use, for this very call: known before, or a caller would be offered to it at once.
-        await self._endpoints.follow(account.endpoint)
+    def _log_in(self, account: Account) -> Prompt:
         self._staff.log_in_by_phone(account)
         return Prompt.AGENT_LOGGED_IN
 

@@ -162,8 +162,9 @@ async def open_store(path: Path, fingerprints: Fingerprints, clock: Clock = time
 
 
 async def _one(connection: aiosqlite.Connection, statement: str, *values: Any) -> sqlite3.Row | None:  # noqa: ANN401
-    async with connection.execute(statement, values) as cursor:
-        return await cursor.fetchone()
+    # Whole in one step: a statement that is still open while others run would lock a checkpoint out.
+    rows = await connection.execute_fetchall(statement, values)
+    return next(iter(rows), None)
 
 
 @contextmanager
