@@ -58,6 +58,8 @@ async def check(path: Path) -> AsyncIterator[Finding]:
     yield Finding("configuration")
     for finding in check_keys(settings):
         yield finding
+    for finding in _check_credentials(settings):
+        yield finding
     async for finding in _check_store(settings):
         yield finding
     async for finding in _check_asterisk(settings):
@@ -96,6 +98,16 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
     for secret in (settings.sessions.master_key_file, *own.decryption_key_files):
         if secret.exists() and secret.stat().st_mode & 0o077:
             yield Finding("secret files", f"{secret}: readable for others; chmod 600 {secret}")
+
+
+def _check_credentials(settings: Settings) -> Iterator[Finding]:
+    own = settings.idcontact
+    files = (own.basic_password_file, own.bearer_token_file, settings.supervisors.api_token_file)
+    for path in (path for path in files if path):
+        try:
+            read_secret(path)
+        except ConfigError as fault:
+            yield Finding("credentials", str(fault))
 
 
 async def _check_store(settings: Settings) -> AsyncIterator[Finding]:

@@ -52,6 +52,11 @@ async def test_check_tells_each_fault(pbx: Pbx, keys_folder: Path, tmp_path: Pat
     await check_fault(installation, "not TOML")
     installation.write(own_keys)
 
+    with config.open("a") as file:
+        file.write('[supervisors]\napi_token_file = "wallboard-token"\n')
+    await check_fault(installation, "wallboard-token: No such file or directory")
+    installation.write(own_keys)
+
     (installation.folder / "ari-password").write_text("wrong")
     await check_fault(installation, "Asterisk refuses user 'idbellen' or the password")
     (installation.folder / "ari-password").unlink()
