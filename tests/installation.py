@@ -20,7 +20,7 @@ from idbellen.config import load, read_master_key
 from idbellen.demo.tokens import auth_result
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import load_key
-from idbellen.ports import Account
+from idbellen.ports import Account, Role
 from idbellen.stores.sqlite import open_store
 from idbellen.web.passwords import hash_password
 from tests.ports import free_ports
@@ -119,13 +119,15 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
 """
         )
 
-    async def add_agents(self, *names: str, queues: Mapping[str, Mapping[str, int]] | None = None) -> None:
+    async def add_agents(
+        self, *names: str, queues: Mapping[str, Mapping[str, int]] | None = None, role: Role = Role.AGENT
+    ) -> None:
         """Add agents, each with the phone of the same name; ``queues``: the penalties of who serves only some."""
         settings = load(self.config)
         fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
         async with open_store(settings.sessions.store, fingerprints) as store:
             for name in names:
-                account = Account(name, f"PJSIP/{name}", PASSWORD_HASH, queues=(queues or {}).get(name, {}))
+                account = Account(name, f"PJSIP/{name}", PASSWORD_HASH, role, (queues or {}).get(name, {}))
                 await store.add_account(account)
 
     async def start(self) -> None:
@@ -151,6 +153,11 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
             self.process.terminate()
         async with asyncio.timeout(END_SECONDS):
             return await self.process.wait()
+
+    async def restart_if_ended(self) -> None:
+        """Start the service if a test has ended it and went no further."""
+        if self.process and self.process.returncode is not None:
+            await self.start()
 
     async def kill(self) -> None:
         """End the service at once."""
@@ -201,8 +208,22 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
             form = {"name": agent, "password": PASSWORD}
             async with http.post(f"{self.dashboard_url}/login", data=form) as answer:
                 assert answer.status == 200, await answer.text()
-            async with http.ws_connect(f"{self.dashboard_url}/live") as socket:
-                yield Dashboard(self, http, socket)
+            dashboard = Dashboard(self, http, await http.ws_connect(f"{self.dashboard_url}/live"))
+            try:
+                yield dashboard
+            finally:
+                await dashboard.close()
+
+    @asynccontextmanager
+    async def wallboard(self, supervisor: str) -> AsyncIterator[Wallboard]:
+        """Log a supervisor in and open the wallboard, as the browser does."""
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(cookie_jar=jar, headers={"Origin": self.dashboard_url}) as http:
+            form = {"name": supervisor, "password": PASSWORD}
+            async with http.post(f"{self.dashboard_url}/login", data=form) as answer:
+                assert answer.status == 200, await answer.text()
+            async with http.ws_connect(f"{self.dashboard_url}/wallboard/live") as socket:
+                yield Wallboard(socket)
 
     # Asterisk's side
 
@@ -232,6 +253,24 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(f"not logged {times} times: {text!r}\n{self.log.read_text()}") from None
+
+
+class Wallboard:
+    """A supervisor's wallboard, as the page's script drives it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._asked = 0
+
+    async def ask(self, kind: str, **values: Any) -> str | None:
+        """Ask for something; gives why not, None if it was done."""
+        self._asked += 1
+        await self._socket.send_json({"type": kind, "id": self._asked, **values})
+        async with asyncio.timeout(30):
+            while True:
+                message = await self._socket.receive_json()
+                if message["type"] == "answer" and message["id"] == self._asked:
+                    return message["refused"]
 
 
 class Dashboard:
@@ -306,9 +345,12 @@ class Dashboard:
         await self.send("available")
         await self.until("available")
 
+    async def close(self) -> None:
+        await self._socket.close()
+
     async def reconnect(self) -> None:
         """Open the websocket again, as the page does after the service was away."""
-        await self._socket.close()
+        await self.close()
         self._socket = await self._http.ws_connect(f"{self._installation.dashboard_url}/live")
         self.snapshot = {}
 

@@ -169,6 +169,14 @@ class Sound(asyncio.DatagramProtocol):
         samples = self._samples()
         return math.sqrt(sum(sample * sample for sample in samples) / len(samples)) if samples else 0.0
 
+    def besides(self) -> float:
+        """Give how loud that is which is no tone."""
+        samples = self._samples()
+        if not samples:
+            return 0.0
+        power = sum(sample * sample for sample in samples) / len(samples)
+        return math.sqrt(max(0.0, power - sum(_amplitude(samples, tone) ** 2 / 2 for tone in TONES)))
+
     async def hears(self, *others: Sound, seconds: float = 5.0) -> None:
         """Wait until the tones of just these others are heard."""
         wanted = frozenset(other.tone for other in others)

@@ -189,6 +189,10 @@ class AgentPhone:
         """Give how often something has happened: rung, talking, talked or over."""
         return self._sipp.times(text)
 
+    def latest(self, text: str) -> str:
+        """Give the latest line that the phone has logged of this kind."""
+        return [line for line in self._sipp.logged() if line.startswith(text)][-1]
+
     async def rung(self, times: int = 1) -> None:
         await self._sipp.until("rung", times=times)
 
@@ -200,8 +204,7 @@ class AgentPhone:
 
     def hang_up(self) -> None:
         """End the latest call that was answered."""
-        latest = [line for line in self._sipp.logged() if line.startswith("rung")][-1]
-        self._sipp.go_on(latest.removeprefix("rung").strip())
+        self._sipp.go_on(self.latest("rung").removeprefix("rung").strip())
 
 
 class Phones:
@@ -457,7 +460,10 @@ def _answer(after_ms: int, sdp: str) -> str:
     return f"""
 {_TAKE_INVITE}
 {_reply("180 Ringing")}
-<recv request="CANCEL" next="4" timeout="{max(1, after_ms)}" ontimeout="1"/>
+<recv request="CANCEL" next="4" timeout="{max(1, after_ms)}" ontimeout="1"><action>
+<ereg regexp=".*" search_in="hdr" header="Reason:" assign_to="reason"/>
+<log message="cancelled [$reason]"/>
+</action></recv>
 <label id="1"/>
 {_reply("200 OK", body=sdp)}
 <recv request="ACK"/>

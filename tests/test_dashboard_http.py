@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from tests.desk_stage import FakeDesk, dashboard
 from tests.installation import PASSWORD, run_cli
 
 if TYPE_CHECKING:
@@ -147,3 +148,22 @@ async def test_a_removed_agent_cannot_get_in(installation: Installation) -> None
         assert (code, output) == (0, "")
         async with http.get(f"{url}/", allow_redirects=False) as answer:
             assert answer.status == 303
+
+
+async def test_news_of_others_does_not_put_off_the_beat() -> None:
+    desk = FakeDesk()
+
+    async def busy_day() -> None:
+        while True:
+            # Everybody is told that something changed, but nothing that this agent sees.
+            desk.show(desk.view("ann"))
+            await asyncio.sleep(0.1)
+
+    async with dashboard(desk) as url, browser(url) as http:
+        await log_in(http, url, "ann")
+        async with http.ws_connect(f"{url}/live") as socket:
+            assert (await socket.receive_json())["type"] == "snapshot"
+            others = asyncio.create_task(busy_day())
+            async with asyncio.timeout(4):
+                assert await socket.receive_json() == {"type": "beat"}
+            others.cancel()

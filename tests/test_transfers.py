@@ -85,6 +85,7 @@ class Stage:
         except BaseException:
             # Not in the way of the next test.
             await self.pbx.cli("channel request hangup all")
+            await self.installation.restart_if_ended()
             raise
         await self.installation.until_nothing_is_left()
 
@@ -260,11 +261,10 @@ async def test_conference_and_sharing(stage: Stage) -> None:
         await stage.hang_up(talk.caller)
 
 
-async def test_whoever_leaves_a_conference_first_leaves_the_caller_with_the_other(stage: Stage) -> None:
+@pytest.mark.parametrize("mode", ["consulted", "conference"])
+async def test_an_agent_who_hangs_up_leaves_the_caller_with_the_colleague(stage: Stage, mode: str) -> None:
     async with stage.talking(2) as talk:
-        await consult(stage, talk)
-        await talk.one.command("conference")
-        await stage.voice.hears(stage.first, stage.second)
+        await bring_to(stage, talk, mode)
         stage.phones["agent1"].hang_up()
         call = await talk.two.until_call(part="main", mode="talking", secret=talk.secret)
         await talk.two.shown(call["id"])
@@ -342,6 +342,8 @@ async def test_ring_all(stage: Stage) -> None:
         call = await talk.two.until_call(part="main", queue="all")
         await talk.two.shown(call["id"])
         await stage.phones["agent3"].over(rung + 1)
+        # So the phone tells of no missed call.
+        assert "completed elsewhere" in stage.phones["agent3"].latest("cancelled")
         await talk.three.until("available")
         assert talk.three.snapshot["missed"] == 0, "another was quicker"
         await asyncio.gather(stage.voice.hears(stage.second), stage.second.hears(stage.voice))

@@ -84,6 +84,8 @@ class PbxSettings:
     language: str = "nl"
     sip_bind: str = "127.0.0.1"
     trunk_match: str = "127.0.0.1"
+    # Where calls to outside numbers go: nobody listens there.
+    trunk_contact: str = "127.0.0.1:9"
     plain: str = ""
     max_seconds: int = 7200
     ari_password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
@@ -178,6 +180,7 @@ class Pbx:
             "SIP_BIND": own.sip_bind,
             "SIP_PORT": str(own.sip_port),
             "TRUNK_MATCH": own.trunk_match,
+            "TRUNK_CONTACT": own.trunk_contact,
         }
         templates = CHECKOUT / "asterisk-conf/idbellen.d"
         for name in ("http", "ari", "rtp", "extensions", "pjsip"):

@@ -139,13 +139,14 @@ class AgentView:
         """Give the snapshot that the dashboard gets; ages are in seconds, so that clocks need not agree."""
         agent = self.agent
         offer = self.offer
+        ahead = agent.engaged or agent.state is AgentState.WRAP_UP
         return {
             "type": "snapshot",
             "state": agent.state.value,
             "reason": agent.reason,
             "age": max(0.0, now - agent.since),
-            "afterwards": agent.afterwards.value if agent.engaged else None,
-            "afterwards_reason": agent.afterwards_reason if agent.engaged else "",
+            "afterwards": agent.afterwards.value if ahead else None,
+            "afterwards_reason": agent.afterwards_reason if ahead else "",
             "phone": agent.phone.value,
             "missed": agent.missed,
             "waiting": sum(self.waiting.values()),

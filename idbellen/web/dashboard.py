@@ -224,7 +224,7 @@ class _Handlers:
                 masked = name in self._site.masked
                 value: dict[str, str | bool] = {"masked": True} if masked else {"value": result.attributes[name]}
                 shown.append({"name": name, "label": label, **value})
-        names = ",".join(str(attribute["name"]) for attribute in shown)
+        names = ",".join(str(attribute["name"]) for attribute in shown if "value" in attribute)
         log.info("attributes shown", agent=account.name, session=session.reference, attributes=names)
         await note(self._site.audit, account.name, "attributes shown", session.reference, attributes=names)
         method = self._site.methods.get(result.method or "")

@@ -27,7 +27,9 @@ function take(target) {
 
 function fillIn() {
   const agents = snapshot.colleagues.map((other) => {
-    const button = choice(other.name, text(other.free ? "free" : "not-free-now"), { kind: "agent", name: other.name });
+    const state = element("state").getAttribute(`data-colleague-${other.state}`) ?? "";
+    const note = other.free ? text("free") : [text("not-free-now"), state].filter(Boolean).join(": ");
+    const button = choice(other.name, note, { kind: "agent", name: other.name });
     button.disabled = !other.free;
     return button;
   });

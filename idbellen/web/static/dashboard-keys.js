@@ -25,7 +25,9 @@ function pressed(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
   if (document.querySelector("dialog[open]") || event.target.closest("input, select, textarea")) return;
   if (!settings.get("keys")) return;
-  for (const selector of KEYS[event.key.toLowerCase()] ?? []) {
+  const key = event.key.toLowerCase();
+  // A digit copies the attribute in that place.
+  for (const selector of /^[1-9]$/.test(key) ? [`[data-copy="${key}"]`] : KEYS[key] ?? []) {
     const button = document.querySelector(selector);
     if (button?.checkVisibility() && !button.disabled) {
       event.preventDefault();
@@ -50,5 +52,12 @@ export function watchKeys() {
 }
 
 function showKeys() {
-  document.body.classList.toggle("no-keys", !settings.get("keys"));
+  const on = settings.get("keys");
+  document.body.classList.toggle("no-keys", !on);
+  for (const [key, selectors] of Object.entries(KEYS)) {
+    for (const button of document.querySelectorAll(selectors)) {
+      if (on) button.setAttribute("aria-keyshortcuts", key);
+      else button.removeAttribute("aria-keyshortcuts");
+    }
+  }
 }

@@ -77,7 +77,12 @@ function ring() {
 
 function tell(purpose) {
   if (!document.hidden || !("Notification" in window) || Notification.permission !== "granted") return;
-  notification = new Notification(text("notification"), { body: purpose, tag: "idbellen-offer" });
+  try {
+    notification = new Notification(text("notification"), { body: purpose, tag: "idbellen-offer" });
+  } catch {
+    // Browsers on phones have the name and the permission, but show none from a page.
+    return;
+  }
   notification.addEventListener("click", () => window.focus());
 }
 

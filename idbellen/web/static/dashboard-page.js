@@ -23,6 +23,15 @@ export function duration(seconds) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
+// A word that is seen and, politely, heard for a moment. Nothing personal belongs in it: it outlives a mask.
+const TOLD_MS = 6000;
+let told = 0;
+export function tell(words) {
+  clearTimeout(told);
+  element("polite").textContent = words;
+  told = setTimeout(() => { element("polite").textContent = ""; }, TOLD_MS);
+}
+
 // To the service, over the socket that the main module holds.
 export function send(message) {
   document.dispatchEvent(new CustomEvent("idbellen:send", { detail: message }));

@@ -5,12 +5,15 @@
 import { clearCall, showCall, tickCall } from "/static/dashboard-call.js";
 import { watchKeys } from "/static/dashboard-keys.js";
 import { clearOffer, showOffer, tickOffer } from "/static/dashboard-offer.js";
-import { duration, element, fill, since, text, until } from "/static/dashboard-page.js";
+import { duration, element, fill, since, tell, text, until } from "/static/dashboard-page.js";
 
 const SILENCE_MS = 5000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 8000;
 const LOGIN_ENDED = 1008;
+// A phone that was just put down is still busy for a moment, which is nothing to tell.
+const SETTLED_MS = 1500;
+const TWINS = { mute: "unmute", unmute: "mute", hold: "resume", resume: "hold" };
 
 const state = element("state");
 const wishes = document.querySelectorAll("#available, [data-reason]");
@@ -20,6 +23,8 @@ let silence = 0;
 let retryMs = FIRST_RETRY_MS;
 let stateBegan = null;
 let wrapUpEnds = null;
+let phoneTold = null;
+let phoneTimer = 0;
 
 function send(message) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
@@ -28,33 +33,46 @@ function send(message) {
 function connect() {
   const url = new URL("/live", location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  socket = new WebSocket(url);
+  const opened = new WebSocket(url);
+  socket = opened;
   watchSilence();
-  socket.addEventListener("message", (event) => {
-    watchSilence();
-    const message = JSON.parse(event.data);
-    if (message.type === "snapshot") {
-      retryMs = FIRST_RETRY_MS;
-      show(message);
-    } else if (message.type === "refused") {
-      element("polite").textContent = text(message.reason);
-    }
-  });
-  socket.addEventListener("close", (event) => lost(event.code === LOGIN_ENDED));
+  // What one that was given up says late no longer counts.
+  opened.addEventListener("message", (event) => { if (socket === opened) heard(JSON.parse(event.data)); });
+  opened.addEventListener("close", (event) => { if (socket === opened) lost(event.code === LOGIN_ENDED); });
+}
+
+function heard(message) {
+  watchSilence();
+  if (message.type === "snapshot") {
+    retryMs = FIRST_RETRY_MS;
+    keepingFocus(() => show(message));
+  } else if (message.type === "refused") {
+    tell(text(message.reason));
+  }
+}
+
+// Who works with the keyboard does not lose the place when a button goes: its opposite gets the focus, or a heading.
+function keepingFocus(change) {
+  const focused = document.activeElement;
+  change();
+  if (focused === document.body || focused.checkVisibility()) return;
+  const twin = document.querySelector(`[data-verb="${TWINS[focused.dataset.verb]}"]`);
+  [twin, element("call-title"), element("state-title")].find((place) => place?.checkVisibility()).focus();
 }
 
 function watchSilence() {
   clearTimeout(silence);
-  const watched = socket;
   silence = setTimeout(() => {
-    // Closing waits for the other side, who is silent: what is shown goes now.
-    hide();
-    watched.close();
+    // Closing waits for the other side, who is silent, and over a dead line for long: it is not waited for.
+    const silent = socket;
+    lost(false);
+    silent.close();
   }, SILENCE_MS);
 }
 
 function lost(loginEnded) {
   clearTimeout(silence);
+  socket = null;
   hide();
   if (loginEnded) {
     location.assign("/login");
@@ -66,6 +84,7 @@ function lost(loginEnded) {
 
 function hide() {
   element("offline").hidden = false;
+  document.title = "idbellen";
   state.textContent = "…";
   element("state-card").dataset.state = "";
   element("waiting").textContent = "–";
@@ -73,7 +92,8 @@ function hide() {
   element("reason").textContent = "";
   stateBegan = wrapUpEnds = null;
   for (const button of wishes) button.disabled = true;
-  for (const id of ["phone", "not-answering", "afterwards", "wrap-up", "nothing"]) element(id).hidden = true;
+  showPhone(null);
+  for (const id of ["not-answering", "afterwards", "wrap-up", "nothing"]) element(id).hidden = true;
   clearOffer();
   clearCall();
   tick();
@@ -101,6 +121,7 @@ function show(snapshot) {
 function showState(snapshot) {
   state.textContent = state.getAttribute(`data-${snapshot.state}`);
   element("state-card").dataset.state = snapshot.state;
+  document.title = `${snapshot.offer ? text("notification") : state.textContent} – idbellen`;
   stateBegan = since(snapshot.age);
   const wish = snapshot.afterwards ?? snapshot.state;
   for (const button of wishes) {
@@ -117,12 +138,18 @@ function showState(snapshot) {
   const afterwards = element("afterwards");
   afterwards.textContent = afterwards.getAttribute(`data-${snapshot.afterwards}`) ?? "";
   afterwards.hidden = !afterwards.textContent;
-  const phone = element("phone");
   // While we use the phone ourselves it is busy for a good reason.
   const told = !snapshot.offer && !snapshot.call && snapshot.state !== "offline";
-  const about = told ? phone.getAttribute(`data-${snapshot.phone}`) : null;
-  if (phone.textContent !== (about ?? "")) phone.textContent = about ?? "";
-  phone.hidden = !about;
+  showPhone(told ? element("phone").getAttribute(`data-${snapshot.phone}`) : null);
+}
+
+function showPhone(about) {
+  if (about === phoneTold) return;
+  phoneTold = about;
+  clearTimeout(phoneTimer);
+  const phone = element("phone");
+  if (!about) phone.hidden = true;
+  else phoneTimer = setTimeout(() => { phone.textContent = about; phone.hidden = false; }, SETTLED_MS);
 }
 
 function showQueues(snapshot) {
