@@ -132,6 +132,8 @@ async def violations(page: Page) -> list[str]:
 
 async def check_look(page: Page, *looks: Look) -> None:
     """In each look: nothing beside the screen, and nothing that axe finds wrong."""
+    # A page without its style sheet yet looks like nothing that anybody gets to see.
+    await page.wait_for_load_state()
     for look in looks:
         await page.emulate_media(color_scheme="dark" if look.dark else "light")
         await page.set_viewport_size({"width": look.width, "height": HEIGHT})

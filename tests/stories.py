@@ -22,7 +22,7 @@ from tests import virtualtime
 from tests.fakes import FakeCallLog, FakeFeedback, FakePhone, FakeSessions, now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from idbellen.domain.prompts import Prompt
 
@@ -52,14 +52,14 @@ def new_office(  # noqa: PLR0913, PLR0917 - each has its usual value
     rules: CallRules,
     sessions: FakeSessions,
     queues: Queues = QUEUES,
-    hours: OpeningHours = ALWAYS,
+    hours: OpeningHours | Mapping[str, OpeningHours] = ALWAYS,
     log: FakeCallLog | None = None,
     most_missed: int = 0,
 ) -> Office:
     log = log or FakeCallLog()
     staff = Staff(now, StaffRules(grace=15.0, rest=5.0, most_missed=most_missed))
     desk = Desk(now, staff, DeskRules(queues, ring=20.0, numbers=True), log)
-    all_hours = dict.fromkeys(queues.rules, hours)
+    all_hours = dict.fromkeys(queues.rules, hours) if isinstance(hours, OpeningHours) else hours
     return Office(rules, all_hours, sessions, desk, Progress(desk), FakeFeedback(), log, now)
 
 

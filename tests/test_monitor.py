@@ -111,7 +111,7 @@ async def stage(
         async with AsyncExitStack() as stack:
             boards += [await stack.enter_async_context(installation.dashboard(agent)) for agent in ("agent1", "agent2")]
             yield stage
-        assert await installation.stop() == 0
+        assert await installation.stop() == 0, installation.log.read_text()
         log = installation.log.read_text()
         assert "Traceback" not in log, log
         assert "never awaited" not in log, log
@@ -126,15 +126,17 @@ def told(seen: Spy) -> list[dict[str, Any]]:
 async def test_the_agent_alone_is_told_before_the_supervisor_hears_anything(stage: Stage) -> None:
     async with spy(stage.pbx) as seen, stage.talking() as caller:
         asked = asyncio.create_task(stage.monitor("listen"))
-        loudest = dict.fromkeys(("caller", "agent", "supervisor"), 0.0)
+        loudest = ears = (0.0, 0.0, 0.0)
         while not told(seen):
-            await asyncio.sleep(0.05)
+            # What was heard at its very end may be what came after it.
+            loudest = tuple(map(max, loudest, ears))
             ears = (stage.voice.besides(), stage.first.besides(), stage.boss.loudness())
-            loudest = {name: max(loud, now) for (name, loud), now in zip(loudest.items(), ears, strict=True)}
+            await asyncio.sleep(0.1)
         assert await asked is None
-        assert loudest["agent"] > VOICE_LOUDNESS, loudest
-        assert loudest["caller"] < VOICE_LOUDNESS / 2, loudest
-        assert loudest["supervisor"] < VOICE_LOUDNESS / 2, loudest
+        for_caller, for_agent, for_supervisor = loudest
+        assert for_agent > VOICE_LOUDNESS
+        assert for_caller < VOICE_LOUDNESS / 2
+        assert for_supervisor < VOICE_LOUDNESS / 2
         await asyncio.gather(stage.boss.hears(stage.voice, stage.first), stage.undisturbed())
         await stage.hang_up(caller)
 

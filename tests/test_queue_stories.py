@@ -10,6 +10,7 @@ import pytest
 
 from idbellen.calls.flow import PurposeRules
 from idbellen.calls.supervise import supervise
+from idbellen.domain.agents import AgentState, PhoneState
 from idbellen.domain.hours import OpeningHours
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
@@ -34,7 +35,7 @@ def tell(  # noqa: PLR0913 - each has its usual value
     queue: QueueRules,
     more: Mapping[str, QueueRules] | None = None,
     agents: tuple[str, ...] = (),
-    hours: OpeningHours = ALWAYS,
+    hours: OpeningHours | Mapping[str, OpeningHours] = ALWAYS,
     rules: CallRules = RULES,
     beside: Callable[[Office], Coroutine[Any, Any, None]] | None = None,
 ) -> FakeCallLog:
@@ -72,6 +73,14 @@ def when(phone: FakePhone, prompt: Prompt) -> list[float]:
 
 def waiting_caller(call: str = "call", code: str = CODE, **how: Any) -> FakePhone:
     return FakePhone(call, typed(code, at=1.0, gap=0.0), **how)
+
+
+def moves_at(at: float, queue: str) -> Callable[[Office], Coroutine[Any, Any, None]]:
+    async def move(office: Office) -> None:
+        await asyncio.sleep(at)
+        assert office.desk.move_to_queue("call", queue)
+
+    return move
 
 
 # What a caller hears
@@ -182,12 +191,154 @@ def test_priority_of_the_purpose_and_a_supervisor_decide_who_is_next() -> None:
         assert desk.move_to_front("call 3")
         assert not desk.move_to_front("nobody")
         assert desk.standing("call 3").place == 1
-        assert desk.move_to_queue("call 0", "taxes")
         desk.staff.log_in_by_phone(account("a"))
 
-    log = tell(*phones, queue=QueueRules(), more={"taxes": QueueRules()}, rules=rules, beside=supervisor)
+    log = tell(*phones, queue=QueueRules(), rules=rules, beside=supervisor)
     assert [record.call for record in log.records] == ["call 3", "call 2", "call 0", "call 1"]
-    assert [record.queue for record in log.records] == ["default", "default", "taxes", "default"]
+
+
+IN_VAIN = [RingOutcome.BUSY, RingOutcome.DECLINED, RingOutcome.NO_ANSWER, RingOutcome.UNREACHABLE]
+
+
+@pytest.mark.parametrize("outcome", IN_VAIN)
+def test_however_an_offer_fails_the_caller_stays_ahead_of_who_came_later(outcome: RingOutcome) -> None:
+    agents = {"a": AgentBehaviour(outcome, after=3.0), "b": AgentBehaviour(after=1.0, talks=5.0)}
+    first = waiting_caller("first", agents=agents)
+    second = FakePhone("second", typed(WRONG, at=2.0, gap=0.0), agents=agents)
+
+    async def come(office: Office) -> None:
+        await asyncio.sleep(3.0)
+        assert office.desk.staff["a"].state is AgentState.RINGING
+        office.desk.staff.pause("a", "lunch")
+        await asyncio.sleep(7.0)
+        assert office.desk.staff["a"].state is AgentState.PAUSED
+        assert [ticket.call for ticket in office.desk.waiting] == ["first", "second"]
+        office.desk.staff.log_in_by_phone(account("b"))
+
+    log = tell(first, second, queue=QueueRules(), agents=("a",), beside=come)
+    assert [(record.call, record.agent) for record in log.records] == [("first", "b"), ("second", "b")]
+    assert log.misses == ["a"]
+
+
+def test_ring_all_in_vain_is_missed_by_all_who_were_rung() -> None:
+    no = AgentBehaviour(RingOutcome.NO_ANSWER, after=20.0)
+    phone = waiting_caller(agents={"a": no, "b": replace(no, outcome=RingOutcome.DECLINED, after=4.0)}, hangs_up=24.0)
+    log = tell(phone, queue=QueueRules(Strategy.RING_ALL), agents=("a", "b"))
+    assert (phone.rung, log.misses) == (["a", "b"], ["b", "a"])
+    assert outcomes(log) == [("default", "abandoned")]
+
+
+def test_a_phone_that_can_be_rung_again_gets_the_caller_at_once() -> None:
+    phone = waiting_caller()
+
+    async def states(office: Office) -> None:
+        staff = office.desk.staff
+        for at, state in ((10.0, PhoneState.BUSY), (20.0, PhoneState.UNREGISTERED)):
+            await asyncio.sleep(at - now())
+            staff.set_phone("a", state)
+            assert phone.rung == []
+        await asyncio.sleep(10.0)
+        staff.set_phone("a", PhoneState.IDLE)
+        assert staff["a"].state is AgentState.OFFERED
+
+    async def come(office: Office) -> None:
+        office.desk.staff.set_phone("a", PhoneState.UNREGISTERED)
+        office.desk.staff.log_in_by_phone(account("a"))
+        await states(office)
+
+    [record] = tell(phone, queue=QueueRules(), beside=come).records
+    assert record.waited == pytest.approx(31.0, abs=0.1), "until 30 s, and 2 s of ringing"
+
+
+def test_an_expired_rest_gets_the_caller_at_once() -> None:
+    phone = waiting_caller(agents={"a": AgentBehaviour(RingOutcome.DECLINED, after=1.0)}, hangs_up=13.0)
+    log = tell(phone, queue=QueueRules(), agents=("a",))
+    assert log.misses == ["a", "a"]
+    assert phone.rung == ["a", "a", "a"], "at 1, 7 and 13 s: each rang for 1 s, and then came 5 s of rest"
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_caller_who_hangs_up_at_any_moment_frees_all_whose_phones_ring(strategy: Strategy) -> None:
+    no = AgentBehaviour(RingOutcome.DECLINED, after=0.02)
+    for moment in range(120):
+        phone = waiting_caller(agents={"a": AgentBehaviour(after=0.05, talks=0.02), "b": no, "c": no})
+        phone.hangs_up = 1.0 + moment / 1000
+        names = ("a", "b", "c")
+
+        async def look(office: Office, names: tuple[str, ...] = names) -> None:
+            await asyncio.sleep(10.0)
+            assert {office.desk.staff[name].state for name in names} == {AgentState.AVAILABLE}
+            assert (office.desk._offers, office.desk._reserved) == ({}, {})
+
+        log = tell(phone, queue=QueueRules(strategy), agents=names, beside=look)
+        assert len(log.records) == 1
+
+
+# Moved by a supervisor
+
+
+def test_who_is_moved_keeps_the_waiting_time_and_is_recorded_in_both_queues() -> None:
+    phone = waiting_caller(agents={"a": AgentBehaviour(after=1.0, talks=5.0)})
+
+    async def supervisor(office: Office) -> None:
+        desk = office.desk
+        await asyncio.sleep(21.0)
+        assert desk.move_to_queue("call", "taxes")
+        assert not desk.move_to_queue("nobody", "taxes")
+        await asyncio.sleep(10.0)
+        assert [(ticket.queue, round(ticket.since)) for ticket in desk.waiting] == [("taxes", 1)]
+        desk.staff.log_in_by_phone(account("a", taxes=0))
+
+    log = tell(phone, queue=QueueRules(music="harp"), more={"taxes": QueueRules(music="drum")}, beside=supervisor)
+    assert outcomes(log) == [("default", "left"), ("taxes", "answered")]
+    assert [round(record.waited) for record in log.records] == [20, 11]
+    assert when(phone, P.PLACE_1) == pytest.approx([1.0, 21.0], abs=0.2), "the place in the new queue is told"
+    assert phone.music_class == "drum"
+
+
+def test_who_is_moved_and_hangs_up_has_abandoned_the_new_queue() -> None:
+    log = tell(
+        waiting_caller(hangs_up=30.0), queue=QueueRules(), more={"taxes": QueueRules()}, beside=moves_at(10.0, "taxes")
+    )
+    assert outcomes(log) == [("default", "left"), ("taxes", "abandoned")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told_at"), [(60.0, 0.0, []), (0.0, 60.0, [70.0]), (60.0, 90.0, [100.0]), (60.0, 5.0, [15.0])]
+)
+def test_the_longest_wait_is_that_of_the_queue_one_is_in(old: float, new: float, told_at: list[float]) -> None:
+    phone = waiting_caller(hangs_up=300.0)
+    more = {"taxes": QueueRules(longest=new, on_longest=WayOut("extension", "taxes,1,1"))}
+    tell(phone, queue=QueueRules(longest=old), more=more, beside=moves_at(10.0, "taxes"))
+    assert when(phone, P.QUEUE_TOO_LONG) == pytest.approx(told_at, abs=0.1)
+    assert phone.end == ("taxes,1,1" if told_at else "")
+
+
+def test_who_is_moved_is_let_into_a_full_queue() -> None:
+    phones = [waiting_caller("there", hangs_up=30.0), FakePhone("moved", typed(WRONG, at=5.0, gap=0.0), hangs_up=30.0)]
+    rules = replace(RULES, purposes={"report_move": PurposeRules("taxes", admit_unverified=False)})
+
+    async def supervisor(office: Office) -> None:
+        await asyncio.sleep(3.0)
+        office.desk.move_to_queue("there", "default")
+        await asyncio.sleep(7.0)
+        assert office.desk.move_to_queue("moved", "default")
+        await asyncio.sleep(1.0)
+        assert office.desk.waiting_in("default") == 2
+
+    tell(*phones, queue=QueueRules(length=1), more={"taxes": QueueRules()}, rules=rules, beside=supervisor)
+
+
+def test_who_is_moved_while_a_phone_rings_in_vain_waits_in_the_new_queue() -> None:
+    phone = waiting_caller(agents={"a": AgentBehaviour(RingOutcome.DECLINED, after=15.0)}, hangs_up=30.0)
+    log = tell(phone, queue=QueueRules(), more={"taxes": QueueRules()}, agents=("a",), beside=moves_at(10.0, "taxes"))
+    assert outcomes(log) == [("default", "left"), ("taxes", "abandoned")]
+
+
+def test_who_is_moved_while_a_phone_rings_is_of_the_queue_that_was_answered() -> None:
+    phone = waiting_caller(agents={"a": AgentBehaviour(after=15.0, talks=5.0)})
+    log = tell(phone, queue=QueueRules(), more={"taxes": QueueRules()}, agents=("a",), beside=moves_at(10.0, "taxes"))
+    assert outcomes(log) == [("default", "answered")]
 
 
 # The ways out
@@ -231,6 +382,32 @@ def test_too_long(way: WayOut, last: Prompt, end: str) -> None:
     assert (prompts(phone)[-2:], phone.end) == ([P.QUEUE_TOO_LONG, last], end)
     assert when(phone, P.QUEUE_TOO_LONG) == pytest.approx([91.0], abs=0.2)
     assert outcomes(log) == [("default", "too_long")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "outcome"),
+    [
+        (QueueRules(on_unstaffed=WayOut("queue", "second")), "unstaffed"),
+        (QueueRules(longest=30.0, on_longest=WayOut("queue", "second")), "too_long"),
+        (QueueRules(longest=0.5, length=1, on_full=WayOut("queue", "second")), "full"),
+    ],
+)
+def test_another_queue_takes_whom_this_one_cannot(rules: QueueRules, outcome: str) -> None:
+    first = FakePhone("first", typed(WRONG, at=0.9, gap=0.0), hangs_up=1.2 if outcome == "full" else 0.1)
+    phone = waiting_caller(hangs_up=60.0)
+    log = tell(first, phone, queue=rules, more={"second": QueueRules()})
+    records = [record for record in log.records if record.call == "call"]
+    assert [(record.queue, record.outcome.value) for record in records] == [
+        ("default", outcome), ("second", "abandoned"),
+    ]  # fmt: skip
+    assert phone.end == ""
+
+
+def test_a_closed_queue_sends_on_to_one_that_is_open() -> None:
+    phone = waiting_caller(hangs_up=60.0)
+    to_second = QueueRules(on_closed=WayOut("queue", "second"))
+    log = tell(phone, queue=to_second, more={"second": QueueRules()}, hours={"default": NEVER, "second": ALWAYS})
+    assert outcomes(log) == [("default", "closed"), ("second", "abandoned")]
 
 
 def test_the_longest_wait_does_not_cut_a_ringing_phone_off() -> None:

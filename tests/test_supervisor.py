@@ -348,8 +348,8 @@ async def test_who_is_no_supervisor_any_more_sees_nothing(stage: Stage, monkeypa
 
 async def test_logging_out_closes_the_wallboard(stage: Stage) -> None:
     async with wallboard(stage) as board:
-        await stage.live.end_login("another")
-        await stage.live.end_login("boss")
+        await stage.live.sockets.end_login("another")
+        await stage.live.sockets.end_login("boss")
         assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
 
 

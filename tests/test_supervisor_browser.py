@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import expect
 
 from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
-from idbellen.web import supervisor_live
+from idbellen.web import sockets
 from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, chromium, html
 from tests.ports import free_ports
 from tests.test_supervisor import COOKIE, REFERENCE, SECRET, WORDS, serve, today
@@ -248,7 +248,7 @@ async def test_a_lost_connection_is_seen_and_comes_back(windows: Windows, says: 
 
 async def test_silence_is_seen_within_five_seconds(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     windows.expect(NETWORK_ERRORS)
-    monkeypatch.setattr(supervisor_live, "BEAT_SECONDS", 60.0)
+    monkeypatch.setattr(sockets, "BEAT_SECONDS", 60.0)
     async with serve() as stage:
         page = await open_page(windows, stage)
         await expect(page.locator("main:not([data-lost])")).to_be_visible()
@@ -264,7 +264,7 @@ async def test_logging_out_elsewhere_leaves_the_wallboard(windows: Windows) -> N
         page = await open_page(windows, stage)
         await expect(page.locator("main:not([data-lost])")).to_be_visible()
         del stage.logins["boss"]
-        await stage.live.end_login("boss")
+        await stage.live.sockets.end_login("boss")
         await page.wait_for_url("**/login")
 
 

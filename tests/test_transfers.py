@@ -151,7 +151,7 @@ async def stage(
             one, two, three = [await stack.enter_async_context(installation.dashboard(agent)) for agent in AGENTS]
             boards = (one, two, three)
             yield Stage(pbx, installation, telephony, voice, first, second, far, plugged, boards)
-        assert await installation.stop() == 0
+        assert await installation.stop() == 0, installation.log.read_text()
         log = installation.log.read_text()
         assert "Traceback" not in log, log
         assert "never awaited" not in log, log

@@ -107,7 +107,9 @@ class _Conversation:
                 case _Left(party) | _Asked(party, Command(verb=Verb.HANG_UP)) if party is self._main:
                     if self._mode in (Mode.TALKING, Mode.HELD):
                         return None
-                    await self._main_left()
+                    onward = await self._main_left()
+                    if onward:
+                        return onward
                 case _Left(party) | _Asked(party, Command(verb=Verb.HANG_UP)) if party is self._second:
                     await self._take_back()
                 case _Asked(party, command) if party in (self._main, self._second):
@@ -204,7 +206,7 @@ class _Conversation:
             case Verb.SHARE:
                 self._shared = self._second is not None and self._second.agent is not None
             case Verb.TRANSFER:
-                await self._main_left()
+                return await self._main_left()
             case Verb.CONSULT | Verb.BLIND if command.target:
                 return await self._call_in(command.target, blind=command.verb is Verb.BLIND)
         return None
@@ -217,9 +219,7 @@ class _Conversation:
         self._target, self._notice = target, ""
         self._mode = Mode.CONSULTING
         self._reaching = self._group.create_task(self._reach(target, self._main.agent))
-        if blind:
-            await self._main_left()
-        return None
+        return await self._main_left() if blind else None
 
     async def _hold(self) -> None:
         if self._mode is Mode.TALKING:
@@ -227,25 +227,35 @@ class _Conversation:
 
     async def _take_back(self) -> None:
         """Let go of who is consulted, or of the attempt, and let agent and caller talk."""
-        if self._reaching:
-            self._reaching.cancel()
-            self._reaching = None
+        self._stop_reaching()
         if self._second:
             second, self._second = self._second, None
             await self._dismiss(second)
         await self._bridge.resume()
         self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
 
-    async def _main_left(self) -> None:
-        """Let the one who had the caller go: who is consulted has the caller then, or who is being rung."""
+    def _stop_reaching(self) -> None:
+        if self._reaching:
+            self._reaching.cancel()
+            self._reaching = None
+
+    async def _main_left(self) -> Ticket | None:
+        """Let the one who had the caller go: who is consulted has the caller then, or who is being rung.
+
+        Gives the ticket if that is a queue: the caller waits there as everybody does.
+        """
         await self._dismiss(self._main)
         if self._second is None:
+            if self._target and self._target.kind == "queue":
+                self._stop_reaching()
+                return replace(self._line.ticket, queue=self._target.name)
             self._mode = Mode.TRANSFERRING
-            return
+            return None
         await self._bridge.resume()
         self._main, self._second = self._second, None
         self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
         log.info("transferred", call=self._line.phone.call, agent=self._main.agent)
+        return None
 
     async def _reached(self, party: Party | None, why_not: str) -> bool:
         """Take in who was reached; False if the caller has nobody now."""

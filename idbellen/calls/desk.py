@@ -106,7 +106,10 @@ class Place:
         return self.wanted is None or self.wanted.done()
 
     async def offered(self) -> list[Reservation]:
-        """Wait until agents are reserved for this caller: whoever gets them has to release them."""
+        """Wait until agents are reserved for this caller: whoever gets them has to release them.
+
+        There are none when the caller was moved to another queue meanwhile.
+        """
         wanted = self.wanted = asyncio.get_running_loop().create_future()
         self._desk.match()
         try:
@@ -120,6 +123,13 @@ class Place:
         finally:
             self.wanted = None
         return reservations
+
+    def moved(self, ticket: Ticket) -> None:
+        """Take another ticket; who waits in another queue from now on is told so."""
+        elsewhere = ticket.queue != self.ticket.queue
+        self.ticket = ticket
+        if elsewhere and self.wanted and not self.wanted.done():
+            self.wanted.set_result([])
 
 
 class Desk:
@@ -273,7 +283,7 @@ class Desk:
         place = self._places.get(call)
         if place is None or place.ticket.asker is not None:
             return False
-        place.ticket = change(place.ticket)
+        place.moved(change(place.ticket))
         self._changed()
         return True
 

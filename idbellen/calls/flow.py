@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
 
@@ -26,12 +26,12 @@ from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.words import control_words
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from idbellen.calls.desk import Desk
     from idbellen.calls.progress import Journey, Progress
     from idbellen.domain.hours import OpeningHours
-    from idbellen.ports import CallLog, Clock, Phone, Session, SessionFeedback, SessionStore
+    from idbellen.ports import CallLog, Clock, Phone, Playback, Session, SessionFeedback, SessionStore
 
 log = structlog.get_logger()
 
@@ -44,6 +44,27 @@ _REASONS = {
     CallOutcome.FULL: Prompt.QUEUE_FULL,
     CallOutcome.TOO_LONG: Prompt.QUEUE_TOO_LONG,
 }
+
+
+class Handset(Protocol):
+    """What asking for a code needs of a caller's channel, however it is reached (:class:`idbellen.ports.Phone`)."""
+
+    @property
+    def call(self) -> str:
+        """The call's name, unguessable and meaningless; fit for a log."""
+        ...
+
+    async def answer(self) -> None:
+        """Answer; from now on no digit is lost."""
+        ...
+
+    async def digit(self) -> str:
+        """Wait for the next key that the caller presses."""
+        ...
+
+    async def play(self, prompts: Sequence[Prompt]) -> Playback:
+        """Start to play prompts one after the other."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +133,21 @@ class Caller:
 
 async def take_call(phone: Phone, office: Office) -> None:
     """Take one call from its first ring to its end."""
+
+    async def serve(claim: Claim, journey: Journey) -> None:
+        await connect(Caller(phone, claim, journey), office)
+
+    if not await identify(phone, office, serve):
+        await turn_away(phone, office.rules)
+
+
+async def identify(
+    phone: Handset, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]]
+) -> bool:
+    """Answer and ask for the code until one is accepted, and have that caller served; False if none is.
+
+    The code is the caller's for as long as ``serve`` takes.
+    """
     await phone.answer()
     prompts: Sequence[Prompt] = (Prompt.WELCOME, Prompt.ENTER_CODE)
     last_digit_at: float | None = None
@@ -124,15 +160,15 @@ async def take_call(phone: Phone, office: Office) -> None:
         async with claimed(phone, entry.code, office) as claim:
             if claim is None:
                 log.info("code", call=phone.call, attempt=attempt, accepted=False)
-            elif await serve(phone, claim, attempt, office):
-                return
+            elif await _serve_admitted(phone, claim, attempt, office, serve):
+                return True
         # A wrong, a used and an expired code sound the same, and so does one of a login that failed.
         prompts = (Prompt.CODE_WRONG,)
-    await turn_away(phone, office.rules)
+    return False
 
 
 async def collect(
-    phone: Phone, prompts: Sequence[Prompt], rules: EntryRules, previous_digit_at: float | None
+    phone: Handset, prompts: Sequence[Prompt], rules: EntryRules, previous_digit_at: float | None
 ) -> tuple[Entry, float | None]:
     """Collect one entry; a digit stops the prompt. Gives the entry and when its last digit came."""
     now = asyncio.get_running_loop().time
@@ -163,7 +199,7 @@ async def collect(
 
 
 @asynccontextmanager
-async def claimed(phone: Phone, code: str, office: Office) -> AsyncIterator[Claim | None]:
+async def claimed(phone: Handset, code: str, office: Office) -> AsyncIterator[Claim | None]:
     """Exchange the code for a session and its secret, and hold that for the block; None if the code is not right.
 
     A caller who is cut off before an agent answered may use the code again; after that it is gone.
@@ -184,7 +220,7 @@ async def claimed(phone: Phone, code: str, office: Office) -> AsyncIterator[Clai
             await office.sessions.release(phone.call)
 
 
-async def admitted(phone: Phone, claim: Claim, office: Office) -> bool:
+async def admitted(phone: Handset, claim: Claim, office: Office) -> bool:
     """Decide whether this caller may be served; waits a while for an auth result that is under way."""
     reference = claim.session.reference
     admit_unverified = office.rules.purposes[claim.session.purpose].admit_unverified
@@ -208,14 +244,16 @@ async def admitted(phone: Phone, claim: Claim, office: Office) -> bool:
     return verdict is Admission.ADMIT
 
 
-async def serve(phone: Phone, claim: Claim, attempt: int, office: Office) -> bool:
-    """Serve a caller whose code is right to the end of the call; False if this caller may not be served."""
+async def _serve_admitted(
+    phone: Handset, claim: Claim, attempt: int, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]]
+) -> bool:
+    """Have a caller served whose code is right; False if this caller may not be served."""
     words = control_words(claim.secret, claim.session.language or office.rules.language)
     with office.progress.call(claim.session.reference, phone.call, words) as journey:
         accepted = await admitted(phone, claim, office)
         log.info("code", call=phone.call, attempt=attempt, accepted=accepted)
         if accepted:
-            await connect(Caller(phone, claim, journey), office)
+            await serve(claim, journey)
     return accepted
 
 
@@ -230,10 +268,12 @@ async def connect(caller: Caller, office: Office) -> None:
     tell_active("code_accepted", session, office)
     greeting = [Prompt.CODE_ACCEPTED]
     been = set()
+    sent = False
     while isinstance(onward, Ticket):
         been.add(onward.queue)
         with recorded(phone, onward, office.calls, office.clock) as stay:
-            onward = await wait_and_talk(caller, stay, greeting, office)
+            onward = await wait_and_talk(caller, stay, greeting, office, sent=sent)
+        sent = isinstance(onward, Ticket)
         if isinstance(onward, Exit) and onward.way.kind == "queue" and onward.way.target not in been:
             onward = replace(onward.ticket, queue=onward.way.target)
         greeting = []
@@ -245,13 +285,18 @@ async def connect(caller: Caller, office: Office) -> None:
         await phone.hang_up()
 
 
-async def wait_and_talk(caller: Caller, stay: Stay, greeting: Sequence[Prompt], office: Office) -> Ticket | Exit | None:
-    """Go through one queue; gives the ticket to wait with again, the way out of the queue, or None when all is said."""
+async def wait_and_talk(
+    caller: Caller, stay: Stay, greeting: Sequence[Prompt], office: Office, *, sent: bool
+) -> Ticket | Exit | None:
+    """Go through one queue; gives the ticket to wait with again, the way out of the queue, or None when all is said.
+
+    ``sent``: by an agent or a supervisor, and not by a configured way out.
+    """
     phone, claim, journey = caller.phone, caller.claim, caller.journey
     ticket, desk = stay.ticket, office.desk
     rules = desk.queues[ticket.queue]
-    # Whoever an agent has sent here is not sent away for the crowd.
-    waiting = 0 if claim.served else desk.waiting_in(ticket.queue)
+    # Whoever was sent here is not sent away for the crowd.
+    waiting = 0 if sent else desk.waiting_in(ticket.queue)
     is_open = office.hours[ticket.queue].open_at(office.clock())
     refused = entry(ticket.queue, waiting, rules, desk.staff.agents.values(), is_open=is_open)
     if refused:
@@ -262,8 +307,11 @@ async def wait_and_talk(caller: Caller, stay: Stay, greeting: Sequence[Prompt], 
     async with AsyncExitStack() as scope:
         answer = await in_queue(phone, ticket, desk, greeting, scope)
         if isinstance(answer, Ticket):
+            if answer.queue != ticket.queue:
+                stay.outcome = CallOutcome.LEFT
+                return answer
             stay.outcome = CallOutcome.TOO_LONG
-            return Exit(stay.outcome, desk.queues[answer.queue].on_longest, answer)
+            return Exit(stay.outcome, rules.on_longest, answer)
         assert answer.reservation  # noqa: S101 - in_queue() gives agents
         claim.served = True
         stay.answered(answer, office.clock())
@@ -326,7 +374,7 @@ async def turn_away(phone: Phone, rules: CallRules) -> None:
         await phone.hang_up()
 
 
-async def say(phone: Phone, *prompts: Prompt) -> None:
+async def say(phone: Handset, *prompts: Prompt) -> None:
     """Play prompts to their end."""
     playback = await phone.play(prompts)
     await playback.ended()

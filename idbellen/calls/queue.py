@@ -20,26 +20,27 @@ if TYPE_CHECKING:
 async def in_queue(
     phone: Phone, ticket: Ticket, desk: Desk, greeting: Sequence[Prompt], scope: AsyncExitStack
 ) -> Party | Ticket:
-    """Wait until an agent answers; gives who, or the ticket as it then is when the caller has waited too long.
+    """Wait until an agent answers; gives who, or the ticket as it then is.
 
+    That is for another queue if a supervisor has moved the caller, otherwise the caller has waited too long.
     ``scope`` holds the agent.
     """
-    entered = desk.clock()
+    entered, longest = desk.clock(), desk.queues[ticket.queue].longest
     with desk.place(ticket) as place:
         async with asyncio.TaskGroup() as group:
             announcer = group.create_task(_announce(phone, place, desk, greeting))
             try:
-                while True:
-                    longest = desk.queues[place.ticket.queue].longest
+                while place.ticket.queue == ticket.queue:
                     left = entered + longest - desk.clock() if longest else None
                     try:
                         async with asyncio.timeout(left):
                             reservations = await place.offered()
                     except TimeoutError:
-                        return place.ticket
+                        break
                     answer = await ring_agents(phone, reservations, desk.ring, scope)
                     if isinstance(answer, Party):
                         return answer
+                return place.ticket
             finally:
                 announcer.cancel()
 

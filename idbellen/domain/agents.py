@@ -153,6 +153,9 @@ class Agent:
             came_back = self.engaged and self.afterwards is _S.OFFLINE
             return replace(self, afterwards=_S.PAUSED, afterwards_reason="") if came_back else self
         if self.engaged and event in _WISHES:
+            if self.afterwards is _S.OFFLINE:
+                # Who has left cannot be made available by somebody else: they have to be back first.
+                return self
             return replace(self, afterwards=_WISHES[event], afterwards_reason=reason)
         if event is _E.SET_AVAILABLE and self.state is _S.AVAILABLE:
             return self
@@ -178,7 +181,10 @@ def _settle(agent: Agent, event: AgentEvent, now: float, terms: Terms) -> Agent:
             return replace(agent, missed=0)
         case _E.MISS:
             return _missed(_back(agent, now, terms.rest), terms.most_missed)
-        case _E.WITHDRAW | _E.WRAPPED_UP:
+        case _E.WITHDRAW:
+            # Nobody loses their turn by a caller who hung up, or by a colleague who was quicker.
+            return replace(_back(agent, now, 0.0), idle_since=agent.idle_since)
+        case _E.WRAPPED_UP:
             return _back(agent, now, 0.0)
         case _E.FINISH if terms.wrap_up > 0 and agent.afterwards is not _S.OFFLINE:
             return replace(agent, idle_since=now, wrap_up_until=now + terms.wrap_up)

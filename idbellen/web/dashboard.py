@@ -124,7 +124,7 @@ class _Handlers:
         self._wallboards = add_supervisor_routes(app, site, self._login)
 
     async def close(self, _: web.Application) -> None:
-        await self._live.close()
+        await self._live.sockets.close()
 
     # Logging in and out
 
@@ -164,9 +164,9 @@ class _Handlers:
         login, account = await self._login(request)
         if login and account:
             await self._site.accounts.log_out(login)
-            await self._live.end_login(login)
+            await self._live.sockets.end_login(login)
             if self._wallboards:
-                await self._wallboards.end_login(login)
+                await self._wallboards.sockets.end_login(login)
             # Other dashboards of this agent may still be open; without one they are soon offline.
             self._site.staff.pause(account.name, "")
             log.info("logged out", agent=account.name)

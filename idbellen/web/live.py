@@ -1,38 +1,26 @@
-"""The dashboard's websocket: snapshots go out, wishes and acknowledgements come in.
-
-Every change leads to a whole snapshot, and changes while one is being sent melt into the next, so a slow
-dashboard never holds anybody up and never misses the last word.
-"""
+"""The dashboard's websocket: snapshots go out, wishes and acknowledgements come in."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSMsgType, web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from idbellen.domain.talk import Command, Target, Verb
+from idbellen.web.sockets import Page, Sockets, not_understood
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from idbellen.calls.desk import Desk
     from idbellen.calls.staff import Staff
-    from idbellen.calls.watch import Watch
     from idbellen.domain.board import AgentView, Titles
     from idbellen.ports import Account, Clock
 
-log = structlog.get_logger()
-
-# The page shows that it is cut off when it has heard nothing for somewhat longer than this.
-BEAT_SECONDS = 2.0
-SEND_SECONDS = 5.0
 CHECK_LOGIN_SECONDS = 60.0
-LARGEST_MESSAGE = 4096
 
 
 class _Message(BaseModel):
@@ -100,7 +88,7 @@ class Live:
         self._titles = titles
         self._pause_reasons = pause_reasons
         self._clock = clock
-        self._sockets: dict[str, set[web.WebSocketResponse]] = {}
+        self.sockets = Sockets()
 
     async def serve(
         self,
@@ -110,77 +98,35 @@ class Live:
         still_logged_in: Callable[[], Awaitable[bool]],
     ) -> web.WebSocketResponse:
         """Serve one dashboard until it goes."""
-        socket = web.WebSocketResponse(heartbeat=2 * SEND_SECONDS, max_msg_size=LARGEST_MESSAGE)
-        await socket.prepare(request)
-        self._sockets.setdefault(login, set()).add(socket)
-        try:
-            with self._staff.present(account) as watch:
-                watch.notify()
-                sender = asyncio.create_task(self._send(socket, account.name, watch))
-                checker = asyncio.create_task(_check_login(socket, still_logged_in))
-                try:
-                    await self._receive(socket, account.name)
-                finally:
-                    sender.cancel()
-                    checker.cancel()
-                    for end in await asyncio.gather(sender, checker, return_exceptions=True):
-                        if isinstance(end, Exception):
-                            log.error("dashboard failed", agent=account.name, exc_info=end)
-        finally:
-            self._sockets[login].discard(socket)
-            if not self._sockets[login]:
-                del self._sockets[login]
-        return socket
-
-    async def end_login(self, login: str) -> None:
-        """Close the dashboards of a login that has ended."""
-        for socket in tuple(self._sockets.get(login, ())):
-            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"logged out")
-
-    async def close(self) -> None:
-        """Close all dashboards; they come back when the service does."""
-        for sockets in tuple(self._sockets.values()):
-            for socket in tuple(sockets):
-                await socket.close(code=WSCloseCode.GOING_AWAY, message=b"restart")
-
-    async def _send(self, socket: web.WebSocketResponse, name: str, watch: Watch) -> None:
         last: AgentView | None = None
-        loop = asyncio.get_running_loop()
-        next_beat = loop.time() + BEAT_SECONDS
-        try:
-            while not socket.closed:
-                try:
-                    async with asyncio.timeout_at(next_beat):
-                        await watch.changed()
-                except TimeoutError:
-                    text = '{"type": "beat"}'
-                else:
-                    view = self._desk.view(name)
-                    if view == last:
-                        # News of others does not put the beat off, or a busy day looks like a lost connection.
-                        continue
-                    last = view
-                    text = json.dumps(view.message(self._titles, self._clock()))
-                async with asyncio.timeout(SEND_SECONDS):
-                    await socket.send_str(text)
-                next_beat = loop.time() + BEAT_SECONDS
-        except (TimeoutError, ConnectionError):
-            log.warning("dashboard cut off: it does not read", agent=name)
-        finally:
-            # It comes back by itself, and then gets a fresh snapshot.
-            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"try again")
 
-    async def _receive(self, socket: web.WebSocketResponse, name: str) -> None:
+        def news() -> str | None:
+            nonlocal last
+            view = self._desk.view(account.name)
+            if view == last:
+                return None
+            last = view
+            return json.dumps(view.message(self._titles, self._clock()))
+
+        async def receive(socket: web.WebSocketResponse) -> None:
+            await self._receive(socket, page)
+
+        with self._staff.present(account) as watch:
+            page = Page(
+                "dashboard", account.name, login, watch, news, receive, still_logged_in, check=CHECK_LOGIN_SECONDS
+            )
+            return await self.sockets.serve(request, page)
+
+    async def _receive(self, socket: web.WebSocketResponse, page: Page) -> None:
         async for message in socket:
             if message.type is not WSMsgType.TEXT:
                 break
             try:
                 wish = _MESSAGES.validate_json(message.data)
             except ValidationError:
-                log.warning("dashboard sent something else", agent=name)
-                await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not understood")
+                await not_understood(socket, page)
                 break
-            refused = self._take(wish, name)
+            refused = self._take(wish, page.agent)
             if refused:
                 # Only the tab that asked is told; one that does not read is cut off by the sender.
                 with contextlib.suppress(ConnectionError):
@@ -205,12 +151,3 @@ class Live:
                 refusal = self._desk.command(name, call, wish.command())
                 return {"verb": wish.verb, "reason": refusal} if refusal else None
         return None
-
-
-async def _check_login(socket: web.WebSocketResponse, still_logged_in: Callable[[], Awaitable[bool]]) -> None:
-    # An open dashboard counts as activity; the absolute time-out, or a removed account, ends it all the same.
-    while True:
-        await asyncio.sleep(CHECK_LOGIN_SECONDS)
-        if not await still_logged_in():
-            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"login ended")
-            return

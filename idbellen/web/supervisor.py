@@ -33,7 +33,7 @@ def add_supervisor_routes(app: web.Application, site: SupervisorSite, account_of
     app.add_subapp("/api/v1/", supervisor_api(site))
 
     async def close(_: web.Application) -> None:
-        await live.close()
+        await live.sockets.close()
 
     app.on_shutdown.append(close)
     return live

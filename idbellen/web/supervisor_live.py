@@ -11,14 +11,13 @@ import json
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSMsgType, web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from idbellen.web.live import BEAT_SECONDS, LARGEST_MESSAGE, SEND_SECONDS
+from idbellen.web.sockets import Page, Sockets, dismiss, not_understood
 
 if TYPE_CHECKING:
     from idbellen.calls.wallboard import Board
-    from idbellen.calls.watch import Watch
     from idbellen.ports import Account
     from idbellen.web.supervisor_site import Door, SupervisorSite
 
@@ -87,7 +86,7 @@ class SupervisorLive:
     def __init__(self, site: SupervisorSite, door: Door) -> None:
         self._site = site
         self._door = door
-        self._sockets: dict[str, set[web.WebSocketResponse]] = {}
+        self.sockets = Sockets()
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one wallboard until it goes."""
@@ -95,83 +94,47 @@ class SupervisorLive:
         if known is None:
             raise web.HTTPForbidden(text="Only supervisors can see the wallboard. Log in as a supervisor.")
         login, account = known
-        socket = web.WebSocketResponse(heartbeat=2 * SEND_SECONDS, max_msg_size=LARGEST_MESSAGE)
-        await socket.prepare(request)
-        self._sockets.setdefault(login, set()).add(socket)
-        try:
-            with self._site.wallboard.watch() as watch:
-                watch.notify()
-                helpers = [
-                    asyncio.create_task(self._send(socket, account.name, watch)),
-                    asyncio.create_task(self._check(socket, request)),
-                ]
-                try:
-                    await self._receive(socket, request)
-                finally:
-                    for helper in helpers:
-                        helper.cancel()
-                    for end in await asyncio.gather(*helpers, return_exceptions=True):
-                        if isinstance(end, Exception):
-                            log.error("wallboard failed", agent=account.name, exc_info=end)
-        finally:
-            self._sockets[login].discard(socket)
-            if not self._sockets[login]:
-                del self._sockets[login]
-        return socket
-
-    async def end_login(self, login: str) -> None:
-        """Close the wallboards of a login that has ended."""
-        for socket in tuple(self._sockets.get(login, ())):
-            await _dismiss(socket)
-
-    async def close(self) -> None:
-        """Close all wallboards; they come back when the service does."""
-        for sockets in tuple(self._sockets.values()):
-            for socket in tuple(sockets):
-                await socket.close(code=WSCloseCode.GOING_AWAY, message=b"restart")
-
-    async def _send(self, socket: web.WebSocketResponse, name: str, watch: Watch) -> None:
         last: Board | None = None
-        try:
-            while not socket.closed:
-                try:
-                    async with asyncio.timeout(BEAT_SECONDS):
-                        await watch.changed()
-                except TimeoutError:
-                    text = '{"type": "beat"}'
-                else:
-                    board = self._site.wallboard.board()
-                    if board == last:
-                        continue
-                    last = board
-                    text = json.dumps({"type": "snapshot", **board.message(self._site.titles, self._site.clock())})
-                async with asyncio.timeout(SEND_SECONDS):
-                    await socket.send_str(text)
-                await asyncio.sleep(PAUSE_BETWEEN_SECONDS)
-        except (TimeoutError, ConnectionError):
-            log.warning("wallboard cut off: it does not read", agent=name)
-        finally:
-            # It comes back by itself, and then gets a fresh snapshot.
-            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"try again")
 
-    async def _check(self, socket: web.WebSocketResponse, request: web.Request) -> None:
-        while True:
-            await asyncio.sleep(CHECK_SECONDS)
-            if await self._door.supervisor(request) is None:
-                await _dismiss(socket)
-                return
+        def news() -> str | None:
+            nonlocal last
+            board = self._site.wallboard.board()
+            if board == last:
+                return None
+            last = board
+            return json.dumps({"type": "snapshot", **board.message(self._site.titles, self._site.clock())})
 
-    async def _receive(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        async def receive(socket: web.WebSocketResponse) -> None:
+            await self._receive(socket, page, request)
+
+        async def still_supervisor() -> bool:
+            return await self._door.supervisor(request) is not None
+
+        with self._site.wallboard.watch() as watch:
+            page = Page(
+                "wallboard",
+                account.name,
+                login,
+                watch,
+                news,
+                receive,
+                still_supervisor,
+                check=CHECK_SECONDS,
+                pause=PAUSE_BETWEEN_SECONDS,
+            )
+            return await self.sockets.serve(request, page)
+
+    async def _receive(self, socket: web.WebSocketResponse, page: Page, request: web.Request) -> None:
         at_work: set[asyncio.Task[None]] = set()
         try:
-            await self._read(socket, request, at_work)
+            await self._read(socket, page, request, at_work)
         finally:
             # What is begun is carried out, also when the wallboard goes in the meantime.
             if at_work:
                 await asyncio.wait(at_work)
 
     async def _read(
-        self, socket: web.WebSocketResponse, request: web.Request, at_work: set[asyncio.Task[None]]
+        self, socket: web.WebSocketResponse, page: Page, request: web.Request, at_work: set[asyncio.Task[None]]
     ) -> None:
         async for message in socket:
             if message.type is not WSMsgType.TEXT:
@@ -179,12 +142,11 @@ class SupervisorLive:
             try:
                 wish = _WISHES.validate_json(message.data)
             except ValidationError:
-                log.warning("wallboard sent something else")
-                await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not understood")
+                await not_understood(socket, page)
                 break
             known = await self._door.supervisor(request)
             if known is None:
-                await _dismiss(socket)
+                await dismiss(socket)
                 break
             if len(at_work) >= MOST_AT_ONCE:
                 await _answer(socket, wish, "later")
@@ -223,7 +185,3 @@ async def _answer(socket: web.WebSocketResponse, wish: Wish, refused: str | None
             await socket.send_json({"type": "answer", "id": wish.id, "refused": refused})
         except ConnectionError:
             log.info("wallboard has gone before its answer", wish=wish.type)
-
-
-async def _dismiss(socket: web.WebSocketResponse) -> None:
-    await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"login ended")
