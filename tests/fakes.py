@@ -30,24 +30,32 @@ class FakeSessions:
     """Sessions by code; counts what is claimed, released and finished."""
 
     def __init__(self, *codes: str) -> None:
-        self.codes = {code: Session(f"session {code}", "report_move", LOGGED_IN) for code in codes}
+        self.codes: dict[str, Session] = {}
         self.claimed: dict[str, str] = {}
         self.finished: list[str] = []
+        self._over: set[str] = set()
+        self._code_of: dict[str, str] = {}
+        for code in codes:
+            self.add(code, Session(f"session {code}", "report_move", LOGGED_IN))
+
+    def add(self, code: str, session: Session) -> None:
+        self.codes[code] = session
+        self._code_of[session.reference] = code
 
     def set_result(self, code: str, result: AuthResult | None) -> None:
-        self.codes[code] = replace(self.codes[code], result=result)
+        self.add(code, replace(self.codes[code], result=result))
 
     async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:  # noqa: ARG002
         await asyncio.sleep(0.001)
         session = self.codes.get(code)
-        if session is None or session.reference in self.claimed or session.reference in self.finished:
+        if session is None or session.reference in self.claimed or session.reference in self._over:
             return None
         self.claimed[session.reference] = call
         return session
 
     async def by_reference(self, reference: str) -> Session | None:
         await asyncio.sleep(0.001)
-        return next((session for session in self.codes.values() if session.reference == reference), None)
+        return self.codes.get(self._code_of.get(reference, ""))
 
     async def release(self, call: str) -> None:
         await asyncio.sleep(0.001)
@@ -59,6 +67,7 @@ class FakeSessions:
         [reference] = [held for held, by in self.claimed.items() if by == call]
         del self.claimed[reference]
         self.finished.append(reference)
+        self._over.add(reference)
         return await self.by_reference(reference)
 
 

@@ -111,6 +111,34 @@ def test_who_missed_an_offer_rests() -> None:
     assert agent_in(S.RINGING).after(E.WITHDRAW, 10.0, terms=Terms(rest=5.0)).free(10.0), "it was not theirs to answer"
 
 
+def test_who_missed_an_offer_goes_behind_the_others_and_who_lost_one_does_not() -> None:
+    agent = agent_in(S.RINGING)
+    assert agent.after(E.MISS, 10.0).idle_since == 10.0
+    assert agent.after(E.WITHDRAW, 10.0).idle_since == agent.idle_since == 1.0
+
+
+@pytest.mark.parametrize("engaged", [S.OFFERED, S.RINGING, S.IN_CALL])
+def test_who_has_left_during_a_call_cannot_be_made_available_by_somebody_else(engaged: AgentState) -> None:
+    gone = agent_in(engaged).after(E.LEAVE, 2.0)
+    for wish in (E.SET_AVAILABLE, E.PAUSE):
+        ended = gone.after(wish, 3.0).after(E.FINISH if engaged is S.IN_CALL else E.WITHDRAW, 4.0)
+        assert ended.state is S.OFFLINE, "nobody is there to answer"
+    assert gone.after(E.ARRIVE, 3.0).after(E.SET_AVAILABLE, 3.0).afterwards is S.AVAILABLE
+
+
+def test_only_a_wrap_up_can_be_extended() -> None:
+    wrapping_up = agent_in(S.WRAP_UP)
+    assert wrapping_up.extended(60.0).wrap_up_until == wrapping_up.wrap_up_until + 60.0
+    for state in set(S) - {S.WRAP_UP}:
+        assert agent_in(state).extended(60.0) == agent_in(state)
+
+
+def test_a_pause_with_another_reason_takes_its_place() -> None:
+    agent = agent_in(S.AVAILABLE).after(E.PAUSE, 2.0, reason="lunch").after(E.PAUSE, 3.0, reason="training")
+    assert (agent.state, agent.reason, agent.since) == (S.PAUSED, "training", 3.0)
+    assert agent.after(E.SET_AVAILABLE, 4.0).reason == ""
+
+
 @pytest.mark.parametrize(
     ("phone", "free"),
     [(PhoneState.UNKNOWN, True), (PhoneState.IDLE, True), (PhoneState.UNREGISTERED, False), (PhoneState.BUSY, False)],
@@ -147,6 +175,72 @@ def test_several_tabs_are_one_state_and_the_last_to_go_leaves_a_grace() -> None:
             assert staff["a"].state is S.AVAILABLE, "back in time"
         await asyncio.sleep(16)
         assert staff["a"].state is S.OFFLINE
+
+    virtualtime.run(story())
+
+
+def test_a_call_goes_on_without_a_dashboard_and_ends_offline_after_the_grace() -> None:
+    async def story() -> None:
+        staff = staffed()
+        for away, state in ((14.0, S.WRAP_UP), (16.0, S.OFFLINE)):
+            with staff.present(account("a")):
+                staff.set_available("a")
+                for event in (E.OFFER, E.RING, E.CONNECT):
+                    staff.happen("a", event)
+            await asyncio.sleep(away)
+            assert staff["a"].state is S.IN_CALL
+            staff.set_available("a")
+            staff.happen("a", E.FINISH, wrap_up=30.0)
+            assert staff["a"].state is state
+        await asyncio.sleep(40)
+
+    virtualtime.run(story())
+
+
+def test_who_comes_back_to_a_call_after_the_grace_is_paused_at_its_end() -> None:
+    async def story() -> None:
+        staff = staffed()
+        with staff.present(account("a")):
+            staff.set_available("a")
+            for event in (E.OFFER, E.RING, E.CONNECT):
+                staff.happen("a", event)
+        await asyncio.sleep(16.0)
+        with staff.present(account("a")):
+            staff.happen("a", E.FINISH)
+            assert staff["a"].state is S.PAUSED, "until they say otherwise"
+        await asyncio.sleep(16.0)
+
+    virtualtime.run(story())
+
+
+def test_every_tab_is_told_of_every_change() -> None:
+    async def story() -> None:
+        staff = staffed()
+        with staff.present(account("a")) as one, staff.present(account("a")) as two:
+            await one.changed()  # their own arrival
+            staff.set_available("a")
+            async with asyncio.timeout(1.0):
+                await asyncio.gather(one.changed(), two.changed())
+        await asyncio.sleep(16.0)
+
+    virtualtime.run(story())
+
+
+def test_who_changes_phone_or_queues_has_them_at_the_next_arrival_but_not_during_a_call() -> None:
+    async def story() -> None:
+        staff = staffed()
+        with staff.present(account("a", moves=0)):
+            staff.set_available("a")
+            staff.happen("a", E.OFFER)
+            with staff.present(replace(account("a", taxes=1), endpoint="new")):
+                assert staff.endpoint("a") == "a", "it is being rung"
+            staff.happen("a", E.WITHDRAW)
+            staff.set_phone("new", PhoneState.BUSY)
+            with staff.present(replace(account("a", taxes=1), endpoint="new")):
+                assert staff.endpoint("a") == "new"
+                assert (staff["a"].penalty("moves"), staff["a"].penalty("taxes")) == (None, 1)
+                assert staff["a"].phone is PhoneState.BUSY
+        await asyncio.sleep(16.0)
 
     virtualtime.run(story())
 

@@ -131,29 +131,43 @@ def test_why_somebody_cannot_come_in(
 
 
 calls = st.lists(
-    st.tuples(st.floats(0, 99), st.sampled_from(NAMES), st.booleans(), st.integers(0, 2), st.integers(0, 1)),
-    max_size=10,
-).map(
-    lambda rows: [
-        ticket(f"c{number}", since, queue, verified=verified, priority=priority, ahead=ahead)
-        for number, (since, queue, verified, priority, ahead) in enumerate(rows)
-    ]
-)
-people = st.lists(
     st.tuples(
-        st.sampled_from(list(S)),
-        st.floats(0, 100),
-        st.floats(0, 200),
-        st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2)),
-        st.sampled_from(list(PhoneState)),
+        st.floats(0, 99),
+        st.sampled_from(NAMES),
+        st.booleans(),
+        st.integers(0, 2),
+        st.integers(0, 1),
+        st.sampled_from([None, None, "a0", "a1"]),
     ),
     max_size=10,
 ).map(
     lambda rows: [
-        Agent(f"a{number}", "PJSIP/x", queues, state, idle_since=idle, rests_until=rests, phone=phone)
-        for number, (state, idle, rests, queues, phone) in enumerate(rows)
+        ticket(f"c{number}", since, queue, verified=verified, priority=priority, ahead=ahead, asker=asker)
+        for number, (since, queue, verified, priority, ahead, asker) in enumerate(rows)
     ]
 )
+people = st.lists(
+    st.tuples(
+        st.sampled_from([*S, *[S.AVAILABLE] * 4]),  # mostly at work
+        st.floats(0, 100),
+        st.floats(0, 200),
+        st.floats(0, 99),
+        st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2)),
+        st.sampled_from([*PhoneState, PhoneState.IDLE]),
+    ),
+    max_size=10,
+).map(
+    lambda rows: [
+        Agent(f"a{number}", "x", queues, state, idle_since=idle, rests_until=rests, offered_at=offered, phone=phone)
+        for number, (state, idle, rests, offered, queues, phone) in enumerate(rows)
+    ]
+)
+
+
+def could_take(somebody: Agent, caller: Ticket) -> bool:
+    return somebody.name != caller.asker and somebody.penalty(caller.queue) is not None
+
+
 all_rules = st.builds(QueueRules, st.sampled_from(list(Strategy)), st.booleans())
 
 
@@ -178,4 +192,41 @@ def test_nobody_twice_in_order_and_nobody_idle(
     passed_over = [by_call[call] for call in order if call not in {pair.call for pair in found}]
     idle = [free[name] for name in free.keys() - set(offered)]
     for caller, somebody in itertools.product(passed_over, idle):
-        assert somebody.penalty(caller.queue) is None, "an agent idles while a matching caller waits"
+        assert not could_take(somebody, caller), "an agent idles while a matching caller waits"
+    for caller, pair in itertools.product(passed_over, found):
+        if order.index(caller.call) < order.index(pair.call):
+            assert not any(could_take(free[name], caller) for name in pair.agents), "somebody jumped the queue"
+
+
+@given(calls, people, all_rules, all_rules)
+def test_each_gets_the_best_of_those_who_are_left(
+    waiting: list[Ticket], staff: list[Agent], moves: QueueRules, taxes: QueueRules
+) -> None:
+    queues = Queues({"moves": moves, "taxes": taxes})
+    by_call = {one.call: one for one in waiting}
+    left = {one.name: one for one in staff if one.free(100.0)}
+    for pair in match(waiting, staff, queues, 100.0):
+        caller = by_call[pair.call]
+        fit = [one for one in left.values() if could_take(one, caller)]
+        lowest = min(one.queues.get(caller.queue, 0) for one in fit)
+        best = [one for one in fit if one.queues.get(caller.queue, 0) == lowest]
+        match queues[caller.queue].strategy:
+            case Strategy.RING_ALL:
+                assert set(pair.agents) == {one.name for one in best}
+            case Strategy.LONGEST_IDLE:
+                assert left[pair.agents[0]].idle_since == min(one.idle_since for one in best)
+            case Strategy.ROUND_ROBIN:
+                assert left[pair.agents[0]].offered_at == min(one.offered_at for one in best)
+        for name in pair.agents:
+            del left[name]
+
+
+@given(calls, st.dictionaries(st.sampled_from(NAMES), all_rules))
+def test_places_count_from_one_in_each_queue_in_the_order_of_service(
+    waiting: list[Ticket], rules: dict[str, QueueRules]
+) -> None:
+    queues = Queues(rules)
+    found = places(waiting, queues)
+    for name in NAMES:
+        here = [one.call for one in queues.in_order(waiting) if one.queue == name]
+        assert [found[call] for call in here] == list(range(1, len(here) + 1))
