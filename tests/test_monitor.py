@@ -6,9 +6,14 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
+from idbellen.asterisk.ari import Ari
+from idbellen.asterisk.legs import AgentChannel, Legs
+from idbellen.asterisk.lines import Line, Lines
+from idbellen.asterisk.monitor import SNOOP_PREFIX, Monitor
 from idbellen.ports import Role
 from tests.installation import Installation, spy
 from tests.rtp import sounds
@@ -73,6 +78,12 @@ class Stage:
         async with self.installation.wallboard("agent3") as wallboard:
             return await wallboard.ask("monitor", agent="agent1", mode=mode)
 
+    async def agent_is_told(self) -> None:
+        """Wait until the sentence for the agent has its channel."""
+        async with asyncio.timeout(5):
+            while not any(channel["id"].startswith(SNOOP_PREFIX) for channel in await self.installation.channels()):
+                await asyncio.sleep(0.02)
+
     async def undisturbed(self) -> None:
         """See that caller and agent hear each other and nobody else."""
         await asyncio.gather(self.voice.hears(self.first), self.first.hears(self.voice))
@@ -133,6 +144,8 @@ async def test_the_agent_alone_is_told_before_the_supervisor_hears_anything(stag
             ears = (stage.voice.besides(), stage.first.besides(), stage.boss.loudness())
             await asyncio.sleep(0.1)
         assert await asked is None
+        # In the language of the agent's phone (pjsip.conf).
+        assert [playback["language"] for playback in told(seen)] == ["nl"]
         for_caller, for_agent, for_supervisor = loudest
         assert for_agent > VOICE_LOUDNESS
         assert for_caller < VOICE_LOUDNESS / 2
@@ -252,9 +265,8 @@ async def test_a_supervisor_who_does_not_answer(stage: Stage) -> None:
 
 
 async def test_nobody_listens_to_an_agent_who_could_not_be_told(stage: Stage) -> None:
-    sentences = [
-        stage.pbx.settings.directory / f"data/sounds/{language}/{SENTENCE}.wav" for language in ("nl", "en")
-    ]
+    sounds_folder = stage.pbx.settings.directory / "data/sounds"
+    sentences = [sounds_folder / language / f"{SENTENCE}.wav" for language in ("nl", "en")]
     kept = [sentence.read_bytes() for sentence in sentences]
     for sentence in sentences:
         sentence.unlink()
@@ -268,10 +280,54 @@ async def test_nobody_listens_to_an_agent_who_could_not_be_told(stage: Stage) ->
             sentence.write_bytes(sound)
 
 
+async def test_a_supervisor_who_hangs_up_while_the_agent_is_told(stage: Stage) -> None:
+    async with stage.talking() as caller:
+        asked = asyncio.create_task(stage.monitor("listen"))
+        await stage.agent_is_told()
+        stage.phones["agent3"].hang_up()
+        assert await asked == "phone"
+        await stage.alone()
+        await stage.hang_up(caller)
+
+
+@pytest.mark.parametrize("mode", ["listen", "barge"])
+async def test_an_agent_who_hangs_up_while_told(stage: Stage, mode: str) -> None:
+    async with stage.talking() as caller:
+        over = stage.phones["agent3"].count("over")
+        asked = asyncio.create_task(stage.monitor(mode))
+        await stage.agent_is_told()
+        stage.phones["agent1"].hang_up()
+        assert await asked == "phone"
+        await stage.phones["agent3"].over(over + 1)
+        assert await caller.ended() == "by asterisk"
+
+
+async def test_a_fault_in_one_session_ends_nothing_else() -> None:
+    line = Line("channel")
+    leg = AgentChannel(line, "PJSIP/agent1", seconds=1)
+    legs = Mock(spec=Legs)
+    legs.talking.return_value = leg
+    legs.ring.side_effect = RuntimeError("of a kind that nobody thought of")
+    monitor = Monitor(Mock(spec=Ari), Lines(), legs, lambda agent: f"PJSIP/{agent}")
+    running = asyncio.create_task(monitor.run())
+    await asyncio.sleep(0)
+    for _ in range(2):
+        assert not await monitor.request("agent1", "PJSIP/agent3", "listen", announce=False)
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    # Before and after nobody is connected.
+    assert not await monitor.request("agent1", "PJSIP/agent3", "listen", announce=False)
+
+
 # Ends of the service
 
 
-@pytest.mark.parametrize(("mode", "way"), [("listen", "planned"), ("barge", "planned"), ("whisper", "kill -9")])
+@pytest.mark.parametrize(
+    ("mode", "way"),
+    [("listen", "planned"), ("barge", "planned"), ("whisper", "kill -9"), ("barge", "kill -9")],
+)
 async def test_an_end_of_the_service_leaves_the_talkers_and_nobody_else(stage: Stage, mode: str, way: str) -> None:
     async with stage.talking() as caller:
         assert await stage.monitor(mode) is None

@@ -98,9 +98,14 @@ class Legs:
         return next((leg for leg in self._legs if leg.endpoint == endpoint and leg.talking and leg.alive), None)
 
     @asynccontextmanager
-    async def ring(self, endpoint: str, seconds: float, **params: str) -> AsyncIterator[AgentChannel]:
-        """Ring a phone for the block; at its end it is hung up, unless it talks on at a planned stop."""
-        channel = fresh(LEG_PREFIX)
+    async def ring(
+        self, endpoint: str, seconds: float, *, prefix: str = LEG_PREFIX, **params: str
+    ) -> AsyncIterator[AgentChannel]:
+        """Ring a phone for the block; at its end it is hung up, unless it talks on at a planned stop.
+
+        The name of its channel begins with ``prefix``, and that with :data:`LEG_PREFIX`.
+        """
+        channel = fresh(prefix)
         with self._lines.line(channel) as line:
             leg = AgentChannel(line, endpoint, seconds)
             self._legs.add(leg)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from idbellen.asterisk.ari import Ari, AriError
-from idbellen.asterisk.legs import OWN_ARG, first_of, fresh
+from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, first_of, fresh
 from idbellen.domain.prompts import Prompt, media
 from idbellen.ports import RingOutcome
 
@@ -25,6 +25,8 @@ MonitorMode = Literal["listen", "whisper", "barge"]
 
 MONITOR_PREFIX = "idbellen-monitor-"
 SNOOP_PREFIX = "idbellen-snoop-"
+# A supervisor's phone: after a restart it is nobody's who may talk on.
+SUPERVISOR_PREFIX = f"{LEG_PREFIX}supervisor-"
 RING_SECONDS = 20.0
 SNOOP_SECONDS = 5.0
 ANNOUNCE_SECONDS = 15.0
@@ -75,7 +77,7 @@ class Monitor:
         self, leg: AgentChannel, endpoint: str, mode: MonitorMode, connected: asyncio.Future[bool], *, announce: bool
     ) -> None:
         try:
-            async with self._legs.ring(endpoint, RING_SECONDS) as phone:
+            async with self._legs.ring(endpoint, RING_SECONDS, prefix=SUPERVISOR_PREFIX) as phone:
                 outcome = await _unless_over(leg, phone)
                 if outcome is not RingOutcome.ANSWERED or not leg.alive:
                     log.info("supervisor not reached", endpoint=endpoint, outcome=outcome.value)
@@ -85,20 +87,29 @@ class Monitor:
                     return
                 async with self._joined(leg, phone, mode):
                     log.info("supervisor joins", endpoint=endpoint, mode=mode)
-                    connected.set_result(True)
+                    if not connected.done():
+                        connected.set_result(True)
                     await first_of(phone.line.ended, leg.line.ended, leg.gone)
             log.info("supervisor leaves", endpoint=endpoint, mode=mode)
         except AriError as fault:
             # Most likely the call ended in this very moment.
             log.info("supervisor could not join", endpoint=endpoint, mode=mode, reason=str(fault))
+        except Exception:
+            # The calls, and the other supervisors, go on.
+            log.exception("monitoring failed", endpoint=endpoint, mode=mode)
 
     async def _announce(self, leg: AgentChannel) -> bool:
         """Play the sentence to the agent alone; False if it was not heard to its end."""
+        # A snoop channel does not take over the language of the channel that it snoops on.
+        language = (await self._ari.request("GET", f"/channels/{leg.line.channel}"))["language"]
         async with self._snoop(leg, spy="none", whisper="out") as snoop:
             name = fresh("")
             played = snoop.playback(name)
             await self._ari.request(
-                "POST", f"/channels/{snoop.channel}/play/{name}", media=media(Prompt.SUPERVISOR_LISTENS)
+                "POST",
+                f"/channels/{snoop.channel}/play/{name}",
+                media=media(Prompt.SUPERVISOR_LISTENS),
+                lang=language,
             )
             try:
                 async with asyncio.timeout(ANNOUNCE_SECONDS):

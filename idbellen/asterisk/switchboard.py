@@ -15,7 +15,7 @@ from idbellen.asterisk.events import ApplicationReplaced, DeviceStateChanged, St
 from idbellen.asterisk.features import FEATURE_ARG
 from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, Legs
 from idbellen.asterisk.lines import Lines
-from idbellen.asterisk.monitor import MONITOR_PREFIX, SNOOP_PREFIX
+from idbellen.asterisk.monitor import MONITOR_PREFIX, SNOOP_PREFIX, SUPERVISOR_PREFIX
 from idbellen.asterisk.phone import AWAY_CONTEXT, CallerPhone
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class Switchboard:
         strangers = {id_ for id_ in application["channel_ids"] if not self.lines.known(id_)}
         self._earlier.clear()
         for bridge in await self._ari.request("GET", "/bridges"):
-            inside = bridge["channels"]
+            # A supervisor who joined goes, as at a planned stop.
+            inside = [channel for channel in bridge["channels"] if not channel.startswith(SUPERVISOR_PREFIX)]
             if any(map(self.lines.known, inside)):
                 continue
             if bridge["id"].startswith(BRIDGE_PREFIX) and _somebody_talks(inside):

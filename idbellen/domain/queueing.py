@@ -111,6 +111,8 @@ _ORDINARY = QueueRules()
 def match(waiting: Iterable[Ticket], agents: Iterable[Agent], queues: Queues, now: float) -> list[Match]:
     """Pair callers, in order, each with the agents of the lowest penalty who are free for this queue."""
     free = {agent.name: agent for agent in agents if agent.free(now)}
+    if not free:
+        return []
     found = []
     for ticket in queues.in_order(waiting):
         if not free:
