@@ -244,11 +244,12 @@ class _Conversation:
 
         Gives the ticket if that is a queue: the caller waits there as everybody does.
         """
+        if self._second is None and self._target and self._target.kind == "queue":
+            self._stop_reaching()
+            await self._dismiss(self._main)
+            return replace(self._line.ticket, queue=self._target.name)
         await self._dismiss(self._main)
         if self._second is None:
-            if self._target and self._target.kind == "queue":
-                self._stop_reaching()
-                return replace(self._line.ticket, queue=self._target.name)
             self._mode = Mode.TRANSFERRING
             return None
         await self._bridge.resume()
