@@ -241,6 +241,22 @@ def test_a_consultation_that_is_called_off_while_the_phone_rings() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("early", [0.0005 * n for n in range(-4, 12)])
+def test_a_consultation_that_is_called_off_in_the_moment_of_the_answer(early: float) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.at(2.0)
+        scene.ask(V.CONSULT, TO_BOB)
+        await scene.at(3.004 - early)
+        scene.ask(V.MUTE)  # takes a moment, in which bob answers
+        scene.ask(V.RESUME)
+        await scene.at(4.0)
+        assert (scene.mode(), scene.inside, scene.phone.ringing) == (M.TALKING, {"ann", "caller"}, 1)
+        assert scene.state("bob") is S.AVAILABLE
+        scene.ask(V.HANG_UP)
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("outcome", [RingOutcome.BUSY, RingOutcome.DECLINED, RingOutcome.UNREACHABLE])
 def test_a_consultation_in_vain_is_told_and_the_caller_can_be_taken_back(outcome: RingOutcome) -> None:
     async def scenario(scene: Scene) -> None:

@@ -17,8 +17,8 @@ from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
 from idbellen.domain.statistics import CallOutcome
 from idbellen.ports import RingOutcome
 from tests import virtualtime
-from tests.fakes import AgentBehaviour, FakeCallLog, FakePhone, FakeSessions, now
-from tests.stories import ALWAYS, CODE, RULES, WRONG, account, new_office, prompts, typed
+from tests.fakes import LOGGED_IN, AgentBehaviour, FakeCallLog, FakePhone, FakeSessions, now
+from tests.stories import ALWAYS, CODE, FAILED, RULES, WRONG, account, new_office, prompts, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -38,10 +38,11 @@ def tell(  # noqa: PLR0913 - each has its usual value
     hours: OpeningHours | Mapping[str, OpeningHours] = ALWAYS,
     rules: CallRules = RULES,
     beside: Callable[[Office], Coroutine[Any, Any, None]] | None = None,
+    sessions: FakeSessions | None = None,
 ) -> FakeCallLog:
     """Tell calls at once in an office with these queues; gives what was recorded."""
     log = FakeCallLog()
-    sessions = FakeSessions(*CODES)
+    sessions = sessions or FakeSessions(*CODES)
 
     async def story() -> None:
         queues = Queues({"default": queue, **(more or {})})
@@ -58,6 +59,7 @@ def tell(  # noqa: PLR0913 - each has its usual value
         assert sessions.claimed == {}
         for phone in phones:
             assert (phone.ringing, phone.talking) == (0, 0)
+            assert P.APOLOGY not in prompts(phone), "a call failed"
 
     virtualtime.run(story())
     return log
@@ -127,6 +129,51 @@ def test_the_second_hears_their_place_and_the_expected_wait() -> None:
     assert prompts(third)[2:6] == [P.CODE_ACCEPTED, P.PLACE_2, P.WAIT_4, P.HEAR_AGAIN], (
         "a call of two minutes had ended"
     )
+
+
+def test_the_expected_wait_is_shorter_as_soon_as_more_agents_are_at_work() -> None:
+    minutes: list[int | None] = []
+
+    async def come(office: Office) -> None:
+        desk = office.desk
+        await asyncio.sleep(10.0)
+        minutes.append(desk.standing("call").minutes)
+        desk._handling["default"].append(240.0)
+        for name in ("a", "b"):
+            desk.staff.set_phone(name, PhoneState.BUSY)
+            desk.staff.log_in_by_phone(account(name))
+            minutes.append(desk.standing("call").minutes)
+        desk.staff.pause("a", "lunch")
+        minutes.append(desk.standing("call").minutes)
+
+    tell(waiting_caller(hangs_up=20.0), queue=QueueRules(), beside=come)
+    assert minutes == [None, 4, 2, 4]
+
+
+def test_an_unverified_caller_is_told_no_wait_where_verified_callers_go_first() -> None:
+    """Whoever calls later and is verified goes first, and nobody knows how many that will be."""
+    rules = replace(RULES, purposes={"report_move": PurposeRules("default", admit_unverified=True)})
+
+    def heard(*, verified: bool, verified_first: bool) -> list[Prompt]:
+        sessions = FakeSessions(*CODES)
+        sessions.set_result(WRONG, LOGGED_IN if verified else FAILED)
+        first = waiting_caller("first", agents={"a": AgentBehaviour(after=1.0, talks=99.0)})
+        second = FakePhone("second", typed(WRONG, at=150.0, gap=0.0), hangs_up=170.0)
+        busy = FakePhone("busy", typed(CODES[2], at=120.0, gap=0.0))
+
+        async def come(office: Office) -> None:
+            async with asyncio.TaskGroup() as group:
+                for at, phone in ((120.0, busy), (150.0, second)):
+                    await asyncio.sleep(at - now())
+                    group.create_task(supervise(phone, office))
+
+        queue = QueueRules(verified_first=verified_first)
+        tell(first, queue=queue, agents=("a",), rules=rules, beside=come, sessions=sessions)
+        return prompts(second)[3:]
+
+    assert heard(verified=False, verified_first=True) == [P.PLACE_1, P.HEAR_AGAIN]
+    assert heard(verified=False, verified_first=False) == [P.PLACE_1, P.WAIT_2, P.HEAR_AGAIN]
+    assert heard(verified=True, verified_first=True) == [P.PLACE_1, P.WAIT_2, P.HEAR_AGAIN]
 
 
 # Who gets them
@@ -273,6 +320,22 @@ def test_a_caller_who_hangs_up_at_any_moment_frees_all_whose_phones_ring(strateg
 
         log = tell(phone, queue=QueueRules(strategy), agents=names, beside=look)
         assert len(log.records) == 1
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_hangup_in_the_very_moment_of_the_offer_frees_the_agent(turns: int) -> None:
+    phone = waiting_caller(hangs_up=10.0)
+
+    async def come(office: Office) -> None:
+        await asyncio.sleep(10.0 - now())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        office.desk.staff.log_in_by_phone(account("a"))
+        await asyncio.sleep(1.0)
+        assert office.desk.staff["a"].state is AgentState.AVAILABLE
+        assert office.desk._reserved == {}
+
+    tell(phone, queue=QueueRules(), beside=come)
 
 
 # Moved by a supervisor

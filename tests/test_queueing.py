@@ -48,14 +48,15 @@ def test_verified_then_priority_then_the_longest_wait() -> None:
         ticket("unverified", 1.0, verified=False),
         ticket("urgent", 40.0, priority=1),
         ticket("put ahead", 50.0, verified=False, ahead=1),
+        ticket("unverified and urgent", 60.0, verified=False, priority=2),
     ]
     first_verified = Queues({"moves": QueueRules()})
     assert [one.call for one in first_verified.in_order(waiting)] == [
-        "put ahead", "urgent", "old", "new", "unverified",
+        "put ahead", "urgent", "old", "new", "unverified and urgent", "unverified",
     ]  # fmt: skip
     all_alike = Queues({"moves": QueueRules(verified_first=False)})
     assert [one.call for one in all_alike.in_order(waiting)] == [
-        "put ahead", "urgent", "unverified", "old", "new",
+        "put ahead", "unverified and urgent", "urgent", "unverified", "old", "new",
     ]  # fmt: skip
     assert places(waiting, first_verified)["old"] == 3
 
@@ -101,6 +102,7 @@ def test_who_rests_or_has_no_phone_gets_nothing() -> None:
     resting = replace(agent("x"), rests_until=100.1)
     assert pairs([ticket("a")], [resting, replace(agent("y"), phone=PhoneState.UNREGISTERED)]) == []
     assert next_rested([resting, agent("z")], 100.0) == 100.1
+    assert next_rested([replace(resting, rests_until=105.0), resting], 100.0) == 100.1, "the first of them"
     assert next_rested([resting], 100.1) is None
 
 

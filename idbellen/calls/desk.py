@@ -148,7 +148,9 @@ class Desk:
         self._listeners: list[Callable[[], None]] = []
         self._rested: asyncio.TimerHandle | None = None
         self._handling: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT_CALLS))
+        # Both until the next change, since many citizens' pages ask at once.
         self._ranking: dict[str, int] | None = None
+        self._crews: dict[str, tuple[int, int]] = {}
         self._matching = False
         staff.on_change(self._changed)
 
@@ -232,31 +234,37 @@ class Desk:
         """Count the callers who wait and are not being offered, by queue."""
         offered = {offer.call for offer in self._offers.values()}
         counts = dict.fromkeys(self._rules.queues.rules, 0)
-        for ticket in self.waiting:
-            if ticket.call not in offered:
+        for place in self._places.values():
+            ticket = place.ticket
+            if ticket.asker is None and ticket.call not in offered:
                 counts[ticket.queue] = counts.get(ticket.queue, 0) + 1
         return counts
 
     def waiting_in(self, queue: str) -> int:
         """Count the callers who wait in a queue, those who are being offered too."""
-        return sum(ticket.queue == queue for ticket in self.waiting)
+        tickets = (place.ticket for place in self._places.values())
+        return sum(ticket.queue == queue and ticket.asker is None for ticket in tickets)
 
     def standing(self, call: str) -> Standing:
-        """Give where the caller of a call stands."""
+        """Give where the caller of a call stands.
+
+        For whom others will be served before who have yet to call, a wait by the place would be far too short.
+        """
         if self._ranking is None:
             self._ranking = places(self.waiting, self._rules.queues)
         place = self._ranking.get(call)
         if place is None:
             return Standing(None, None)
-        now = self.clock()
-        queue = self._places[call].ticket.queue
-        agents = [agent for agent in self.staff.agents.values() if agent.penalty(queue) is not None]
-        seconds = expected_wait(
-            place,
-            agents=sum(agent.works for agent in agents),
-            free=sum(agent.free(now) for agent in agents),
-            handling=self._handling[queue],
-        )
+        ticket = self._places[call].ticket
+        queue = ticket.queue
+        if self._rules.queues[queue].verified_first and not ticket.verified:
+            return Standing(place, None)
+        if queue not in self._crews:
+            now = self.clock()
+            agents = [agent for agent in self.staff.agents.values() if agent.penalty(queue) is not None]
+            self._crews[queue] = sum(agent.works for agent in agents), sum(agent.free(now) for agent in agents)
+        works, free = self._crews[queue]
+        seconds = expected_wait(place, agents=works, free=free, handling=self._handling[queue])
         return Standing(place, None if seconds is None else spoken_minutes(seconds))
 
     @contextmanager
@@ -390,31 +398,37 @@ class Desk:
         if self._matching:
             # Every reservation tells the staff's listeners, of whom we are one; what is found is carried out first.
             return
-        now = self.clock()
-        agents = self.staff.agents
-        wanted = {
-            p.ticket.call: (p.ticket, p.wanted) for p in self._places.values() if p.wanted and not p.wanted.done()
-        }
         if self._rested:
             self._rested.cancel()
             self._rested = None
-        if not wanted:
+        if all(place.being_offered for place in self._places.values()):
             return
-        self._matching = True
-        try:
-            tickets = (ticket for ticket, _ in wanted.values())
-            for pair in match(tickets, agents.values(), self._rules.queues, now):
-                ticket, future = wanted[pair.call]
-                future.set_result([self._reserve(agents[name], ticket) for name in pair.agents])
-        finally:
-            self._matching = False
-        rested = next_rested(agents.values(), now)
+        now = self.clock()
+        agents = self.staff.agents.values()
+        # On a busy day hundreds wait and nobody is free: then there is nothing to put in order.
+        if any(agent.free(now) for agent in agents):
+            self._matching = True
+            try:
+                self._pair(now)
+            finally:
+                self._matching = False
+        rested = next_rested(agents, now)
         if rested is not None:
             loop = asyncio.get_running_loop()
             self._rested = loop.call_later(max(0.0, rested - now), self._changed)
 
+    def _pair(self, now: float) -> None:
+        agents = self.staff.agents
+        wanted = {
+            p.ticket.call: (p.ticket, p.wanted) for p in self._places.values() if p.wanted and not p.wanted.done()
+        }
+        for pair in match((ticket for ticket, _ in wanted.values()), agents.values(), self._rules.queues, now):
+            ticket, future = wanted[pair.call]
+            future.set_result([self._reserve(agents[name], ticket) for name in pair.agents])
+
     def _changed(self) -> None:
         self._ranking = None
+        self._crews.clear()
         self.match()
         self.staff.notify_all()
         for listener in self._listeners:

@@ -102,7 +102,9 @@ class Queues:
 
     def in_order(self, waiting: Iterable[Ticket]) -> list[Ticket]:
         """Sort callers as they are served, each queue by its own rules."""
-        return sorted(waiting, key=lambda ticket: ticket.order(verified_first=self[ticket.queue].verified_first))
+        tickets = list(waiting)
+        first = {queue: self[queue].verified_first for queue in {ticket.queue for ticket in tickets}}
+        return sorted(tickets, key=lambda ticket: ticket.order(verified_first=first[ticket.queue]))
 
 
 _ORDINARY = QueueRules()
@@ -164,9 +166,9 @@ def staffed(queue: str, agents: Iterable[Agent]) -> bool:
     return any(agent.state is not AgentState.OFFLINE and agent.penalty(queue) is not None for agent in agents)
 
 
-def entry(queue: str, waiting: int, rules: QueueRules, agents: Iterable[Agent], *, is_open: bool) -> tuple[
-    Literal["closed", "unstaffed", "full"], WayOut
-] | None:
+def entry(
+    queue: str, waiting: int, rules: QueueRules, agents: Iterable[Agent], *, is_open: bool
+) -> tuple[Literal["closed", "unstaffed", "full"], WayOut] | None:
     """Say why a caller cannot come into a queue, and where to then; None for who can.
 
     ``waiting``: how many are in it already.
