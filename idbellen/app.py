@@ -96,6 +96,7 @@ async def serve(settings: Settings) -> None:
         # Also the callers whom a planned stop sends away are in the history.
         stack.push_async_callback(calls.flush)
         staff = Staff(clock, staff_rules(settings))
+        staff.on_wrapped_up(calls.wrapped_up)
         desk = Desk(clock, staff, desk_rules(settings), calls)
         progress = Progress(desk)
         own = settings.feedback

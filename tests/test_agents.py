@@ -299,6 +299,25 @@ def test_wrap_up_ends_by_itself_early_or_later() -> None:
     virtualtime.run(story())
 
 
+def test_the_length_of_a_wrap_up_is_told_at_its_end() -> None:
+    told: list[tuple[str, float]] = []
+
+    async def story() -> None:
+        staff = staffed()
+        staff.on_wrapped_up(lambda name, began, ended: told.append((name, ended - began)))
+        staff.log_in_by_phone(account("a"))
+        for event in (E.OFFER, E.RING, E.CONNECT):
+            staff.happen("a", event)
+        staff.happen("a", E.FINISH, wrap_up=30.0)
+        await asyncio.sleep(12.0)
+        staff.set_phone("a", PhoneState.IDLE)
+        assert told == []
+        staff.pause("a", "lunch")
+
+    virtualtime.run(story())
+    assert told == [("a", pytest.approx(12.0))]
+
+
 def test_what_the_phone_does_is_known_before_its_owner_comes() -> None:
     async def story() -> None:
         staff = staffed()

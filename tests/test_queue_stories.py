@@ -11,10 +11,11 @@ import pytest
 from idbellen.calls.flow import PurposeRules
 from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState, PhoneState
-from idbellen.domain.hours import OpeningHours
+from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
 from idbellen.domain.statistics import CallOutcome
+from idbellen.domain.talk import Command, Target, Verb
 from idbellen.ports import RingOutcome
 from tests import virtualtime
 from tests.fakes import LOGGED_IN, AgentBehaviour, FakeCallLog, FakePhone, FakeSessions, now
@@ -507,6 +508,25 @@ def test_another_queue_keeps_the_waiting_time_and_a_circle_ends_in_the_plain_que
     assert outcomes(log) == [("default", "too_long"), ("second", "too_long")]
     assert phone.end == "plain queue"
     assert len(set(since)) == 1
+
+
+def test_who_comes_back_from_a_transfer_in_vain_is_not_turned_away_because_it_closed() -> None:
+    # The loop's 0 is one o'clock in the night of a Thursday in Amsterdam: open for one more minute.
+    hours = OpeningHours({3: parse_day("00:00-01:01")}, {}, ALWAYS.timezone)
+    agents = {"a": AgentBehaviour(after=1.0, talks=900.0), "b": AgentBehaviour(RingOutcome.DECLINED, after=1.0)}
+    phone = waiting_caller(agents=agents, hangs_up=150.0)
+
+    async def send_on(office: Office) -> None:
+        await asyncio.sleep(100.0)
+        office.desk.staff.log_in_by_phone(account("b", taxes=0))
+        assert office.desk.command("a", "call", Command(Verb.BLIND, Target("agent", "b"))) is None
+        office.desk.staff.pause("a", "lunch")
+        await asyncio.sleep(20.0)
+        assert [ticket.queue for ticket in office.desk.waiting] == ["default"]
+
+    log = tell(phone, queue=QueueRules(), agents=("a",), hours=hours, beside=send_on)
+    assert P.QUEUE_CLOSED not in prompts(phone)
+    assert outcomes(log) == [("default", "answered"), ("default", "abandoned")]
 
 
 # The history

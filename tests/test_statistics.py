@@ -260,6 +260,23 @@ def test_a_call_counts_at_once_and_is_stored_beside_it() -> None:
     run(story)
 
 
+def test_a_wrap_up_is_added_to_the_call_that_it_followed() -> None:
+    async def story(scene: Scene) -> None:
+        first, last = call(arrived=NOON - 500.0, talked=100.0), call(call="last", arrived=NOON - 90.0, talked=80.0)
+        for record in (first, last):
+            scene.statistics.ended(record)
+        scene.statistics.wrapped_up("ann", NOON + 0.2, NOON + 25.2)
+        assert scene.statistics.agent_today("ann") == AgentFigures(2, 180.0, pytest.approx(25.0))
+        # Of a call that a colleague has now, of which there is no record yet; and of somebody who had none.
+        scene.statistics.wrapped_up("ann", NOON + 60.0, NOON + 70.0)
+        scene.statistics.wrapped_up("bob", NOON + 60.0, NOON + 70.0)
+        assert scene.statistics.agent_today("ann").wrap_up == pytest.approx(25.0)
+        await asyncio.sleep(1.0)
+        assert [record.wrap_up for record in scene.history.kept if record.call == "last"][-1] == pytest.approx(25.0)
+
+    run(story)
+
+
 def test_a_start_reads_what_today_has_brought() -> None:
     async def story(scene: Scene) -> None:
         scene.statistics.ended(call(wrap_up=5.0))

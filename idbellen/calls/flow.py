@@ -295,9 +295,9 @@ async def wait_and_talk(
     phone, claim, journey = caller.phone, caller.claim, caller.journey
     ticket, desk = stay.ticket, office.desk
     rules = desk.queues[ticket.queue]
-    # Whoever was sent here is not sent away for the crowd.
+    # Whoever was sent here is not sent away for the crowd, nor because it closed while they talked.
     waiting = 0 if sent else desk.waiting_in(ticket.queue)
-    is_open = office.hours[ticket.queue].open_at(office.clock())
+    is_open = sent or office.hours[ticket.queue].open_at(office.clock())
     refused = entry(ticket.queue, waiting, rules, desk.staff.agents.values(), is_open=is_open)
     if refused:
         reason, way = refused

@@ -60,6 +60,7 @@ class Staff:
         self._wrap_ups: dict[str, asyncio.TimerHandle] = {}
         self._watches = Watches()
         self._listeners: list[Callable[[], None]] = []
+        self._wrapped_up: list[Callable[[str, float, float], None]] = []
 
     def __getitem__(self, name: str) -> Agent:
         """Give an agent; :exc:`KeyError` for who has never been here."""
@@ -192,6 +193,9 @@ class Staff:
         if agent.state is not before.state:
             log.info("agent state", agent=agent.name, state=agent.state.value)
         self._time_wrap_up(agent)
+        if before.state is AgentState.WRAP_UP and agent.state is not AgentState.WRAP_UP:
+            for told in self._wrapped_up:
+                told(agent.name, before.since, self._clock())
         for listener in self._listeners:
             listener()
         self._watches.notify_all()
@@ -210,6 +214,10 @@ class Staff:
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call somebody whenever an agent has changed."""
         self._listeners.append(listener)
+
+    def on_wrapped_up(self, listener: Callable[[str, float, float], None]) -> None:
+        """Call somebody with an agent's name whenever a wrap-up has ended, and with when it began and ended."""
+        self._wrapped_up.append(listener)
 
     def notify_all(self) -> None:
         """Tell all dashboards to look again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections import Counter, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,6 +36,8 @@ MOST_UNWRITTEN = 10_000
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
 STOP_SECONDS = 2.0
+# A call ends for its agent a little before its record is made.
+SAME_MOMENT_SECONDS = 5.0
 # The wall clock can be set, so midnight is looked for again every so often.
 LOOK_SECONDS = 60.0
 
@@ -82,6 +85,17 @@ class Statistics:
         if self._start <= record.arrived < self._end:
             self._today[record.identity] = record
             self._changed()
+
+    def wrapped_up(self, agent: str, began: float, ended: float) -> None:
+        """Add a wrap-up (epoch seconds) to the record of the call that it followed.
+
+        There is none yet when the caller still talks with the colleague to whom the call was transferred.
+        """
+        self._turn_day()
+        mine = (record for record in reversed(self._today.values()) if record.agent == agent)
+        record = next(mine, None)
+        if record and abs(record.arrived + record.waited + record.talked - began) < SAME_MOMENT_SECONDS:
+            self.ended(replace(record, wrap_up=ended - began))
 
     def missed(self, agent: str) -> None:
         """Count an offer that an agent did not answer; a restart forgets it."""
