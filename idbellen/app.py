@@ -8,7 +8,7 @@ import socket
 import time
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -19,52 +19,51 @@ from idbellen.asterisk.endpoints import Endpoints
 from idbellen.asterisk.features import FeatureCodes
 from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
-from idbellen.calls.desk import Desk, DeskRules
-from idbellen.calls.flow import CallRules, Office, PurposeRules
+from idbellen.calls.desk import Desk
+from idbellen.calls.flow import Office
 from idbellen.calls.progress import Progress
-from idbellen.calls.staff import Staff, StaffRules
+from idbellen.calls.staff import Staff
 from idbellen.calls.statistics import Statistics
 from idbellen.calls.supervise import supervise
 from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
-from idbellen.config import Purpose, Queue, Settings, read_master_key, read_pem, read_secret
+from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
-from idbellen.domain.digits import EntryRules
-from idbellen.domain.hours import OpeningHours, parse_day
-from idbellen.domain.idcontact import LARGEST_TOKEN, TokenOpener, load_key
-from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
+from idbellen.domain.idcontact import LARGEST_TOKEN
 from idbellen.domain.statistics import Target
-from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
+from idbellen.rules import (
+    StartError,
+    call_rules,
+    credentials,
+    desk_rules,
+    in_languages,
+    masked,
+    opening_hours,
+    purpose_view,
+    queue_titles,
+    staff_rules,
+    token_opener,
+    web_purposes,
+)
+from idbellen.stores.errors import StoreError
+from idbellen.stores.sqlite import SqliteStore, open_store
 from idbellen.web.citizen import citizen_app
 from idbellen.web.citizen_site import CitizenSite
-from idbellen.web.dashboard import DashboardSite, PurposeView, dashboard_app
-from idbellen.web.idcontact_api import Credentials, InternalSite, basic, bearer, internal_app
+from idbellen.web.dashboard import DashboardSite, dashboard_app
+from idbellen.web.idcontact_api import Credentials, InternalSite, bearer, internal_app
 from idbellen.web.issuing import CodeIssuer
-from idbellen.web.pages import LANGUAGES
-from idbellen.web.purposes import Purpose as WebPurpose
 from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 from idbellen.web.supervisor_site import SupervisorSite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import Literal
-
-    from idbellen.config import Supervisors, Texts
-    from idbellen.domain.idcontact import Key
+    from idbellen.config import Supervisors
     from idbellen.ports import AccountStore, SessionStore
-    from idbellen.web.pages import Language
 
 log = structlog.get_logger()
 
 PURGE_SECONDS = 30.0
 DAY_SECONDS = 24 * 3600.0
 SITE_STOP_SECONDS = 2.0
-MASKED_BY_DEFAULT = "bsn"
-
-
-class StartError(Exception):
-    """idbellen cannot start; the message says what to do."""
 
 
 async def serve(settings: Settings) -> None:
@@ -80,7 +79,7 @@ async def serve(settings: Settings) -> None:
     opener = token_opener(settings)
     password = read_secret(settings.asterisk.password_file)
     purposes = web_purposes(settings)
-    credentials = _credentials(settings)
+    core_credentials = credentials(settings)
     clock = time.time
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.sessions.store, fingerprints))
@@ -115,7 +114,7 @@ async def serve(settings: Settings) -> None:
             page_url=settings.citizen.url,
             purposes=purposes,
             default_purpose=settings.idcontact.default_purpose,
-            credentials=credentials,
+            credentials=core_credentials,
             sessions=store,
             issuer=issuer,
             opener=opener,
@@ -124,7 +123,7 @@ async def serve(settings: Settings) -> None:
         )
         citizen = CitizenSite(
             url=settings.citizen.url,
-            name=_in_languages(settings.citizen.name),
+            name=in_languages(settings.citizen.name),
             begin_url=settings.citizen.begin_url,
             theme_file=settings.citizen.theme_file,
             language=settings.calls.language,
@@ -172,177 +171,22 @@ def _telephony(ari: Ari, office: Office, accounts: AccountStore) -> tuple[Switch
     return switchboard, endpoints, Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint)
 
 
-def call_rules(settings: Settings) -> CallRules:
-    """Give the rules of calls that the configuration asks for."""
-    calls = settings.calls
-    entry = EntryRules(
-        length=settings.sessions.code_digits,
-        first_digit=calls.first_digit_seconds,
-        between_digits=calls.between_digits_seconds,
-        overall=calls.overall_seconds,
-    )
-    return CallRules(
-        entry=entry,
-        tries=calls.tries,
-        unverified=calls.unverified,
-        late=calls.late_seconds,
-        language=calls.language,
-        active_moments=frozenset(settings.feedback.moments),
-        active_every=60.0 * settings.feedback.every_minutes,
-        outside=partial(outside_endpoint, calls.outside_endpoint or ""),
-        purposes={
-            tag: PurposeRules(purpose.queue, purpose.admit_unverified, purpose.priority)
-            for tag, purpose in settings.purposes.items()
-        },
-    )
-
-
-def outside_endpoint(template: str, number: str) -> str:
-    """Give the endpoint over which an outside number is rung."""
-    return template.replace("{number}", number)
-
-
-def staff_rules(settings: Settings) -> StaffRules:
-    """Give the rules of the staff that the configuration asks for."""
-    return StaffRules(
-        grace=settings.dashboard.grace_seconds,
-        extension=settings.dashboard.extension_seconds,
-        rest=settings.calls.rest_seconds,
-        most_missed=settings.calls.missed_offers,
-    )
-
-
-def desk_rules(settings: Settings) -> DeskRules:
-    """Give the rules of the queues: of those with a table, and of those that a purpose names."""
-    names = dict.fromkeys([*settings.queues, *(purpose.queue for purpose in settings.purposes.values())])
-    return DeskRules(
-        Queues({name: _queue_rules(settings, settings.queues.get(name, Queue())) for name in names}),
-        ring=settings.calls.ring_seconds,
-        numbers=settings.calls.outside_endpoint is not None,
-    )
-
-
-def _queue_rules(settings: Settings, queue: Queue) -> QueueRules:
-    return QueueRules(
-        strategy=Strategy(queue.strategy),
-        verified_first=queue.verified_first,
-        wrap_up=queue.wrap_up_seconds,
-        longest=queue.longest_wait_seconds,
-        length=queue.most_waiting,
-        announce=queue.announce_seconds,
-        comfort=queue.comfort_seconds,
-        music=queue.music_class or settings.calls.music_class,
-        answered_within=queue.answer_within_seconds,
-        on_closed=_way_out(queue.when_closed),
-        on_unstaffed=_way_out(queue.when_unstaffed) if queue.when_unstaffed else None,
-        on_full=_way_out(queue.when_full),
-        on_longest=_way_out(queue.when_too_long),
-    )
-
-
-def _way_out(text: str) -> WayOut:
-    kind, _, target = text.partition(":")
-    return WayOut(cast("Literal['goodbye', 'plain', 'extension', 'queue']", kind), target)
-
-
-def token_opener(settings: Settings) -> TokenOpener:
-    """Load the keys for auth results.
-
-    Raises:
-        ConfigError: a key file cannot be read.
-        StartError: it holds something else.
-
-    """
-    own = settings.idcontact
-    loaded = {path: load_key_file(path) for path in (*own.decryption_key_files, *own.verification_key_files)}
-    for path in own.decryption_key_files:
-        if not loaded[path].is_private:
-            raise StartError(f"{path}: expected a private key")
-    return TokenOpener(
-        [loaded[path] for path in own.decryption_key_files],
-        [loaded[path] for path in own.verification_key_files],
-        own.leeway_seconds,
-        [method_name(path) for path in own.verification_key_files],
-    )
-
-
-def method_name(key_file: Path) -> str:
-    """Give the name of the login method whose plugin signs with this key: that of the file, up to its first dot."""
-    return key_file.name.partition(".")[0]
-
-
-def load_key_file(path: Path) -> Key:
-    """Load one key for auth results.
-
-    Raises:
-        ConfigError: the file cannot be read.
-        StartError: it holds something else, or a key that is of no use.
-
-    """
-    try:
-        return load_key(read_pem(path))
-    except ValueError as fault:
-        raise StartError(f"{path}: {fault}") from None
-
-
-def opening_hours(settings: Settings, queue: str) -> OpeningHours:
-    """Give the hours of a queue; one without a table, or without any day in it, is always open."""
-    timezone = ZoneInfo(settings.calls.timezone)
-    own = settings.queues.get(queue)
-    if own is None or not (any(own.week) or own.special):
-        return OpeningHours.always(timezone)
-    week = {number: parse_day(text) for number, text in enumerate(own.week) if text}
-    if not any(own.week):
-        # Only the days that differ from "always open" are written down.
-        week = dict(OpeningHours.always(timezone).week)
-    return OpeningHours(week, {day: parse_day(text) for day, text in own.special.items()}, timezone)
-
-
-def web_purposes(settings: Settings) -> dict[str, WebPurpose]:
-    """Give what the core and the citizens need to know of each purpose."""
-    return {
-        tag: WebPurpose(
-            titles=_in_languages(purpose.title),
-            attributes=purpose.attributes,
-            phone_number=purpose.phone_number or settings.calls.phone_number,
-            hours=opening_hours(settings, purpose.queue),
-            admit_unverified=purpose.admit_unverified,
-            client_url=purpose.client_url or settings.idcontact.client_url,
-        )
-        for tag, purpose in settings.purposes.items()
-    }
-
-
-def _in_languages(texts: Texts) -> dict[Language, str]:
-    return {language: texts.in_language(language) for language in LANGUAGES}
-
-
-def _credentials(settings: Settings) -> Credentials:
-    own = settings.idcontact
-    accepted = []
-    if own.basic_user is not None and own.basic_password_file is not None:
-        accepted.append(basic(own.basic_user, read_secret(own.basic_password_file)))
-    if own.bearer_token_file is not None:
-        accepted.append(bearer(read_secret(own.bearer_token_file)))
-    return Credentials(accepted, own.protect)
-
-
 def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: SqliteStore, desk: Desk) -> DashboardSite:
     own = settings.dashboard
     return DashboardSite(
         url=own.url,
         language=own.language,
-        purposes={tag: _view(settings, purpose, own.language) for tag, purpose in settings.purposes.items()},
-        queues=_queue_titles(settings, own.language),
+        purposes={tag: purpose_view(settings, purpose, own.language) for tag, purpose in settings.purposes.items()},
+        queues=queue_titles(settings, own.language),
         methods={name: texts.in_language(own.language) for name, texts in settings.methods.items()},
         pause_reasons={word: texts.in_language(own.language) for word, texts in own.pause_reasons.items()},
-        masked=frozenset(_masked(settings)),
+        masked=frozenset(masked(settings)),
         cookie_key=fingerprints.derive("agent cookie"),
         idle_seconds=own.idle_seconds,
         absolute_seconds=own.absolute_seconds,
         accounts=store,
         sessions=store,
-        audit=store,
+        audit=store.audit,
         staff=desk.staff,
         desk=desk,
         clock=time.time,
@@ -362,38 +206,20 @@ def _supervisor_site(
     return SupervisorSite(
         language=language,
         timezone=ZoneInfo(settings.calls.timezone),
-        titles=Titles(purposes, _queue_titles(settings, language)),
+        titles=Titles(purposes, queue_titles(settings, language)),
         pause_reasons=reasons,
         targets=targets,
         percent=round(own.service_level_percent),
         history_days=own.history_days,
         wallboard=Wallboard(desk, calls, targets),
-        supervision=Supervision(desk, store, SupervisionRules(reasons, own.monitor, own.announce_monitor), monitor),
+        supervision=Supervision(
+            desk, store.audit, SupervisionRules(reasons, own.monitor, own.announce_monitor), monitor
+        ),
         history=store,
-        audit=store,
+        audit=store.audit,
         clock=time.time,
         credentials=Credentials([bearer(read_secret(own.api_token_file))]) if own.api_token_file else None,
     )
-
-
-def _queue_titles(settings: Settings, language: Language) -> dict[str, str]:
-    return {name: queue.title.in_language(language) for name, queue in settings.queues.items() if queue.title}
-
-
-def _masked(settings: Settings) -> Iterator[str]:
-    # A BSN is masked unless the configuration says that it is not; another attribute is if it says so.
-    for name in {MASKED_BY_DEFAULT, *settings.attributes}:
-        own = settings.attributes.get(name)
-        if name == MASKED_BY_DEFAULT if own is None or own.masked is None else own.masked:
-            yield name
-
-
-def _view(settings: Settings, purpose: Purpose, language: Language) -> PurposeView:
-    labels = {
-        name: settings.attributes[name].in_language(language) if name in settings.attributes else name
-        for name in purpose.attributes
-    }
-    return PurposeView(purpose.title.in_language(language), labels)
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, address: str, table: str) -> None:
@@ -427,7 +253,7 @@ async def _purge_history(store: SqliteStore, calls: Statistics, own: Supervisors
             records = await calls.purge(own.history_days)
             if records:
                 log.info("old records of calls deleted", calls=records)
-            entries = await store.forget_audit(time.time() - own.audit_days * DAY_SECONDS)
+            entries = await store.audit.forget(time.time() - own.audit_days * DAY_SECONDS)
             if entries:
                 log.info("old entries of the audit trail deleted", entries=entries)
         except StoreError as fault:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from joserfc.jwk import RSAKey
 
-from idbellen.app import StartError, load_key_file
 from idbellen.asterisk.ari import Ari, AriError
 from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
-from idbellen.stores.sqlite import StoreError, open_store
+from idbellen.rules import StartError, load_key_file
+from idbellen.stores.errors import StoreError
+from idbellen.stores.sqlite import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

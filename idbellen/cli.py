@@ -19,13 +19,15 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from idbellen import __version__, keys
-from idbellen.app import StartError, notify_systemd, serve
+from idbellen.app import notify_systemd, serve
 from idbellen.check import Finding, check, check_keys
 from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
 from idbellen.ports import Account, Role
-from idbellen.stores.sqlite import StoreError, open_store
+from idbellen.rules import StartError
+from idbellen.stores.errors import StoreError
+from idbellen.stores.sqlite import open_store
 from idbellen.telemetry import configure_log
 from idbellen.web.passwords import LEAST_PASSWORD_LENGTH, hash_password
 
@@ -213,8 +215,13 @@ def _agent_add(options: argparse.Namespace) -> int:
         async with _store(settings) as store:
             if not await store.add_account(account):
                 raise UsageError(f"agent add: there is an agent {account.name!r} already; remove it first")
-            await store.record(
-                _operator(), "agent.add", account.name, endpoint=endpoint, role=role.value, queues=_queues_text(queues)
+            await store.audit.record(
+                _operator(),
+                "agent added",
+                account.name,
+                endpoint=endpoint,
+                role=role.value,
+                queues=_queues_text(queues),
             )
         return 0
 
@@ -242,8 +249,8 @@ def _agent_set(options: argparse.Namespace) -> int:
                 options.name, endpoint=endpoint, role=role, queues=queues, password_hash=password_hash
             ):
                 raise UsageError(f"agent set: there is no agent {options.name!r}")
-            await store.record(
-                _operator(), "agent.set", options.name, **{name: value for name, value in detail.items() if value}
+            await store.audit.record(
+                _operator(), "agent changed", options.name, **{name: value for name, value in detail.items() if value}
             )
         return 0
 
@@ -309,7 +316,7 @@ def _agent_remove(options: argparse.Namespace) -> int:
         async with _store(settings) as store:
             if not await store.remove_account(options.name):
                 raise UsageError(f"agent remove: there is no agent {options.name!r}")
-            await store.record(_operator(), "agent.remove", options.name)
+            await store.audit.record(_operator(), "agent removed", options.name)
         return 0
 
     return _run(remove())
@@ -320,7 +327,7 @@ def _audit_verify(options: argparse.Namespace) -> int:
 
     async def verify() -> int:
         async with _store(settings) as store:
-            chain, fault = await store.audit_chain()
+            chain, fault = await store.audit.chain()
         if fault:
             return int(_show(Finding("audit trail", f"entry {fault.sequence}: {fault.reason}")))
         if not chain.entries:
@@ -347,7 +354,7 @@ def _audit_show(options: argparse.Namespace) -> int:
 
     async def show() -> int:
         async with _store(settings) as store:
-            entries = await store.audit_entries(since, float("inf"))
+            entries = await store.audit.entries(since, float("inf"))
         for entry in entries:
             at = dt.datetime.fromtimestamp(entry.at, timezone).isoformat(timespec="seconds")
             detail = json.dumps(dict(entry.detail), ensure_ascii=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -349,4 +349,18 @@ class AuditTrail(Protocol):
 
     async def record(self, actor: str, action: str, subject: str, **detail: str) -> None:
         """Append an entry. No value of a citizen's attribute belongs in it, only the attributes' names."""
+        ...
+
+
+MonitorMode = Literal["listen", "whisper", "barge"]
+
+
+class Monitor(Protocol):
+    """Lets somebody hear the call that an agent is in, over a phone of their own."""
+
+    async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
+        """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.
+
+        It takes until the phone is answered. ``announce``: the agent is told first.
+        """
         ...

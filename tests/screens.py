@@ -13,8 +13,7 @@ from playwright.async_api import expect
 from idbellen.demo.pbx import CHECKOUT
 from tests.browser import WIDTHS, Windows, chromium
 from tests.demo import be_an_agent, become_available, get_code, running_demo, work_as
-from tests.test_supervisor import serve
-from tests.test_supervisor_browser import busy, open_page
+from tests.supervision import busy, open_page, serve
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page

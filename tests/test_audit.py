@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from idbellen.calls.audit import note
 from idbellen.domain.audit import AuditEntry, Break, Chain, ChainEnd, seal_end, seal_entry, verify_chain
 from idbellen.domain.codes import Fingerprints
-from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
+from idbellen.stores.errors import StoreError
+from idbellen.stores.sqlite import SqliteStore, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -117,29 +118,29 @@ def tamper(path: Path, statement: str, *values: object) -> None:
 
 
 async def broken(store: SqliteStore) -> Break | None:
-    return (await store.audit_chain())[1]
+    return (await store.audit.chain())[1]
 
 
 async def test_entries_are_read_as_they_were_written(store: SqliteStore, clock: Clock) -> None:
-    await store.record("ann", "attributes.shown", "call 1", names="fullname bsn")
+    await store.audit.record("ann", "attributes shown", "call 1", names="fullname bsn")
     clock.now = 1001.5
-    await store.record("bob", "agent.pause", "bob", reason="é\n")
-    first, second = await store.audit_entries(*ALWAYS)
+    await store.audit.record("bob", "agent paused", "bob", reason="é\n")
+    first, second = await store.audit.entries(*ALWAYS)
     assert (first.sequence, first.at, first.actor, first.action, first.subject, first.detail) == (
-        1, 1000.0, "ann", "attributes.shown", "call 1", {"names": "fullname bsn"},
+        1, 1000.0, "ann", "attributes shown", "call 1", {"names": "fullname bsn"},
     )  # fmt: skip
     assert second.detail == {"reason": "é\n"}
-    assert await store.audit_entries(1000.0, 1001.5) == [first]
-    assert await store.audit_entries(1001.5, 2000.0) == [second]
+    assert await store.audit.entries(1000.0, 1001.5) == [first]
+    assert await store.audit.entries(1001.5, 2000.0) == [second]
     assert await broken(store) is None
 
 
 async def test_many_at_once_make_one_chain(store: SqliteStore) -> None:
-    work = [store.record("ann", "act", str(number)) for number in range(40)]
+    work = [store.audit.record("ann", "act", str(number)) for number in range(40)]
     # Beside it, statements that a transaction on the same connection would catch up in itself.
     others = [store.log_out(f"login {number}") for number in range(40)]
     await asyncio.gather(*(job for pair in zip(work, others, strict=True) for job in pair))
-    chain, fault = await store.audit_chain()
+    chain, fault = await store.audit.chain()
     assert (len(chain.entries), fault) == (40, None)
 
 
@@ -152,48 +153,48 @@ from idbellen.stores.sqlite import open_store
 async def write():
     async with open_store(Path({str(path)!r}), Fingerprints(b"m" * 32)) as store:
         for number in range(30):
-            await store.record("process", "act", str(number))
+            await store.audit.record("process", "act", str(number))
 asyncio.run(write())
 """
     processes = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=subprocess.PIPE) for _ in range(2)
     ]
     for number in range(30):
-        await store.record("this", "act", str(number))
+        await store.audit.record("this", "act", str(number))
     for process in processes:
         assert (await process.communicate())[1] == b""
-    chain, fault = await store.audit_chain()
+    chain, fault = await store.audit.chain()
     assert (len(chain.entries), fault) == (90, None)
 
 
 async def test_what_was_forgotten_leaves_a_chain_that_verifies(store: SqliteStore, clock: Clock, path: Path) -> None:
-    assert await store.forget_audit(5000.0) == 0
+    assert await store.audit.forget(5000.0) == 0
     for _ in range(6):
-        await store.record("ann", "act", "x")
+        await store.audit.record("ann", "act", "x")
         clock.now += 10
-    assert await store.forget_audit(1030.0) == 3
-    assert [entry.sequence for entry in await store.audit_entries(*ALWAYS)] == [4, 5, 6]
+    assert await store.audit.forget(1030.0) == 3
+    assert [entry.sequence for entry in await store.audit.entries(*ALWAYS)] == [4, 5, 6]
     assert await broken(store) is None
-    await store.record("ann", "act", "x")
+    await store.audit.record("ann", "act", "x")
     assert await broken(store) is None
     tamper(path, "DELETE FROM audit WHERE sequence = 4")
     assert await broken(store) == Break(4, "missing")
 
 
 async def test_all_can_be_forgotten_and_the_numbers_go_on(store: SqliteStore) -> None:
-    await store.record("ann", "act", "x")
-    assert await store.forget_audit(5000.0) == 1
-    await store.record("ann", "act", "x")
-    assert [entry.sequence for entry in await store.audit_entries(*ALWAYS)] == [2]
+    await store.audit.record("ann", "act", "x")
+    assert await store.audit.forget(5000.0) == 1
+    await store.audit.record("ann", "act", "x")
+    assert [entry.sequence for entry in await store.audit.entries(*ALWAYS)] == [2]
     assert await broken(store) is None
 
 
 async def test_a_clock_that_was_put_back_keeps_what_is_after_a_kept_entry(store: SqliteStore, clock: Clock) -> None:
     for now in (1000.0, 2000.0, 1500.0):
         clock.now = now
-        await store.record("ann", "act", "x")
-    assert await store.forget_audit(1800.0) == 1
-    assert [entry.at for entry in await store.audit_entries(*ALWAYS)] == [2000.0, 1500.0]
+        await store.audit.record("ann", "act", "x")
+    assert await store.audit.forget(1800.0) == 1
+    assert [entry.at for entry in await store.audit.entries(*ALWAYS)] == [2000.0, 1500.0]
 
 
 @pytest.mark.parametrize(
@@ -213,52 +214,52 @@ async def test_nothing_is_forgotten_of_a_broken_trail(
     store: SqliteStore, path: Path, statement: str, sequence: int
 ) -> None:
     for _ in range(3):
-        await store.record("ann", "act", "x")
+        await store.audit.record("ann", "act", "x")
     tamper(path, statement)
     found = await broken(store)
     assert found
     assert found.sequence == sequence
-    kept = len(await store.audit_entries(*ALWAYS))
+    kept = len(await store.audit.entries(*ALWAYS))
     # To forget what was changed would hide it behind an anchor that vouches for it.
     with pytest.raises(StoreError, match=f"broken at entry {sequence}"):
-        await store.forget_audit(5000.0)
-    assert len(await store.audit_entries(*ALWAYS)) == kept
+        await store.audit.forget(5000.0)
+    assert len(await store.audit.entries(*ALWAYS)) == kept
 
 
 async def test_nothing_is_written_after_a_head_that_was_changed(store: SqliteStore, path: Path) -> None:
     for _ in range(3):
-        await store.record("ann", "act", "x")
+        await store.audit.record("ann", "act", "x")
     # Cut the last entry off, and let the head name the one before.
-    seal = (await store.audit_entries(*ALWAYS))[1].seal
+    seal = (await store.audit.entries(*ALWAYS))[1].seal
     tamper(path, "DELETE FROM audit WHERE sequence = 3")
     tamper(path, "UPDATE audit_ends SET sequence = 2, seal = ? WHERE which = 'head'", seal)
     with pytest.raises(StoreError, match="head of the audit trail was changed"):
-        await store.record("ann", "act", "x")
+        await store.audit.record("ann", "act", "x")
     assert await broken(store)
 
 
 async def test_an_old_head_before_later_entries_writes_over_nothing(store: SqliteStore, path: Path) -> None:
-    await store.record("ann", "act", "x")
+    await store.audit.record("ann", "act", "x")
     with closing(sqlite3.connect(path)) as reader:
         old = reader.execute("SELECT seal, proof FROM audit_ends WHERE which = 'head'").fetchone()
-    await store.record("ann", "act", "x")
+    await store.audit.record("ann", "act", "x")
     tamper(path, "UPDATE audit_ends SET sequence = 1, seal = ?, proof = ? WHERE which = 'head'", *old)
     with pytest.raises(StoreError, match="audit trail: UNIQUE"):
-        await store.record("ann", "act", "x")
+        await store.audit.record("ann", "act", "x")
     assert await broken(store) == Break(2, "the head was put back to before it")
 
 
 async def test_another_master_key_verifies_nothing(store: SqliteStore, path: Path) -> None:
-    await store.record("ann", "act", "x")
+    await store.audit.record("ann", "act", "x")
     async with open_store(path, Fingerprints(b"o" * 32)) as other:
         assert await broken(other) == Break(1, "the anchor before it is missing or was changed")
 
 
 async def test_a_trail_that_cannot_be_written_is_told_in_one_line(store: SqliteStore, path: Path) -> None:
-    assert await note(store, "ann", "act", "call", names="fullname")
+    assert await note(store.audit, "ann", "act", "call", names="fullname")
     tamper(path, "DROP TABLE audit")
     with capture_logs() as lines:
-        assert not await note(store, "ann", "act", "call", names="fullname")
+        assert not await note(store.audit, "ann", "act", "call", names="fullname")
     assert lines == [
         {
             "log_level": "error",

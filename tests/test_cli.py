@@ -205,7 +205,7 @@ async def test_the_audit_trail_is_shown_and_verified(config: tuple[str, str]) ->
     code, output = await audit("show")
     rows = [line.split("\t") for line in output.splitlines()]
     assert [(row[0], row[3], row[4]) for row in rows] == [
-        ("1", "agent.add", "ann"), ("2", "agent.set", "ann"), ("3", "agent.remove", "ann"),
+        ("1", "agent added", "ann"), ("2", "agent changed", "ann"), ("3", "agent removed", "ann"),
     ]  # fmt: skip
     assert rows[0][2].startswith("shell:")
     assert rows[0][5] == '{"endpoint": "PJSIP/ann", "role": "agent", "queues": "all queues"}'

@@ -158,6 +158,7 @@ async def test_listen(stage: Stage) -> None:
     async with stage.talking() as caller:
         assert await stage.monitor("listen") is None
         await asyncio.gather(stage.boss.hears(stage.voice, stage.first), stage.undisturbed())
+        assert await stage.monitor("barge") == "phone", "one call at a time"
         one = stage.boards[0]
         await one.command("hold")
         await asyncio.gather(stage.voice.hears_music(), stage.boss.hears(stage.first), stage.first.hears_nothing())

@@ -14,7 +14,8 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.ports import Account, Attached, Role, Session
-from idbellen.stores.sqlite import SqliteStore, StoreError, open_store
+from idbellen.stores.errors import StoreError
+from idbellen.stores.sqlite import SqliteStore, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -359,10 +360,10 @@ async def test_accounts_and_logins_of_earlier_schemas_stay(tmp_path: Path, versi
             assert await store.logged_in("login", 1.0, idle=10.0, absolute=10.0) == ann
             assert (await store.by_reference("s") is not None) == (version == 2), "sessions of the first are let go"
             await store.keep_call(CALL)
-            await store.record("ann", "look", "call")
+            await store.audit.record("ann", "look", "call")
     async with open_store(path, FINGERPRINTS) as store:
         assert await store.calls(0.0, 1e10) == [CALL]
-        assert len(await store.audit_entries(0.0, 1e10)) == 2
+        assert len(await store.audit.entries(0.0, 1e10)) == 2
 
 
 async def test_a_migration_happens_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
 from idbellen.web import sockets
 from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, chromium, html
 from tests.ports import free_ports
-from tests.test_supervisor import COOKIE, REFERENCE, SECRET, WORDS, serve, today
+from tests.supervision import REFERENCE, SECRET, WORDS, busy, open_page, serve, today
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser
 
     from idbellen.web.pages import Language
-    from tests.test_supervisor import Stage
 
 NETWORK_ERRORS = r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INTERNET_DISCONNECTED)|WebSocket connection"
 
@@ -90,37 +88,6 @@ async def windows(chrome: Browser) -> AsyncIterator[Windows]:
     yield windows
     await windows.close()
     assert windows.faults == []
-
-
-async def open_page(windows: Windows, stage: Stage, path: str = "/wallboard", *, login: str = "boss") -> Page:
-    page = await windows.open()
-    await page.context.add_cookies([{"name": COOKIE, "value": login, "url": stage.url}])
-    await page.goto(f"{stage.url}{path}")
-    return page
-
-
-async def busy(stage: Stage) -> None:
-    """Let all that can be seen on the wallboard be there at once."""
-    stage.history(today(), calls=140, apart=220.0)
-    stage.history(today(), queue="taxes", calls=12)
-    await stage.today()
-    for name in ("anna", "bert", "carla", "dirk-jan.van-der-berg", "emma", "farid"):
-        stage.agent(name, *(("residents",) if name in ("anna", "emma") else ()))
-    stage.talk("anna", since=185)
-    stage.staff.pause("anna", "lunch")
-    stage.talk("bert", since=30).release()
-    stage.staff.pause("carla", "meeting")
-    stage.staff.set_phone("PJSIP/farid", PhoneState.UNREGISTERED)
-    for _ in range(3):
-        stage.staff.happen("emma", AgentEvent.OFFER)
-        stage.staff.happen("emma", AgentEvent.MISS)
-    assert stage.staff["emma"].state is AgentState.NOT_ANSWERING
-    stage.caller("a1", waited=134)
-    stage.caller("a2", waited=12, verified=False)
-    stage.caller("a3", "taxes", waited=45)
-    reservation = stage.desk.reserve("dirk-jan.van-der-berg", stage.desk.waiting[0])
-    assert reservation
-    reservation.ringing()
 
 
 @both_languages

@@ -19,7 +19,7 @@ from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Figures, Target, day_bounds, figures
 from idbellen.ports import Account
 from idbellen.web.supervisor_chart import HEIGHT, LEFT, RIGHT, WIDTH, chart
-from tests.test_supervisor import FakeStore
+from tests.supervision import FakeStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,13 +25,12 @@ from schemathesis.specs.openapi.checks import (
 
 from idbellen.demo.pbx import CHECKOUT
 from idbellen.web.supervisor_api import supervisor_api
-from tests.test_supervisor import REFERENCE, SECRET, TOKEN, WORDS, serve, today
-from tests.test_supervisor_browser import busy
+from tests.supervision import REFERENCE, SECRET, TOKEN, WORDS, busy, serve, today
 
 if TYPE_CHECKING:
     from schemathesis import APIOperation, Case
 
-    from tests.test_supervisor import Stage
+    from tests.supervision import Stage
 
 API = schemathesis.openapi.from_path(CHECKOUT / "docs" / "openapi-wallboard.yaml")
 OPERATIONS: dict[str, APIOperation] = {found.ok().path: found.ok() for found in API.get_all_operations()}

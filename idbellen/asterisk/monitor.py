@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from idbellen.asterisk.legs import AgentChannel, Legs
     from idbellen.asterisk.lines import Line, Lines
+    from idbellen.ports import MonitorMode
 
 log = structlog.get_logger()
-
-MonitorMode = Literal["listen", "whisper", "barge"]
 
 MONITOR_PREFIX = "idbellen-monitor-"
 SNOOP_PREFIX = "idbellen-snoop-"
@@ -33,7 +32,7 @@ ANNOUNCE_SECONDS = 15.0
 
 
 class Monitor:
-    """Rings supervisors' phones and connects them to calls in hand.
+    """Rings supervisors' phones and connects them to calls in hand (:class:`idbellen.ports.Monitor`).
 
     ``endpoint_of`` gives the endpoint of an agent's phone. It works while :meth:`run` runs.
     """
@@ -44,6 +43,8 @@ class Monitor:
         self._legs = legs
         self._endpoint_of = endpoint_of
         self._sessions: asyncio.TaskGroup | None = None
+        # The supervisors' phones that ring or listen now.
+        self._taken: set[str] = set()
 
     async def run(self) -> None:
         """Hold what supervisors have asked for, until cancelled."""
@@ -57,16 +58,23 @@ class Monitor:
     async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.
 
-        With ``announce`` the agent, and nobody else, is told first. It ends with the agent's part in the call, or
-        when the supervisor hangs up.
+        That is also so while this phone rings for, or is in, another call. With ``announce`` the agent, and nobody
+        else, is told first. It ends with the agent's part in the call, or when the supervisor hangs up.
         """
         own = self._endpoint_of(agent)
         leg = self._legs.talking(own) if own and own != endpoint else None
-        if leg is None or self._sessions is None:
+        if leg is None or self._sessions is None or endpoint in self._taken:
             return False
         connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         session = self._sessions.create_task(self._session(leg, endpoint, mode, connected, announce=announce))
-        session.add_done_callback(lambda _: None if connected.done() else connected.set_result(False))
+        self._taken.add(endpoint)
+
+        def over(_: asyncio.Task[None]) -> None:
+            self._taken.discard(endpoint)
+            if not connected.done():
+                connected.set_result(False)
+
+        session.add_done_callback(over)
         try:
             return await connected
         except asyncio.CancelledError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from idbellen.calls.audit import note
 from idbellen.calls.watch import Watches
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from idbellen.domain.board import Titles
     from idbellen.domain.queueing import Ticket
     from idbellen.domain.statistics import CallRecord, Target
-    from idbellen.ports import Account, AuditTrail
-
-MonitorMode = Literal["listen", "whisper", "barge"]
+    from idbellen.ports import Account, AuditTrail, Monitor, MonitorMode
 
 # What agents do, as a supervisor counts it; who is offline is not counted.
 GROUPS: dict[AgentState, str] = {
@@ -324,17 +322,6 @@ class Wallboard:
 
 
 # What supervisors do
-
-
-class Monitor(Protocol):
-    """Lets somebody hear the call that an agent is in, over a phone of their own."""
-
-    async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
-        """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.
-
-        It takes until the phone is answered. ``announce``: the agent is told first.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,131 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sqlite3
 import time
-from contextlib import asynccontextmanager, closing, contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 
-from idbellen.domain.audit import AuditEntry, Chain, ChainEnd, proven, seal_end, seal_entry, verify_chain
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
 from idbellen.ports import Account, Attached, Role, Session
+from idbellen.stores.audit_trail import SqliteAuditTrail
+from idbellen.stores.errors import StoreError
+from idbellen.stores.schema import MIGRATIONS, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping
     from pathlib import Path
 
-    from idbellen.domain.audit import Break
     from idbellen.domain.codes import Fingerprints
     from idbellen.domain.idcontact import Received
     from idbellen.ports import Clock
 
-SCHEMA_VERSION = 3
-_TO_THIRD_SCHEMA = """
-ALTER TABLE accounts ADD COLUMN role TEXT NOT NULL DEFAULT 'agent';
-ALTER TABLE accounts ADD COLUMN queues TEXT NOT NULL DEFAULT '{}';
-"""
-_MIGRATIONS = {
-    0: "",
-    # Sessions live for hours at most, so those of the first schema are let go; accounts stay.
-    1: f"DROP TABLE IF EXISTS sessions; {_TO_THIRD_SCHEMA}",
-    2: _TO_THIRD_SCHEMA,
-    SCHEMA_VERSION: "",
-}
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS sessions (
-    reference TEXT PRIMARY KEY,
-    purpose TEXT NOT NULL,
-    created REAL NOT NULL,
-    language TEXT,
-    result TEXT,
-    result_identity TEXT,
-    result_until REAL,
-    attr_handle TEXT UNIQUE NOT NULL,
-    page_handle TEXT UNIQUE NOT NULL,
-    page_opened INTEGER NOT NULL DEFAULT 0,
-    code TEXT UNIQUE,
-    code_valid_until REAL,
-    claimed_by TEXT UNIQUE,
-    secret TEXT UNIQUE
-);
--- Tokens that were accepted, until they would be refused as expired anyway. The triggers note them in the statement
--- that keeps their result, which thereby fails whole when the token was accepted before.
-CREATE TABLE IF NOT EXISTS accepted_tokens (
-    identity TEXT PRIMARY KEY,
-    until REAL NOT NULL
-);
-CREATE TRIGGER IF NOT EXISTS result_came_along AFTER INSERT ON sessions WHEN NEW.result_identity IS NOT NULL
-BEGIN
-    INSERT INTO accepted_tokens VALUES (NEW.result_identity, NEW.result_until);
-END;
-CREATE TRIGGER IF NOT EXISTS result_came AFTER UPDATE OF result_identity ON sessions
-WHEN NEW.result_identity IS NOT NULL
-BEGIN
-    INSERT INTO accepted_tokens VALUES (NEW.result_identity, NEW.result_until);
-END;
-CREATE TABLE IF NOT EXISTS accounts (
-    name TEXT PRIMARY KEY,
-    endpoint TEXT NOT NULL,
-    password_hash TEXT NOT NULL,
-    role TEXT NOT NULL DEFAULT 'agent',
-    queues TEXT NOT NULL DEFAULT '{}'
-);
-CREATE TABLE IF NOT EXISTS logins (
-    login TEXT PRIMARY KEY,
-    name TEXT NOT NULL REFERENCES accounts (name) ON DELETE CASCADE,
-    created REAL NOT NULL,
-    seen REAL NOT NULL
-);
-CREATE TRIGGER IF NOT EXISTS password_changed AFTER UPDATE OF password_hash ON accounts
-WHEN NEW.password_hash IS NOT OLD.password_hash
-BEGIN
-    DELETE FROM logins WHERE name = NEW.name;
-END;
-CREATE TABLE IF NOT EXISTS calls (
-    call TEXT NOT NULL,
-    queue TEXT NOT NULL,
-    purpose TEXT NOT NULL,
-    verified INTEGER NOT NULL,
-    arrived REAL NOT NULL,
-    waited REAL NOT NULL,
-    outcome TEXT NOT NULL,
-    agent TEXT,
-    talked REAL NOT NULL,
-    wrap_up REAL NOT NULL,
-    PRIMARY KEY (call, queue, arrived)
-);
-CREATE INDEX IF NOT EXISTS calls_by_arrival ON calls (arrived);
-CREATE TABLE IF NOT EXISTS audit (
-    sequence INTEGER PRIMARY KEY,
-    at REAL NOT NULL,
-    actor TEXT NOT NULL,
-    action TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    detail TEXT NOT NULL,
-    seal TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS audit_ends (
-    which TEXT PRIMARY KEY,
-    sequence INTEGER NOT NULL,
-    seal TEXT NOT NULL,
-    proof TEXT NOT NULL
-) STRICT;
-"""
-# What is deleted is overwritten, so that it is not left in the file.
-_PRAGMAS = "PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=2000; PRAGMA secure_delete=ON; PRAGMA foreign_keys=ON;"
 _ACCOUNT = "name, endpoint, password_hash, role, queues"
 _CALL = "call, queue, purpose, verified, arrived, waited, outcome, agent, talked, wrap_up"
-_ENTRY = "sequence, at, actor, action, subject, detail, seal"
-
-
-class StoreError(Exception):
-    """The store cannot be used; the message says which file and why."""
 
 
 @asynccontextmanager
@@ -145,14 +46,14 @@ async def open_store(path: Path, fingerprints: Fingerprints, clock: Clock = time
         raise StoreError(f"store {path}: {fault}") from None
     try:
         try:
-            await connection.executescript(f"PRAGMA journal_mode=WAL; {_PRAGMAS}")
+            await connection.executescript(f"PRAGMA journal_mode=WAL; {PRAGMAS}")
             found = await _one(connection, "PRAGMA user_version")
             version = found[0] if found else 0
-            if version not in _MIGRATIONS:
+            if version not in MIGRATIONS:
                 raise StoreError(f"store {path}: made by another version of idbellen (schema {version})")
             # Whole or not at all, also when this process is killed half way.
             await connection.executescript(
-                f"BEGIN IMMEDIATE; {_MIGRATIONS[version]} {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+                f"BEGIN IMMEDIATE; {MIGRATIONS[version]} {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
             )
         except sqlite3.Error as fault:
             raise StoreError(f"store {path}: {fault}") from None
@@ -179,18 +80,14 @@ def _faults() -> Iterator[None]:
 
 
 class SqliteStore:
-    """Implements the ports ``SessionStore``, ``AccountStore``, ``History`` and ``AuditTrail`` of :mod:`idbellen.ports`.
+    """Implements the ports ``SessionStore``, ``AccountStore`` and ``History`` of :mod:`idbellen.ports`.
 
-    Every method is one statement, so it happens whole or not at all. Those of the audit trail are one transaction,
-    each in a thread and on a connection of its own: on the connection of the others, their statements would get
-    into it.
+    Every method is one statement, so it happens whole or not at all. ``audit`` is its audit trail.
     """
 
     def __init__(self, connection: aiosqlite.Connection, path: Path, fingerprints: Fingerprints, clock: Clock) -> None:
         self._connection = connection
-        self._path = path
-        self._clock = clock
-        self._audit_key = fingerprints.derive("audit trail")
+        self.audit = SqliteAuditTrail(path, fingerprints.derive("audit trail"), clock)
         self._fingerprint = fingerprints.of
         self._vault = Vault(fingerprints.derive("auth results"))
 
@@ -504,107 +401,6 @@ class SqliteStore:
         """Delete the records of who arrived before this; gives how many."""
         return await self._change("DELETE FROM calls WHERE arrived < ?", before)
 
-    # Audit trail
-
-    async def record(self, actor: str, action: str, subject: str, **detail: str) -> None:
-        """Append an entry to the audit trail.
-
-        Raises:
-            StoreError: it cannot be written, or the end of the trail was changed from outside.
-
-        """
-        await asyncio.to_thread(self._append, actor, action, subject, detail)
-
-    async def audit_entries(self, since: float, until: float) -> list[AuditEntry]:
-        """Give the entries of the audit trail from ``since`` until just before ``until`` (epoch seconds), in order."""
-        rows = await self._rows(
-            f"SELECT {_ENTRY} FROM audit WHERE at >= ? AND at < ? ORDER BY sequence",  # noqa: S608
-            since,
-            until,
-        )
-        return [_entry(row) for row in rows]
-
-    async def audit_chain(self) -> tuple[Chain, Break | None]:
-        """Give the whole audit trail as of one moment, and its first break if it has one."""
-        return await asyncio.to_thread(self._verified_chain)
-
-    async def forget_audit(self, before: float) -> int:
-        """Delete the entries up to the first that was written at or after ``before``; gives how many.
-
-        What is left can be verified as before.
-
-        Raises:
-            StoreError: it cannot be written, or the trail is broken; nothing is deleted then, because the anchor
-                would vouch for what was changed.
-
-        """
-        return await asyncio.to_thread(self._forget_audit, before)
-
-    @contextmanager
-    def _audit(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection with a transaction that has the store to itself for the block."""
-        try:
-            with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
-                connection.executescript(_PRAGMAS)
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                # Without it, because of a fault, closing undoes all.
-                connection.execute("COMMIT")
-        except sqlite3.Error as fault:
-            raise StoreError(f"store: audit trail: {fault}") from None
-
-    def _append(self, actor: str, action: str, subject: str, detail: dict[str, str]) -> None:
-        with self._audit() as connection:
-            self._begin_chain(connection)
-            head = _end(connection, "head")
-            if head is None or not proven(self._audit_key, head):
-                # To go on from here would vouch for it.
-                raise StoreError("store: the head of the audit trail was changed: idbellen audit verify")
-            entry = seal_entry(
-                self._audit_key,
-                head.seal,
-                AuditEntry(head.sequence + 1, self._clock(), actor, action, subject, detail),
-            )
-            connection.execute(
-                f"INSERT INTO audit ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                (entry.sequence, entry.at, actor, action, subject, json.dumps(detail), entry.seal),
-            )
-            self._set_end(connection, ChainEnd("head", entry.sequence, entry.seal))
-
-    def _forget_audit(self, before: float) -> int:
-        with self._audit() as connection:
-            self._begin_chain(connection)
-            chain = _chain(connection)
-            fault = verify_chain(self._audit_key, chain)
-            if fault:
-                raise StoreError(f"store: the audit trail is broken at entry {fault.sequence}: {fault.reason}")
-            kept = next((number for number, entry in enumerate(chain.entries) if entry.at >= before), None)
-            forgotten = chain.entries[:kept]
-            if forgotten:
-                last = forgotten[-1]
-                connection.execute("DELETE FROM audit WHERE sequence <= ?", (last.sequence,))
-                self._set_end(connection, ChainEnd("anchor", last.sequence, last.seal))
-            return len(forgotten)
-
-    def _verified_chain(self) -> tuple[Chain, Break | None]:
-        with self._audit() as connection:
-            self._begin_chain(connection)
-            chain = _chain(connection)
-        return chain, verify_chain(self._audit_key, chain)
-
-    def _begin_chain(self, connection: sqlite3.Connection) -> None:
-        """Set the ends of a trail that has never had an entry."""
-        if not connection.execute("SELECT 1 FROM audit UNION ALL SELECT 1 FROM audit_ends").fetchone():
-            self._set_end(connection, ChainEnd("anchor"))
-            self._set_end(connection, ChainEnd("head"))
-
-    def _set_end(self, connection: sqlite3.Connection, end: ChainEnd) -> None:
-        sealed = seal_end(self._audit_key, end)
-        connection.execute(
-            "INSERT OR REPLACE INTO audit_ends (which, sequence, seal, proof) VALUES (?, ?, ?, ?)",
-            (sealed.which, sealed.sequence, sealed.seal, sealed.proof),
-        )
-
 
 def _account(row: sqlite3.Row) -> Account:
     name, endpoint, password_hash, role, queues = row
@@ -616,25 +412,3 @@ def _call(row: sqlite3.Row) -> CallRecord:
     return CallRecord(
         call, queue, purpose, bool(verified), arrived, waited, CallOutcome(outcome), agent, talked, wrap_up
     )
-
-
-def _entry(row: sqlite3.Row) -> AuditEntry:
-    sequence, at, actor, action, subject, detail, seal = row
-    try:
-        read = json.loads(detail)
-    except ValueError:
-        read = None
-    # What is no detail was put there by somebody else; kept whole, it does not fit the seal.
-    return AuditEntry(
-        sequence, at, actor, action, subject, read if isinstance(read, dict) else {"unreadable": detail}, seal
-    )
-
-
-def _end(connection: sqlite3.Connection, which: Literal["anchor", "head"]) -> ChainEnd | None:
-    row = connection.execute("SELECT sequence, seal, proof FROM audit_ends WHERE which = ?", (which,)).fetchone()
-    return ChainEnd(which, *row) if row else None
-
-
-def _chain(connection: sqlite3.Connection) -> Chain:
-    rows = connection.execute(f"SELECT {_ENTRY} FROM audit ORDER BY sequence").fetchall()  # noqa: S608
-    return Chain(_end(connection, "anchor"), [_entry(row) for row in rows], _end(connection, "head"))
