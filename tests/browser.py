@@ -121,6 +121,15 @@ class Windows:
             await context.close()
 
 
+@asynccontextmanager
+async def open_windows(browser: Browser) -> AsyncIterator[Windows]:
+    """Give windows for the block; nothing unexpected may have been reported in them."""
+    windows = Windows(browser)
+    yield windows
+    await windows.close()
+    assert windows.faults == []
+
+
 async def violations(page: Page) -> list[str]:
     """Let axe look at a page with all of its rules; gives what is wrong with it."""
     results = await Axe().run(page)

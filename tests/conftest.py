@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
+from tests.browser import chromium, open_windows
 from tests.installation import Installation, make_keys
 from tests.ports import free_ports
+from tests.sipp import phones
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from playwright.async_api import Browser
+
+    from tests.browser import Windows
+    from tests.sipp import Phones
 
 PROMPTS = CHECKOUT / ".run" / "prompts"
 AGENTS = ("agent1", "agent2", "agent3")
@@ -80,6 +87,25 @@ async def install(
 async def installation(install: Callable[..., Awaitable[Installation]]) -> Installation:
     """Give an idbellen with the usual configuration."""
     return await install()
+
+
+@pytest.fixture
+async def telephony(pbx: Pbx, tmp_path: Path) -> AsyncIterator[Phones]:
+    """Give a maker of SIP phones at the shared Asterisk."""
+    async with phones(pbx, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+async def chrome() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def windows(chrome: Browser) -> AsyncIterator[Windows]:
+    async with open_windows(chrome) as made:
+        yield made
 
 
 async def _end(installation: Installation) -> None:

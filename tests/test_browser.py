@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from tests.browser import BOTH_ENDS, Windows, check_look, chromium, html
+from tests.browser import BOTH_ENDS, Windows, check_look, html, open_windows
 from tests.installation import ATTRIBUTES, PASSWORD
-from tests.sipp import Phones, phones
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from playwright.async_api import Browser, Page
 
-    from idbellen.demo.pbx import Pbx
     from tests.installation import Installation
+    from tests.sipp import Phones
 
 PURPOSE = "Verhuizing doorgeven"
 # The dashboard hides everything after five seconds without a word, and hears one every two.
@@ -28,26 +26,12 @@ FREEZE_SECONDS = 7.0
 NETWORK_ERRORS = r"WebSocket connection to .* failed"
 
 
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as started:
-        yield started
-
-
 @pytest.fixture
 async def windows(
-    browser: Browser,
+    chrome: Browser,
     install: Callable[..., Awaitable[Installation]],  # noqa: ARG001 - windows close before what they show ends
 ) -> AsyncIterator[Windows]:
-    made = Windows(browser)
-    yield made
-    await made.close()
-    assert made.faults == []
-
-
-@pytest.fixture
-async def telephony(pbx: Pbx, tmp_path: Path) -> AsyncIterator[Phones]:
-    async with phones(pbx, tmp_path) as made:
+    async with open_windows(chrome) as made:
         yield made
 
 

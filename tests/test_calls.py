@@ -10,26 +10,19 @@ import pytest
 
 from tests.installation import spy
 from tests.rtp import Stalls, Tone, typed
-from tests.sipp import Phones, phones
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
 
     from idbellen.demo.pbx import Pbx
     from tests.installation import Installation
+    from tests.sipp import Phones
 
 WRONG = "0101010101"
 # The cause with which the tests' plain queue hangs up (tests/conftest.py).
 PLAIN_CAUSE = 58
 # Later than what can still belong to the entry before (EntryRules.trailing).
 LATER_MS = 1000
-
-
-@pytest.fixture
-async def telephony(pbx: Pbx, tmp_path: Path) -> AsyncIterator[Phones]:
-    async with phones(pbx, tmp_path) as made:
-        yield made
 
 
 async def test_from_code_to_screen(installation: Installation, telephony: Phones) -> None:
@@ -119,9 +112,7 @@ async def test_a_slow_typist(install: Callable[..., Awaitable[Installation]], te
     await accepted(installation, telephony, typed(code, first_ms=2000, tone_ms=200, gap_ms=1100))
 
 
-async def test_short_digits_over_a_network_that_stalls(
-    pbx: Pbx, installation: Installation, telephony: Phones
-) -> None:
+async def test_short_digits_over_a_network_that_stalls(pbx: Pbx, installation: Installation, telephony: Phones) -> None:
     codes = [await installation.log_in_citizen() for _ in range(8)]
     async with spy(pbx) as seen:
         callers = [
@@ -312,9 +303,7 @@ async def test_a_hangup_in_the_moment_of_the_answer(installation: Installation, 
 
 
 @pytest.mark.parametrize("step", ["prompt", "code entry", "asked again", "queue", "ringing", "moment of connecting"])
-async def test_a_hangup_at_each_step_leaves_nothing(
-    installation: Installation, telephony: Phones, step: str
-) -> None:
+async def test_a_hangup_at_each_step_leaves_nothing(installation: Installation, telephony: Phones, step: str) -> None:
     agent = await telephony.agent("agent1", after_ms=0 if step == "moment of connecting" else 30_000)
     code = await installation.log_in_citizen()
     async with installation.dashboard("agent1") as dashboard:

@@ -1,7 +1,5 @@
 """The citizen's page in a real browser, on a phone and on a computer, also during real calls."""
 
-# ruff: noqa: F811 - fixtures of another file come as arguments
-
 from __future__ import annotations
 
 import re
@@ -15,14 +13,13 @@ from playwright.async_api import expect
 
 from idbellen.domain.words import WORDS
 from idbellen.web.citizen import COOKIE
-from tests.browser import ALL_LOOKS, BOTH_ENDS, HEIGHT, WIDTHS, Look, Windows, check_look
+from tests.browser import ALL_LOOKS, BOTH_ENDS, HEIGHT, WIDTHS, Look, Windows, check_look, open_windows
 from tests.installation import PHONE_NUMBER
-from tests.test_browser import browser, telephony, windows  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from playwright.async_api import Page, Request
+    from playwright.async_api import Browser, Page, Request
 
     from tests.installation import Installation
     from tests.sipp import Phones
@@ -67,6 +64,15 @@ ENGLISH = Words(
     ended="Your call has ended",
 )
 both_languages = pytest.mark.parametrize("words", [DUTCH, ENGLISH], ids=lambda words: words.language)
+
+
+@pytest.fixture
+async def windows(
+    chrome: Browser,
+    install: Callable[..., Awaitable[Installation]],  # noqa: ARG001 - windows close before what they show ends
+) -> AsyncIterator[Windows]:
+    async with open_windows(chrome) as made:
+        yield made
 
 
 async def begin(installation: Installation, **result: str) -> str:
@@ -180,9 +186,7 @@ async def test_a_new_code_in_place(windows: Windows, installation: Installation)
     assert await code_on(page, installation) == second
 
 
-async def test_a_code_warns_before_it_ends(
-    windows: Windows, install: Callable[..., Awaitable[Installation]]
-) -> None:
+async def test_a_code_warns_before_it_ends(windows: Windows, install: Callable[..., Awaitable[Installation]]) -> None:
     installation = await install(sessions__code_seconds="6", citizen__warn_seconds="4")
     page = await windows.open(phone=True)
     await page.goto(await begin(installation))

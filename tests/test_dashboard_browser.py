@@ -15,7 +15,7 @@ from idbellen.domain.board import AgentView, CallView, Colleague, Day, OfferView
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.domain.talk import ALLOWED, Command, Mode, Target, Verb
 from idbellen.ports import Role, Session
-from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, chromium, html
+from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, html, open_windows
 from tests.desk_stage import PASSWORD, PERSONAL, SECRET, VERIFIED, FakeDesk, dashboard
 
 if TYPE_CHECKING:
@@ -32,12 +32,6 @@ SILENCE_SECONDS = 6.0
 COLLEAGUES = (Colleague("bob", AgentState.AVAILABLE, free=True), Colleague("carol", AgentState.IN_CALL, free=False))
 
 
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as started:
-        yield started
-
-
 @pytest.fixture
 def desk() -> FakeDesk:
     return FakeDesk()
@@ -51,13 +45,11 @@ async def url(desk: FakeDesk) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def windows(
-    browser: Browser,
+    chrome: Browser,
     url: str,  # noqa: ARG001 - windows close before what they show ends
 ) -> AsyncIterator[Windows]:
-    made = Windows(browser)
-    yield made
-    await made.close()
-    assert made.faults == []
+    async with open_windows(chrome) as made:
+        yield made
 
 
 @pytest.fixture

@@ -241,12 +241,6 @@ def test_a_phone_of_nobody_is_told_so(code: tuple[str, ...]) -> None:
 # On Asterisk, with phones
 
 
-@pytest.fixture
-async def telephony(pbx: Pbx, tmp_path: Path) -> AsyncIterator[Phones]:
-    async with phones(pbx, tmp_path) as made:
-        yield made
-
-
 async def no_offer(installation: Installation, offers: int = 0) -> None:
     """See that in a while no more offers are made than there were."""
     await asyncio.sleep(OFFER_SECONDS)

@@ -11,15 +11,12 @@ import pytest
 from playwright.async_api import expect
 
 from idbellen.web import sockets
-from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, chromium, html
+from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, html
 from tests.ports import free_ports
 from tests.supervision import REFERENCE, SECRET, WORDS, busy, open_page, serve, today
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from playwright.async_api import Browser
 
     from idbellen.web.pages import Language
 
@@ -74,20 +71,6 @@ ENGLISH = Says(
     history="History", only="Only for supervisors",
 )  # fmt: skip
 both_languages = pytest.mark.parametrize("says", [DUTCH, ENGLISH], ids=lambda says: says.language)
-
-
-@pytest.fixture(scope="module")
-async def chrome() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-async def windows(chrome: Browser) -> AsyncIterator[Windows]:
-    windows = Windows(chrome)
-    yield windows
-    await windows.close()
-    assert windows.faults == []
 
 
 @both_languages
