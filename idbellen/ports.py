@@ -95,7 +95,7 @@ class Phone(Protocol):
         ...
 
     async def play(self, prompts: Sequence[Prompt]) -> Playback:
-        """Start to play prompts one after the other."""
+        """Start to play prompts one after the other, in place of what still plays."""
         ...
 
     async def music(self, music_class: str) -> None:

@@ -273,6 +273,15 @@ class Wallboard:
                     return message["refused"]
 
 
+    async def caller(self) -> str:
+        """Wait until somebody waits; gives the name of the call that is next."""
+        async with asyncio.timeout(10):
+            while True:
+                message = await self._socket.receive_json()
+                if message["type"] == "snapshot" and message["callers"]:
+                    return message["callers"][0]["call"]
+
+
 class Dashboard:
     """One agent's dashboard, as the page's script drives it."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from idbellen.ports import Role
 from tests.installation import spy
 from tests.rtp import Stalls, Tone, typed
 
@@ -74,6 +75,25 @@ async def test_the_agent_hangs_up(installation: Installation, telephony: Phones)
         await installation.until_log("accepted=False")
         again.go_on()
         await again.ended()
+
+
+async def test_a_caller_who_is_moved_while_prompts_play_is_connected_at_once(
+    install: Callable[..., Awaitable[Installation]], telephony: Phones
+) -> None:
+    installation = await install(more="[queues.second]")
+    await installation.add_agents("boss", role=Role.SUPERVISOR)
+    agent = await telephony.agent("agent1")
+    async with installation.dashboard("agent1") as dashboard, installation.wallboard("boss") as wallboard:
+        await dashboard.until("paused")
+        caller = await telephony.call(await installation.log_in_citizen())
+        # The sentences about the first queue have just begun, and those about the second come in their place.
+        assert await wallboard.ask("move", call=await wallboard.caller(), queue="second") is None
+        await dashboard.send("available")
+        await agent.talking()
+        await dashboard.until("in_call", seconds=1.5)
+        caller.go_on()
+        await caller.ended()
+    await installation.until_nothing_is_left()
 
 
 # Digits

@@ -90,7 +90,10 @@ class CallerPhone:
         return await self._line.digits.get()
 
     async def play(self, prompts: Sequence[Prompt]) -> PromptPlayback:
-        """Start to play prompts one after the other."""
+        """Start to play prompts one after the other, in place of what still plays."""
+        if self._playback:
+            # Of two that play only the later would be stopped when an agent answers, who would wait for the other.
+            await self._playback.stop()
         self._playback = playback = PromptPlayback(self._ari)
         for prompt in prompts:
             name = fresh("")
