@@ -12,8 +12,12 @@ import pytest
 
 from idbellen.demo.pbx import Pbx, PbxSettings
 from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
+from tests.ports import free_ports
 
-ARI, SIP, RTP = 18288, 15260, (26040, 26099)
+ARI, SIP = free_ports(), free_ports()
+RTP = (rtp := free_ports(60), rtp + 59)
+# Of the agent's phone, the citizen's and another one's: SIP, and two above it the control.
+AGENT, CITIZEN, OTHER = (free_ports(4) for _ in range(3))
 CODE = "5917380264"
 PBX = f"127.0.0.1:{SIP}"
 
@@ -133,7 +137,7 @@ async def switchboard(pbx: Pbx) -> AsyncIterator[Switchboard]:
 @pytest.fixture
 async def agent(pbx: Pbx, tmp_path: Path) -> AsyncIterator[AgentPhone]:
     password = pbx.settings.agent_password("agent1")
-    phone = AgentPhone(tmp_path / "agent", "agent1", password, PBX, 26000, 26002, RTP, ring_seconds=0.5)
+    phone = AgentPhone(tmp_path / "agent", "agent1", password, PBX, AGENT, AGENT + 2, RTP, ring_seconds=0.5)
     await phone.start()
     try:
         yield phone
@@ -143,7 +147,7 @@ async def agent(pbx: Pbx, tmp_path: Path) -> AsyncIterator[AgentPhone]:
 
 @pytest.fixture
 async def citizen(tmp_path: Path) -> AsyncIterator[CitizenPhone]:
-    phone = CitizenPhone(tmp_path / "citizen", PBX, 26010, 26012, RTP, typing_delay=0.2)
+    phone = CitizenPhone(tmp_path / "citizen", PBX, CITIZEN, CITIZEN + 2, RTP, typing_delay=0.2)
     yield phone
     await phone.hangup()
 
@@ -290,12 +294,12 @@ async def test_an_agent_phone_can_be_started_again_after_it_ended(agent: AgentPh
 
 async def test_a_phone_that_cannot_start_says_why(agent: AgentPhone, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    with pytest.raises(PhoneError, match="Port 26002, which a demo telephone needs, is in use"):
-        await AgentPhone(other, "agent1", "x", PBX, 26020, agent.control_port, RTP).start()
-    with pytest.raises(PhoneError, match="Port 26021 cannot be used"):
-        await AgentPhone(other, "agent1", "x", PBX, 26020, 26021, RTP).start()
+    with pytest.raises(PhoneError, match=f"Port {AGENT + 2}, which a demo telephone needs, is in use"):
+        await AgentPhone(other, "agent1", "x", PBX, OTHER, agent.control_port, RTP).start()
+    with pytest.raises(PhoneError, match=f"Port {OTHER + 1} cannot be used"):
+        await AgentPhone(other, "agent1", "x", PBX, OTHER, OTHER + 1, RTP).start()
     with pytest.raises(PhoneError, match="agent1 could not register: 401"):
-        await AgentPhone(other, "agent1", "wrong", PBX, 26020, 26022, RTP).start()
+        await AgentPhone(other, "agent1", "wrong", PBX, OTHER, OTHER + 2, RTP).start()
     with pytest.raises(PhoneError, match="cannot use this password"):
-        await AgentPhone(other, "agent1", "a;b", PBX, 26020, 26022, RTP).start()
+        await AgentPhone(other, "agent1", "a;b", PBX, OTHER, OTHER + 2, RTP).start()
     assert not processes(other)
