@@ -98,7 +98,7 @@ class Ari:
         except aiohttp.ClientError as fault:
             raise AriUnreachableError(f"{method} {path}: {fault}") from None
         # For a bridge that does not find one of the channels it is told of, "gone" is a bad request.
-        if answer.status in GONE or (answer.status == BAD_REQUEST and path.endswith("/addChannel")):
+        if answer.status in GONE or (answer.status == BAD_REQUEST and path.endswith(("/addChannel", "/removeChannel"))):
             raise GoneError(reason)
         if answer.status in (401, 403):
             raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password")

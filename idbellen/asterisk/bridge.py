@@ -79,10 +79,15 @@ class CallerBridge:
                 await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=leg.line.channel)
             await self.resume()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of all who were in."""
         for leg in self._legs:
             leg.talking = False
+        if not self._held and not self._caller.ended.is_set():
+            # Asterisk takes people out of a deleted bridge after it has answered, and a prompt that the caller is
+            # played in between may never end.
+            await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=self._caller.channel)
+        await self._ari.discard(f"/bridges/{self.name}")
 
     def _take(self, leg: AgentChannel) -> None:
         # At a planned stop their phones are left alone as long as this is set.

@@ -29,6 +29,8 @@ AWAY_CONTEXT = "idbellen-away"
 # How long a hangup may take to be told after a request has found its channel gone.
 HANGUP_SECONDS = 5.0
 HANGUP_NEWS_SECONDS = 0.5
+# No prompts take longer: nobody is kept waiting for an end that Asterisk does not tell.
+LONGEST_PROMPTS_SECONDS = 60.0
 
 
 class PromptPlayback:
@@ -43,7 +45,9 @@ class PromptPlayback:
 
     async def ended(self) -> None:
         """Wait until they have ended, in whichever way."""
-        await asyncio.wait(self.parts.values())
+        _, pending = await asyncio.wait(self.parts.values(), timeout=LONGEST_PROMPTS_SECONDS)
+        if pending:
+            log.error("Asterisk does not end a prompt: look in its log", seconds=LONGEST_PROMPTS_SECONDS)
 
     async def stop(self) -> None:
         """Stop what still plays or has yet to play."""
@@ -148,9 +152,8 @@ class CallerPhone:
         finally:
             if not keep:
                 self._talking = False
-                bridge.close()
                 with suppress(AriError):
-                    await asyncio.shield(self._ari.discard(f"/bridges/{bridge.name}"))
+                    await asyncio.shield(bridge.close())
 
     @property
     def gone(self) -> bool:
