@@ -31,8 +31,10 @@ from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import LARGEST_TOKEN
 from idbellen.domain.statistics import Target
+from idbellen.pbx import open_pbx
 from idbellen.rules import (
     StartError,
+    accepted_credentials,
     call_rules,
     credentials,
     desk_rules,
@@ -52,11 +54,13 @@ from idbellen.web.citizen_site import CitizenSite
 from idbellen.web.dashboard import DashboardSite, dashboard_app
 from idbellen.web.idcontact_api import Credentials, InternalSite, bearer, internal_app
 from idbellen.web.issuing import CodeIssuer
+from idbellen.web.link_phone import LinkPhoneSite, link_phone_app
 from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 from idbellen.web.supervisor_site import SupervisorSite
 
 if TYPE_CHECKING:
     from idbellen.config import Supervisors
+    from idbellen.pbx import Part
     from idbellen.ports import AccountStore, SessionStore
 
 log = structlog.get_logger()
@@ -82,14 +86,7 @@ async def serve(settings: Settings) -> None:
     core_credentials = credentials(settings)
     clock = time.time
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings.sessions.store, fingerprints))
-        released = await store.release_all()
-        if released:
-            log.info("sessions of an earlier process may be used again", sessions=released)
-        forgotten = await store.keep_purposes(settings.purposes.keys())
-        if forgotten:
-            log.info("sessions whose purpose is no longer configured deleted", sessions=forgotten)
-
+        store = await _opened(stack, settings, fingerprints)
         calls = Statistics(store, clock, ZoneInfo(settings.calls.timezone))
         await calls.load()
         # Also the callers whom a planned stop sends away are in the history.
@@ -141,6 +138,7 @@ async def serve(settings: Settings) -> None:
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
         await _listen(stack, internal_app(internal), settings.idcontact.listen, "idcontact")
         await _listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
+        pbx = await _beside_others(stack, settings, office, store)
         supervisors = _supervisor_site(settings, store, desk, calls, monitor)
         await _listen(stack, dashboard_app(dashboard, supervisors), settings.dashboard.listen, "dashboard")
 
@@ -148,6 +146,8 @@ async def serve(settings: Settings) -> None:
             async with asyncio.TaskGroup() as parts:
                 for part in (switchboard, endpoints, monitor):
                     parts.create_task(part.run(), name=type(part).__name__)
+                for name, run in pbx:
+                    parts.create_task(run(), name=name)
                 parts.create_task(calls.run(), name="history")
                 parts.create_task(_purge(store, settings.sessions.keep_seconds), name="purge")
                 parts.create_task(_purge_history(store, calls, settings.supervisors), name="purge of the history")
@@ -162,6 +162,18 @@ async def serve(settings: Settings) -> None:
             ) from None
 
 
+async def _opened(stack: AsyncExitStack, settings: Settings, fingerprints: Fingerprints) -> SqliteStore:
+    """Open the store, and put right what an earlier process or another configuration left in it."""
+    store = await stack.enter_async_context(open_store(settings.sessions.store, fingerprints))
+    released = await store.release_all()
+    if released:
+        log.info("sessions of an earlier process may be used again", sessions=released)
+    forgotten = await store.keep_purposes(settings.purposes.keys())
+    if forgotten:
+        log.info("sessions whose purpose is no longer configured deleted", sessions=forgotten)
+    return store
+
+
 def _telephony(ari: Ari, office: Office, accounts: AccountStore) -> tuple[Switchboard, Endpoints, Monitor]:
     staff = office.desk.staff
     endpoints = Endpoints(ari, staff.set_phone)
@@ -169,6 +181,29 @@ def _telephony(ari: Ari, office: Office, accounts: AccountStore) -> tuple[Switch
     features = FeatureCodes(accounts, staff, endpoints)
     switchboard = Switchboard(ari, partial(supervise, office=office), features=features, endpoints=endpoints)
     return switchboard, endpoints, Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint)
+
+
+async def _beside_others(
+    stack: AsyncExitStack, settings: Settings, office: Office, store: SqliteStore
+) -> list[Part]:
+    """Open what stands beside other telephony, if it is configured; gives the parts that are to run."""
+    own = settings.link_phone
+    if own:
+        site = LinkPhoneSite(
+            credentials=accepted_credentials(own, "all"),
+            sessions=store,
+            audit=store.audit,
+            purposes={tag: purpose.admit_unverified for tag, purpose in settings.purposes.items()},
+            digits=settings.sessions.code_digits,
+            tries=settings.calls.tries,
+            keep=settings.sessions.keep_seconds,
+            clock=time.time,
+        )
+        await _listen(stack, link_phone_app(site), own.listen, "link_phone")
+    try:
+        return await open_pbx(stack, settings, office)
+    except OSError as fault:
+        raise StartError(f"[agi] listen: cannot be listened on: {fault.strerror or fault}") from None
 
 
 def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: SqliteStore, desk: Desk) -> DashboardSite:

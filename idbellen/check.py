@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from joserfc.jwk import RSAKey
 
+from idbellen.asterisk.ami import AmiError
 from idbellen.asterisk.ari import Ari, AriError
 from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
+from idbellen.pbx import ami_client
 from idbellen.rules import StartError, load_key_file
 from idbellen.stores.errors import StoreError
 from idbellen.stores.sqlite import open_store
@@ -36,6 +38,8 @@ NEEDED_MODULES = (
     "res_stasis_playback.so",
     "res_stasis_snoop.so",
 )
+# Only where a PBX keeps its own queues.
+NEEDED_FOR_QUEUES = ("app_queue.so", "res_agi.so")
 OLDEST_ASTERISK = 20
 
 
@@ -65,6 +69,8 @@ async def check(path: Path) -> AsyncIterator[Finding]:
         yield finding
     async for finding in _check_asterisk(settings):
         yield finding
+    if settings.ami:
+        yield await _check_ami(settings)
 
 
 def check_keys(settings: Settings) -> Iterator[Finding]:
@@ -103,7 +109,9 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
 
 def _check_credentials(settings: Settings) -> Iterator[Finding]:
     own = settings.idcontact
-    files = (own.basic_password_file, own.bearer_token_file, settings.supervisors.api_token_file)
+    files = [own.basic_password_file, own.bearer_token_file, settings.supervisors.api_token_file]
+    if settings.link_phone:
+        files += [settings.link_phone.basic_password_file, settings.link_phone.bearer_token_file]
     for path in (path for path in files if path):
         try:
             read_secret(path)
@@ -149,7 +157,8 @@ async def _check_asterisk(settings: Settings) -> AsyncIterator[Finding]:
         major = version.split(".")[0].rpartition("/")[2]
         old = major.isdecimal() and int(major) < OLDEST_ASTERISK
         yield Finding("ARI", f"Asterisk {version} is older than {OLDEST_ASTERISK}" if old else "")
-        missing = [name for name in NEEDED_MODULES if name not in modules]
+        needed = (*NEEDED_MODULES, *(NEEDED_FOR_QUEUES if settings.agi else ()))
+        missing = [name for name in needed if name not in modules]
         yield Finding("modules", f"not loaded in Asterisk: {', '.join(missing)}" if missing else "")
         yield Finding("prompts", await _missing_prompts(ari, settings))
         yield Finding("dialplan", await _dialplan_fault(ari, settings))
@@ -170,9 +179,22 @@ async def _missing_prompts(ari: Ari, settings: Settings) -> str:
 
 async def _dialplan_fault(ari: Ari, settings: Settings) -> str:
     app = await ari.request("GET", "/asterisk/variable", variable="IDBELLEN_APP")
+    if settings.agi and not app["value"]:
+        # Calls come by FastAGI alone.
+        return ""
     if app["value"] != settings.asterisk.app:
         return f"IDBELLEN_APP is {app['value']!r} in Asterisk, but [asterisk] app is {settings.asterisk.app!r}"
     plain = await ari.request("GET", "/asterisk/variable", variable="IDBELLEN_PLAIN")
     if settings.calls.unverified == "plain" and not plain["value"]:
         return 'IDBELLEN_PLAIN is empty in Asterisk, but [calls] unverified is "plain": nobody would be helped'
     return ""
+
+
+async def _check_ami(settings: Settings) -> Finding:
+    try:
+        ami = ami_client(settings)
+        if ami:
+            await ami.try_out()
+    except (AmiError, ConfigError) as fault:
+        return Finding("AMI", str(fault))
+    return Finding("AMI")

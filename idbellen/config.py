@@ -85,6 +85,12 @@ def _outside_endpoint(value: str) -> str:
     return value
 
 
+def _member_interface(value: str) -> str:
+    if "{endpoint}" not in value and "{name}" not in value:
+        raise ValueError('what a queue rings, with {endpoint} or {name} in it, such as "Local/{name}@from-queue/n"')
+    return value
+
+
 def _timezone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -103,6 +109,7 @@ Day = Annotated[str, AfterValidator(_day)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 ClientUrl = Literal["page", "tel"]
 Way = Annotated[str, AfterValidator(_way_out)]
+MemberInterface = Annotated[str, AfterValidator(_member_interface)]
 OutsideEndpoint = Annotated[str, AfterValidator(_outside_endpoint)]
 
 
@@ -281,6 +288,46 @@ class Purpose(Table):
     client_url: ClientUrl | None = None
 
 
+class Agi(Table):
+    """Where the dialplan of a PBX with queues of its own asks for us, by FastAGI."""
+
+    listen: Listen
+
+
+class Ami(Table):
+    """Where that PBX tells of its queues and calls, and as whom we come."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(gt=0, lt=65536)] = 5038
+    user: str = "idbellen"
+    password_file: Path
+
+
+class Pbx(Table):
+    """Queues that the PBX keeps itself, each with the queue of ours that it is shown as; times in seconds."""
+
+    queues: dict[str, Name] = {}
+    member_interface: MemberInterface = "{endpoint}"
+    lost_seconds: Seconds = 30.0
+
+
+class LinkPhone(Table):
+    """Two addresses for any other telephone platform, and the credentials that it must show."""
+
+    listen: Listen
+    basic_user: str | None = None
+    basic_password_file: Path | None = None
+    bearer_token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _some_credentials(self) -> Self:
+        if (self.basic_user is None) != (self.basic_password_file is None):
+            raise ValueError("basic_user and basic_password_file together, or neither")
+        if self.basic_user is None and self.bearer_token_file is None:
+            raise ValueError("credentials: basic_user and basic_password_file, or bearer_token_file")
+        return self
+
+
 class Log(Table):
     """The log, on standard error."""
 
@@ -301,6 +348,10 @@ class Settings(BaseSettings):
     dashboard: Dashboard
     supervisors: Supervisors = Supervisors()
     feedback: Feedback = Feedback()
+    agi: Agi | None = None
+    ami: Ami | None = None
+    pbx: Pbx = Pbx()
+    link_phone: LinkPhone | None = None
     log: Log = Log()
     queues: dict[Name, Queue] = {}
     purposes: Annotated[dict[str, Purpose], Field(min_length=1)]
@@ -317,6 +368,9 @@ class Settings(BaseSettings):
                 kind, _, target = (getattr(queue, key) or "").partition(":")
                 if kind == "queue" and target not in {*self.queues, DEFAULT_QUEUE}:
                     raise ValueError(f"[queues.{name}] {key}: a queue with a table: there is no [queues.{target}]")
+        for name, ours in self.pbx.queues.items():
+            if ours not in {*self.queues, DEFAULT_QUEUE}:
+                raise ValueError(f"[pbx.queues] {name}: a queue with a table: there is no [queues.{ours}]")
         wanted = self.idcontact.default_purpose
         if wanted is not None and wanted not in self.purposes:
             raise ValueError(f"[idcontact] default_purpose: a purpose with a table: there is no [purposes.{wanted}]")

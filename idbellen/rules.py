@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
-    from idbellen.config import Texts
+    from idbellen.config import IdContact, LinkPhone, Texts
     from idbellen.domain.idcontact import Key
     from idbellen.web.pages import Language
 
@@ -183,13 +183,17 @@ def in_languages(texts: Texts) -> dict[Language, str]:
 
 def credentials(settings: Settings) -> Credentials:
     """Load what the core must show, if anything; :exc:`ConfigError` if a file cannot be read."""
-    own = settings.idcontact
+    return accepted_credentials(settings.idcontact, settings.idcontact.protect)
+
+
+def accepted_credentials(own: IdContact | LinkPhone, protect: Literal["start", "all"]) -> Credentials:
+    """Load what a caller of one of our addresses must show; :exc:`ConfigError` if a file cannot be read."""
     accepted = []
     if own.basic_user is not None and own.basic_password_file is not None:
         accepted.append(basic(own.basic_user, read_secret(own.basic_password_file)))
     if own.bearer_token_file is not None:
         accepted.append(bearer(read_secret(own.bearer_token_file)))
-    return Credentials(accepted, own.protect)
+    return Credentials(accepted, protect)
 
 
 def queue_titles(settings: Settings, language: Language) -> dict[str, str]:

@@ -326,6 +326,29 @@ class Desk:
             return None
         return self._reserve(agent, ticket)
 
+    def link(self, name: str, ticket: Ticket, view: CallView) -> Reservation | None:
+        """Note that an agent talks with a caller whom a PBX's own queue has connected; None while that cannot be.
+
+        They need not have been available for that: their phone is answered. None: not here, or in another call.
+        """
+        agent = self.staff.agents.get(name)
+        if agent is None or agent.engaged or agent.state is AgentState.OFFLINE:
+            return None
+        # Nobody may be offered to them in between.
+        matching, self._matching = self._matching, True
+        try:
+            if agent.state is not AgentState.AVAILABLE:
+                self.staff.set_available(name)
+            reservation = self._reserve(agent, ticket)
+            reservation.ringing()
+            reservation.connect(view)
+            if agent.state in (AgentState.PAUSED, AgentState.NOT_ANSWERING):
+                self.staff.pause(name, agent.reason)
+        finally:
+            self._matching = matching
+        self.match()
+        return reservation
+
     def _reserve(self, agent: Agent, ticket: Ticket) -> Reservation:
         now = self.clock()
         reservation = self._reserved[agent.name] = Reservation(self, ticket, agent)

@@ -157,7 +157,7 @@ async def identify(
             log.info("code", call=phone.call, attempt=attempt, accepted=False, entry=entry.outcome.value)
             prompts = (Prompt.CODE_MISSING,)
             continue
-        async with claimed(phone, entry.code, office) as claim:
+        async with claimed(phone.call, entry.code, office) as claim:
             if claim is None:
                 log.info("code", call=phone.call, attempt=attempt, accepted=False)
             elif await _serve_admitted(phone, claim, attempt, office, serve):
@@ -199,7 +199,7 @@ async def collect(
 
 
 @asynccontextmanager
-async def claimed(phone: Handset, code: str, office: Office) -> AsyncIterator[Claim | None]:
+async def claimed(call: str, code: str, office: Office) -> AsyncIterator[Claim | None]:
     """Exchange the code for a session and its secret, and hold that for the block; None if the code is not right.
 
     A caller who is cut off before an agent answered may use the code again; after that it is gone.
@@ -207,17 +207,17 @@ async def claimed(phone: Handset, code: str, office: Office) -> AsyncIterator[Cl
     claim = None
     try:
         secret = new_secret()
-        session = await office.sessions.claim(code, call=phone.call, secret=secret, now=office.clock())
+        session = await office.sessions.claim(code, call=call, secret=secret, now=office.clock())
         claim = Claim(session, secret) if session else None
         yield claim
     finally:
         # Also when the hangup came while the store was at work: what it then did is undone by the call's name.
         if claim and claim.served:
-            ended = await office.sessions.finish(phone.call)
+            ended = await office.sessions.finish(call)
             if ended:
                 office.feedback.logout(ended)
         else:
-            await office.sessions.release(phone.call)
+            await office.sessions.release(call)
 
 
 async def admitted(phone: Handset, claim: Claim, office: Office) -> bool:

@@ -1,0 +1,501 @@
+"""Calls that a PBX queues and connects by itself: we ask for the code, follow the call, and show the screen.
+
+One call is still one coroutine: :func:`take_pbx_call` asks for the code over the PBX's dialplan, lets the dialplan go
+on, and holds the session until the call is over. What the PBX tells meanwhile comes in as events
+(:mod:`idbellen.domain.wiring`). A dashboard shows the secret while its agent's phone is connected with the caller, by
+whatever way the PBX did that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from idbellen.calls.flow import Claim, Handset, claimed, identify, keeping_active, say, tell_active
+from idbellen.domain.agents import AgentState
+from idbellen.domain.board import CallView, Stage
+from idbellen.domain.codes import new_code
+from idbellen.domain.idcontact import AuthStatus
+from idbellen.domain.prompts import Prompt
+from idbellen.domain.queueing import Ticket
+from idbellen.domain.statistics import CallOutcome, CallRecord
+from idbellen.domain.talk import Mode
+from idbellen.domain.wiring import Answered, Gone, LeftQueue, Lost, PbxEvent, Queued, Snapshot, Wiring
+from idbellen.domain.words import control_words
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from idbellen.calls.desk import Reservation
+    from idbellen.calls.flow import Office
+    from idbellen.calls.progress import Journey
+    from idbellen.domain.board import Titles
+
+log = structlog.get_logger()
+
+APOLOGY_SECONDS = 15.0
+# For a moment a session that is taken up again has a code of this length, which nobody is told.
+UNTOLD_DIGITS = 20
+UNTOLD_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PbxRules:
+    """What the PBX's queues are in ours, by name, and how long a call is believed in that nothing is heard of."""
+
+    queues: Mapping[str, str]
+    lost: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the dialplan is told of a caller. ``verified``: the code was right and the login succeeded."""
+
+    verified: bool
+    purpose: str = ""
+    priority: int = 0
+    reference: str = ""
+
+
+class PbxPhone(Handset, Protocol):
+    """A caller's channel while the PBX's dialplan lends it to us."""
+
+    @property
+    def uid(self) -> str:
+        """What the PBX calls the channel."""
+        ...
+
+    async def hung_up(self) -> None:
+        """Wait until the caller hangs up, or the channel is lost in another way, before it is let go."""
+        ...
+
+    async def tell(self, verdict: Verdict) -> None:
+        """Tell the dialplan about the caller."""
+        ...
+
+    async def let_go(self) -> None:
+        """Let the dialplan go on."""
+        ...
+
+    async def hang_up(self) -> None:
+        """End the call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PbxCallView(CallView):
+    """A call in which the agent's phone does what the dashboard does otherwise: hold, transfer, hang up."""
+
+    def message(self, titles: Titles, now: float) -> dict[str, Any]:
+        """Give this part of the snapshot."""
+        return CallView.message(self, titles, now) | {"allowed": []}
+
+
+class _HungUpError(Exception):
+    """The caller has gone."""
+
+
+async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> None:
+    """Ask one caller for the code, tell the dialplan, and follow the call to its end, whatever happens in it."""
+
+    async def serve(claim: Claim, journey: Journey) -> None:
+        with calls.followed(phone.uid, phone.call, claim, journey) as call:
+            await phone.tell(call.verdict)
+            tell_active("code_accepted", claim.session, office)
+            await say(phone, Prompt.CODE_ACCEPTED)
+            await phone.let_go()
+            await calls.until_over(call)
+
+    async def watch() -> None:
+        await phone.hung_up()
+        raise _HungUpError
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch())
+            if not await identify(phone, office, serve):
+                await _turn_away(phone, office)
+            watcher.cancel()
+    except* _HungUpError:
+        log.info("caller hung up", call=phone.call)
+    except* Exception as faults:
+        log.exception("call failed", call=phone.call, exc_info=faults)
+        with suppress(Exception):
+            async with asyncio.timeout(APOLOGY_SECONDS):
+                await phone.tell(Verdict(verified=False))
+                await say(phone, Prompt.APOLOGY)
+    log.info("call over", call=phone.call)
+
+
+async def _turn_away(phone: PbxPhone, office: Office) -> None:
+    log.info("not verified", call=phone.call, way_out=office.rules.unverified)
+    await phone.tell(Verdict(verified=False))
+    if office.rules.unverified == "plain":
+        await say(phone, Prompt.NOT_VERIFIED)
+        await phone.let_go()
+    else:
+        await say(phone, Prompt.NOT_VERIFIED_GOODBYE)
+        await phone.hang_up()
+
+
+class _Stay:
+    """A caller in a queue of the PBX, from coming in to the end of the call, for the wallboard and the history."""
+
+    def __init__(self, ticket: Ticket, now: float) -> None:
+        self.ticket = ticket
+        self.place = ExitStack()
+        self.left: float | None = None
+        self.answered: float | None = None
+        self.abandoned = False
+        self.agent: str | None = None
+        self._now = now
+
+    def record(self, now: float) -> CallRecord:
+        """Give what is kept, at its end."""
+        if self.answered is not None:
+            outcome, until = CallOutcome.ANSWERED, self.answered
+        else:
+            outcome = CallOutcome.ABANDONED if self.abandoned or self.left is None else CallOutcome.LEFT
+            until = now if self.left is None else self.left
+        return CallRecord(
+            call=self.ticket.call,
+            queue=self.ticket.queue,
+            purpose=self.ticket.purpose,
+            verified=self.ticket.verified,
+            arrived=self.ticket.since,
+            waited=max(0.0, until - self.ticket.since),
+            outcome=outcome,
+            agent=self.agent,
+            talked=0.0 if self.answered is None else now - self.answered,
+        )
+
+
+class Followed:
+    """A call of which we hold the session."""
+
+    def __init__(self, uid: str, ticket: Ticket, claim: Claim, journey: Journey) -> None:
+        self.uid = uid
+        self.ticket = ticket
+        self.claim = claim
+        self.journey = journey
+        self.answered = asyncio.Event()
+        self.over = asyncio.Event()
+        self.out_of_sight = False
+        self.screen: Reservation | None = None
+        self.view: PbxCallView | None = None
+        # The channel of the agent who has, or had, the caller.
+        self.leg = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the dialplan is told. The priority of who is verified is above that of who is not."""
+        ticket = self.ticket
+        priority = max(0, ticket.priority) + ticket.verified
+        return Verdict(ticket.verified, ticket.purpose, priority, ticket.session)
+
+    def end(self) -> None:
+        """Note that the call is over."""
+        self.over.set()
+        self.answered.set()
+
+
+class PbxCalls:
+    """All calls in the PBX's queues: who waits, who talks with whom, and whose dashboard shows what.
+
+    Nothing in it awaits but the coroutines of the calls, so every change is seen whole.
+    """
+
+    def __init__(self, office: Office, rules: PbxRules) -> None:
+        self._office = office
+        self._desk = office.desk
+        self._rules = rules
+        self._wiring = Wiring()
+        self._followed: dict[str, Followed] = {}
+        self._stays: dict[str, _Stay] = {}
+        self._adopting: set[str] = set()
+        self._connected = False
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._settling = False
+        self._due: asyncio.Handle | None = None
+        self._desk.staff.on_change(self._settle_soon)
+
+    async def run(self, next_event: Callable[[], Awaitable[PbxEvent]]) -> None:
+        """Follow the PBX until cancelled; callers of an earlier process who still wait or talk are taken up."""
+        try:
+            async with asyncio.TaskGroup() as adopted:
+                while True:
+                    event = await next_event()
+                    try:
+                        self.take(event, adopted)
+                    except Exception:
+                        # What was misunderstood of one call must not cost the others their screens.
+                        log.exception("event of the PBX failed", kind=type(event).__name__)
+        finally:
+            for handle in (self._giving_up, self._due):
+                if handle:
+                    handle.cancel()
+            for uid in list(self._stays):
+                self._end_stay(uid)
+
+    def take(self, event: PbxEvent, adopted: asyncio.TaskGroup) -> None:
+        """Take one event in; calls of an earlier process get their coroutines in ``adopted``."""
+        if isinstance(event, Snapshot):
+            self._begin(event, adopted)
+        elif isinstance(event, Lost):
+            self._lose()
+        else:
+            self._wiring.take(event)
+            match event:
+                case Queued():
+                    self._queue(event)
+                case LeftQueue(uid=uid, queue=queue, abandoned=abandoned):
+                    self._leave_queue(uid, queue, abandoned=abandoned)
+                case Answered(uid=uid, interface=interface):
+                    self._answer(uid, interface)
+                case Gone(uid=uid):
+                    self._end_stay(uid)
+                    if uid in self._followed:
+                        self._followed[uid].end()
+        self._settle()
+
+    # Callers of ours
+
+    @contextmanager
+    def followed(self, uid: str, name: str, claim: Claim, journey: Journey) -> Iterator[Followed]:
+        """Follow a call for the block; the screen that shows it is cleared at the end."""
+        session = claim.session
+        rules = self._office.rules.purposes[session.purpose]
+        verified = session.result is not None and session.result.status is AuthStatus.SUCCESS
+        now = self._desk.clock()
+        ticket = Ticket(name, session.reference, session.purpose, rules.queue, now, verified, rules.priority)
+        call = self._followed[uid] = Followed(uid, ticket, claim, journey)
+        log.info("call followed", call=name, channel=uid)
+        stay = self._stays.get(uid)
+        if stay and stay.left is None:
+            # It waits already, and was taken for a stranger until now.
+            self._queue(Queued(uid, "", now - stay.ticket.since), stay.ticket.queue)
+        if self._connected and uid not in self._wiring:
+            call.end()
+        elif not self._connected and self._giving_up is None:
+            self._lose()
+        self._settle()
+        try:
+            yield call
+        finally:
+            del self._followed[uid]
+            if call.screen:
+                call.screen.release()
+            self._settle()
+
+    async def until_over(self, call: Followed) -> None:
+        """Wait until a call is over, and hold its session until then.
+
+        A call that is lost sight of, and at a planned stop every one, is left to the PBX. Its session is then kept,
+        under a code that nobody knows, for when the call is seen again.
+        """
+        session = call.claim.session
+        ended = False
+        try:
+            await call.answered.wait()
+            if not call.over.is_set():
+                call.claim.served = True
+                async with keeping_active(session, self._office):
+                    await call.over.wait()
+            ended = not call.out_of_sight
+        finally:
+            if not ended and call.claim.served:
+                call.claim.served = False
+                code, now = new_code(UNTOLD_DIGITS), self._desk.clock()
+                await self._office.sessions.issue_code(session.reference, code, now, valid_until=now)
+
+    async def _adopt(self, uid: str, reference: str) -> None:
+        """Take up a call that carries the reference of a session, after a restart or a long absence."""
+        sessions, now = self._office.sessions, self._desk.clock()
+        name = str(uuid.uuid4())
+        try:
+            code = new_code(UNTOLD_DIGITS)
+            if not await sessions.issue_code(reference, code, now, valid_until=now + UNTOLD_SECONDS):
+                return
+            async with claimed(name, code, self._office) as claim:
+                if claim is None:
+                    return
+                words = control_words(claim.secret, claim.session.language or self._office.rules.language)
+                with (
+                    self._office.progress.call(reference, name, words) as journey,
+                    self.followed(uid, name, claim, journey) as call,
+                ):
+                    log.info("call of an earlier process taken up", call=name, session=reference)
+                    await self.until_over(call)
+            log.info("call over", call=name)
+        except Exception:
+            log.exception("call failed", call=name)
+        finally:
+            self._adopting.discard(uid)
+
+    # What the PBX tells
+
+    def _begin(self, snapshot: Snapshot, adopted: asyncio.TaskGroup) -> None:
+        self._connected = True
+        if self._giving_up:
+            self._giving_up.cancel()
+            self._giving_up = None
+        self._wiring = Wiring(snapshot.channels)
+        for uid, call in self._followed.items():
+            if uid not in self._wiring:
+                call.end()
+        waiting = {queued.uid: queued for queued in snapshot.queued}
+        for uid in list(self._stays):
+            if uid not in self._wiring:
+                self._end_stay(uid)
+            elif uid not in waiting and self._stays[uid].left is None:
+                self._leave_queue(uid, "", abandoned=False)
+        for queued in snapshot.queued:
+            self._queue(queued)
+        for channel in snapshot.channels:
+            if channel.reference and channel.uid not in self._followed and channel.uid not in self._adopting:
+                self._adopting.add(channel.uid)
+                adopted.create_task(self._adopt(channel.uid, channel.reference))
+
+    def _lose(self) -> None:
+        self._connected = False
+        if self._giving_up is None:
+            self._giving_up = asyncio.get_running_loop().call_later(self._rules.lost, self._give_up)
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        if self._followed:
+            log.error("calls lost sight of: their screens are cleared", calls=len(self._followed))
+        for call in self._followed.values():
+            call.out_of_sight = True
+            call.end()
+        for uid in list(self._stays):
+            self._leave_queue(uid, "", abandoned=False)
+            self._end_stay(uid)
+
+    def _queue(self, queued: Queued, known_as: str | None = None) -> None:
+        ours = known_as or self._rules.queues.get(queued.queue)
+        before = self._stays.get(queued.uid)
+        if ours is None or (before and before.left is None and before.ticket.queue == ours and not known_as):
+            return
+        now = self._desk.clock()
+        since = now - queued.waited
+        call = self._followed.get(queued.uid)
+        if known_as:
+            self._stays.pop(queued.uid).place.close()
+        else:
+            self._end_stay(queued.uid)
+        if call:
+            call.ticket = ticket = replace(call.ticket, queue=ours, since=since)
+            call.journey.enter(Stage.QUEUED)
+        else:
+            ticket = Ticket(str(uuid.uuid4()), "", "", ours, since, verified=False)
+        stay = self._stays[queued.uid] = _Stay(ticket, now)
+        stay.place.enter_context(self._desk.place(ticket))
+
+    def _leave_queue(self, uid: str, queue: str, *, abandoned: bool) -> None:
+        stay = self._stays.get(uid)
+        if stay is None or (queue and self._rules.queues.get(queue) != stay.ticket.queue):
+            return
+        stay.abandoned |= abandoned
+        if stay.left is None:
+            stay.left = self._desk.clock()
+            stay.place.close()
+
+    def _answer(self, uid: str, interface: str) -> None:
+        stay = self._stays.get(uid)
+        if stay and stay.answered is None:
+            self._leave_queue(uid, "", abandoned=False)
+            stay.answered = self._desk.clock()
+            stay.agent = self._agent(interface)
+
+    def _end_stay(self, uid: str) -> None:
+        stay = self._stays.pop(uid, None)
+        if stay:
+            stay.place.close()
+            self._office.calls.ended(stay.record(self._desk.clock()))
+
+    # Screens
+
+    def _settle_soon(self) -> None:
+        if self._followed and not self._settling and self._due is None:
+            self._due = asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        """Let each screen show what it should: free first, then give."""
+        if self._due:
+            self._due.cancel()
+            self._due = None
+        if self._settling:
+            return
+        self._settling = True
+        try:
+            wanted = {call: self._wanted(call) for call in self._followed.values()}
+            for call, (agent, _) in wanted.items():
+                if call.screen and (agent != call.screen.agent or call.over.is_set()):
+                    call.screen.release()
+                    call.screen = None
+            for call, (agent, mode) in wanted.items():
+                if agent and not call.over.is_set():
+                    self._show(call, agent, mode)
+        finally:
+            self._settling = False
+
+    def _wanted(self, call: Followed) -> tuple[str | None, Mode]:
+        """Give whose dashboard is to show a call: who shows it already, as long as they talk, else who is nearest.
+
+        An agent whom the PBX takes out to ask a colleague keeps the screen, while the caller is alone in the bridge.
+        """
+        channels = self._wiring.talking_with(call.uid)
+        if channels and not call.answered.is_set():
+            call.answered.set()
+            call.claim.served = True
+            call.journey.enter(Stage.CONNECTED)
+            tell_active("connected", call.claim.session, self._office)
+        asks = call.screen and not channels and self._wiring.in_bridge(call.uid) and call.leg in self._wiring
+        if call.screen and asks:
+            return call.screen.agent, Mode.HELD
+        agents = {name: uid for uid in reversed(channels) if (name := self._agent(self._wiring.endpoint(uid)))}
+        nearest = next(reversed(agents), None)
+        name = call.screen.agent if call.screen and call.screen.agent in agents else nearest
+        if name is not None:
+            call.leg = agents[name]
+        held = name is not None and self._wiring.holds(agents[name])
+        return name, Mode.HELD if held else Mode.TALKING
+
+    def _show(self, call: Followed, agent: str, mode: Mode) -> None:
+        if call.screen:
+            if call.view and call.view.mode is not mode:
+                call.view = replace(call.view, mode=mode)
+                call.screen.show(call.view)
+            return
+        ticket = call.ticket
+        view = PbxCallView(
+            call=ticket.call,
+            session=ticket.session,
+            purpose=ticket.purpose,
+            queue=ticket.queue,
+            since=self._desk.clock(),
+            secret=call.claim.secret,
+            words=call.journey.words,
+            mode=mode,
+        )
+        call.screen = self._desk.link(agent, ticket, view)
+        call.view = view
+        stay = self._stays.get(call.uid)
+        if call.screen and stay:
+            stay.agent = stay.agent or agent
+            log.info("screen shown", call=ticket.call, agent=agent)
+
+    def _agent(self, endpoint: str) -> str | None:
+        """Give who is here with a phone; None if nobody is, or several share it."""
+        found = [
+            agent.name
+            for agent in self._desk.staff.agents.values()
+            if agent.endpoint == endpoint and agent.state is not AgentState.OFFLINE
+        ]
+        return found[0] if len(found) == 1 else None
