@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from idbellen.asterisk.agi import AgiServer
 from idbellen.asterisk.ami import Ami
+from idbellen.calls.pbx_call import take_pbx_call
 from idbellen.calls.pbx_members import MemberRules, PbxMembers
-from idbellen.calls.pbx_queue import PbxCalls, PbxRules, take_pbx_call
+from idbellen.calls.pbx_queue import PbxCalls, PbxRules
 from idbellen.config import read_secret
 
 if TYPE_CHECKING:

@@ -1,27 +1,24 @@
-"""Calls that a PBX queues and connects by itself: we ask for the code, follow the call, and show the screen.
+"""Calls that a PBX queues and connects by itself, from the moment that their code was right: who sees which screen.
 
-One call is still one coroutine: :func:`take_pbx_call` asks for the code over the PBX's dialplan, lets the dialplan go
-on, and holds the session until the call is over. What the PBX tells meanwhile comes in as events
-(:mod:`idbellen.domain.wiring`). A dashboard shows the secret while its agent's phone is connected with the caller, by
-whatever way the PBX did that.
+What the PBX tells comes in as events (:mod:`idbellen.domain.wiring`). A dashboard shows the secret while its agent's
+phone is connected with the caller, by whatever way the PBX did that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from idbellen.calls.flow import Claim, Handset, claimed, identify, keeping_active, say, tell_active
+from idbellen.calls.flow import Claim, claimed, keeping_active, tell_active
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CallView, Stage
 from idbellen.domain.codes import new_code
 from idbellen.domain.idcontact import AuthStatus
-from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.talk import Mode
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-APOLOGY_SECONDS = 15.0
 # For a moment a session that is taken up again has a code of this length, which nobody is told.
 UNTOLD_DIGITS = 20
 UNTOLD_SECONDS = 30.0
@@ -62,31 +58,6 @@ class Verdict:
     reference: str = ""
 
 
-class PbxPhone(Handset, Protocol):
-    """A caller's channel while the PBX's dialplan lends it to us."""
-
-    @property
-    def uid(self) -> str:
-        """What the PBX calls the channel."""
-        ...
-
-    async def hung_up(self) -> None:
-        """Wait until the caller hangs up, or the channel is lost in another way, before it is let go."""
-        ...
-
-    async def tell(self, verdict: Verdict) -> None:
-        """Tell the dialplan about the caller."""
-        ...
-
-    async def let_go(self) -> None:
-        """Let the dialplan go on."""
-        ...
-
-    async def hang_up(self) -> None:
-        """End the call."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class PbxCallView(CallView):
     """A call in which the agent's phone does what the dashboard does otherwise: hold, transfer, hang up."""
@@ -96,64 +67,16 @@ class PbxCallView(CallView):
         return CallView.message(self, titles, now) | {"allowed": []}
 
 
-class _HungUpError(Exception):
-    """The caller has gone."""
-
-
-async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> None:
-    """Ask one caller for the code, tell the dialplan, and follow the call to its end, whatever happens in it."""
-
-    async def serve(claim: Claim, journey: Journey) -> None:
-        with calls.followed(phone.uid, phone.call, claim, journey) as call:
-            await phone.tell(call.verdict)
-            tell_active("code_accepted", claim.session, office)
-            await say(phone, Prompt.CODE_ACCEPTED)
-            await phone.let_go()
-            await calls.until_over(call)
-
-    async def watch() -> None:
-        await phone.hung_up()
-        raise _HungUpError
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(watch())
-            if not await identify(phone, office, serve):
-                await _turn_away(phone, office)
-            watcher.cancel()
-    except* _HungUpError:
-        log.info("caller hung up", call=phone.call)
-    except* Exception as faults:
-        log.exception("call failed", call=phone.call, exc_info=faults)
-        with suppress(Exception):
-            async with asyncio.timeout(APOLOGY_SECONDS):
-                await phone.tell(Verdict(verified=False))
-                await say(phone, Prompt.APOLOGY)
-    log.info("call over", call=phone.call)
-
-
-async def _turn_away(phone: PbxPhone, office: Office) -> None:
-    log.info("not verified", call=phone.call, way_out=office.rules.unverified)
-    await phone.tell(Verdict(verified=False))
-    if office.rules.unverified == "plain":
-        await say(phone, Prompt.NOT_VERIFIED)
-        await phone.let_go()
-    else:
-        await say(phone, Prompt.NOT_VERIFIED_GOODBYE)
-        await phone.hang_up()
-
-
 class _Stay:
     """A caller in a queue of the PBX, from coming in to the end of the call, for the wallboard and the history."""
 
-    def __init__(self, ticket: Ticket, now: float) -> None:
+    def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
         self.place = ExitStack()
         self.left: float | None = None
         self.answered: float | None = None
         self.abandoned = False
         self.agent: str | None = None
-        self._now = now
 
     def record(self, now: float) -> CallRecord:
         """Give what is kept, at its end."""
@@ -394,7 +317,7 @@ class PbxCalls:
             call.journey.enter(Stage.QUEUED)
         else:
             ticket = Ticket(str(uuid.uuid4()), "", "", ours, since, verified=False)
-        stay = self._stays[queued.uid] = _Stay(ticket, now)
+        stay = self._stays[queued.uid] = _Stay(ticket)
         stay.place.enter_context(self._desk.place(ticket))
 
     def _leave_queue(self, uid: str, queue: str, *, abandoned: bool) -> None:

@@ -1,0 +1,98 @@
+"""One call that a PBX queues and connects by itself, from its first ring to its end.
+
+One call is still one coroutine: it asks for the code over the PBX's dialplan, lets the dialplan go on, and holds the
+session until the call is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from idbellen.calls.flow import Handset, identify, say, tell_active
+from idbellen.calls.pbx_queue import Verdict
+from idbellen.domain.prompts import Prompt
+
+if TYPE_CHECKING:
+    from idbellen.calls.flow import Claim, Office
+    from idbellen.calls.pbx_queue import PbxCalls
+    from idbellen.calls.progress import Journey
+
+log = structlog.get_logger()
+
+APOLOGY_SECONDS = 15.0
+
+
+class PbxPhone(Handset, Protocol):
+    """A caller's channel while the PBX's dialplan lends it to us."""
+
+    @property
+    def uid(self) -> str:
+        """What the PBX calls the channel."""
+        ...
+
+    async def hung_up(self) -> None:
+        """Wait until the caller hangs up, or the channel is lost in another way, before it is let go."""
+        ...
+
+    async def tell(self, verdict: Verdict) -> None:
+        """Tell the dialplan about the caller."""
+        ...
+
+    async def let_go(self) -> None:
+        """Let the dialplan go on."""
+        ...
+
+    async def hang_up(self) -> None:
+        """End the call."""
+        ...
+
+
+class _HungUpError(Exception):
+    """The caller has gone."""
+
+
+async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> None:
+    """Ask one caller for the code, tell the dialplan, and follow the call to its end, whatever happens in it."""
+
+    async def serve(claim: Claim, journey: Journey) -> None:
+        with calls.followed(phone.uid, phone.call, claim, journey) as call:
+            await phone.tell(call.verdict)
+            tell_active("code_accepted", claim.session, office)
+            await say(phone, Prompt.CODE_ACCEPTED)
+            await phone.let_go()
+            await calls.until_over(call)
+
+    async def watch() -> None:
+        await phone.hung_up()
+        raise _HungUpError
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch())
+            if not await identify(phone, office, serve):
+                await _turn_away(phone, office)
+            watcher.cancel()
+    except* _HungUpError:
+        log.info("caller hung up", call=phone.call)
+    except* Exception as faults:
+        log.exception("call failed", call=phone.call, exc_info=faults)
+        with suppress(Exception):
+            async with asyncio.timeout(APOLOGY_SECONDS):
+                await phone.tell(Verdict(verified=False))
+                await say(phone, Prompt.APOLOGY)
+    log.info("call over", call=phone.call)
+
+
+async def _turn_away(phone: PbxPhone, office: Office) -> None:
+    log.info("not verified", call=phone.call, way_out=office.rules.unverified)
+    await phone.tell(Verdict(verified=False))
+    if office.rules.unverified == "plain":
+        await say(phone, Prompt.NOT_VERIFIED)
+        await phone.let_go()
+    else:
+        await say(phone, Prompt.NOT_VERIFIED_GOODBYE)
+        await phone.hang_up()
