@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 from contextlib import ExitStack, closing
 
-_given: set[int] = set()
+# Many neighbours, such as those for RTP, are not all in use at any time, so nobody else gets ports between them.
+MANY = 40
+PORTS_FOR_MANY = range(20_000, 24_000)
+# All below the ports that the system gives out by itself.
+PORTS_FOR_FEW = range(24_000, 32_000)
+# What was given so long ago is in use, which is seen, or no longer wanted.
+_given: deque[int] = deque(maxlen=3000)
+_blocks: set[int] = set()
 
 
 def free_ports(count: int = 1) -> int:
-    """Give the first of ``count`` neighbouring ports that nobody uses and that were not given before."""
+    """Give the first of ``count`` neighbouring ports that nobody uses and that were not given of late."""
+    among = PORTS_FOR_MANY if count >= MANY else PORTS_FOR_FEW
+    taken = set(_given) | _blocks
     for _ in range(1000):
-        # Below the ports that the system gives out by itself.
-        first = random.randrange(20_000, 32_000 - count)
+        first = random.randrange(among.start, among.stop - count)
         wanted = range(first, first + count)
-        if not _given & set(wanted) and all(map(_free, wanted)):
-            _given.update(wanted)
+        if taken.isdisjoint(wanted) and all(map(_free, wanted)):
+            (_blocks.update if count >= MANY else _given.extend)(wanted)
             return first
     raise AssertionError("no free ports on loopback")
 

@@ -6,20 +6,17 @@ The calls themselves are in test_calls.py and test_transfers.py, on a real Aster
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from idbellen.asterisk import phone as phone_module
+from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.bridge import CallerBridge
-from idbellen.asterisk.legs import AgentChannel
-from idbellen.asterisk.lines import Line
+from idbellen.asterisk.legs import AgentChannel, Legs
+from idbellen.asterisk.lines import Line, Lines
 from idbellen.asterisk.phone import CallerPhone
 from idbellen.domain.prompts import Prompt
-
-if TYPE_CHECKING:
-    from idbellen.asterisk.ari import Ari
-    from idbellen.asterisk.legs import Legs
 
 
 class Requests:
@@ -76,3 +73,30 @@ async def test_nobody_waits_for_ever_for_the_end_of_a_prompt(
     async with asyncio.timeout(5):
         await playback.ended()
     assert "Asterisk does not end a prompt" in capsys.readouterr().out
+
+
+async def test_who_is_rung_in_the_moment_of_the_end_is_hung_up_after_the_ring_has_begun() -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Ari):
+        made: ClassVar[list[str]] = []
+
+        async def request(self, method: str, *_: Any, **__: Any) -> None:
+            if method == "POST":
+                reached.set()
+                await go_on.wait()
+            self.made.append(method)
+
+    async def ring() -> None:
+        async with Legs(Slow("http://127.0.0.1", "idbellen", "", ""), Lines()).ring("PJSIP/agent", 20.0):
+            pass
+
+    ringing = asyncio.create_task(ring())
+    await reached.wait()
+    ringing.cancel()
+    await asyncio.sleep(0)
+    assert Slow.made == []
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ringing
+    assert Slow.made == ["POST", "DELETE"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
@@ -103,6 +104,19 @@ class Ari:
         if answer.status in (401, 403):
             raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password")
         raise AriError(reason)
+
+    async def create(self, path: str, **params: str | int) -> None:
+        """Make a channel or a bridge under a name of ours.
+
+        To its end even when cancelled: Asterisk makes it all the same, and what is not there yet cannot be discarded.
+        """
+        making = asyncio.ensure_future(self.request("POST", path, **params))
+        try:
+            await asyncio.shield(making)
+        except asyncio.CancelledError:
+            with suppress(AriError):
+                await making
+            raise
 
     async def discard(self, path: str, **params: str | int) -> None:
         """Delete a channel, bridge, playback or music, which may have gone already."""

@@ -113,8 +113,7 @@ class Legs:
             why: dict[str, int] = {}
             try:
                 try:
-                    await self._ari.request(
-                        "POST",
+                    await self._ari.create(
                         f"/channels/{channel}",
                         endpoint=endpoint,
                         app=self._ari.app,

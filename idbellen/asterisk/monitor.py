@@ -134,8 +134,8 @@ class Monitor:
             return
         async with self._snoop(leg, spy="both", whisper="out" if mode == "whisper" else "none") as snoop:
             bridge = fresh(MONITOR_PREFIX)
-            await self._ari.request("POST", f"/bridges/{bridge}", type="mixing")
             try:
+                await self._ari.create(f"/bridges/{bridge}", type="mixing")
                 await self._put(bridge, f"{snoop.channel},{phone.line.channel}")
                 yield
             finally:
@@ -146,8 +146,7 @@ class Monitor:
         channel = fresh(SNOOP_PREFIX)
         with self._lines.line(channel) as line:
             try:
-                await self._ari.request(
-                    "POST",
+                await self._ari.create(
                     f"/channels/{leg.line.channel}/snoop/{channel}",
                     spy=spy,
                     whisper=whisper,

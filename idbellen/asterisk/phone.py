@@ -137,8 +137,8 @@ class CallerPhone:
         await self._ari.discard(f"{self._path}/moh")
         bridge = CallerBridge(self._ari, self._line, music_class)
         keep = False
-        await self._request("POST", f"/bridges/{bridge.name}", type="mixing")
         try:
+            await self._ari.create(f"/bridges/{bridge.name}", type="mixing")
             self._talking = True
             await bridge.open(leg)
             yield bridge
