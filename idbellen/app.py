@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -21,10 +20,11 @@ from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
 from idbellen.calls.desk import Desk
 from idbellen.calls.flow import Office
+from idbellen.calls.notes import Notes
 from idbellen.calls.progress import Progress
 from idbellen.calls.staff import Staff
 from idbellen.calls.statistics import Statistics
-from idbellen.calls.supervise import supervise
+from idbellen.calls.supervise import Stories
 from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
 from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
@@ -59,7 +59,10 @@ from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 from idbellen.web.supervisor_site import SupervisorSite
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from idbellen.config import Supervisors
+    from idbellen.domain.notes import CallNote
     from idbellen.pbx import Part
     from idbellen.ports import AccountStore, SessionStore
 
@@ -93,6 +96,10 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(calls.flush)
         staff = Staff(clock, staff_rules(settings))
         staff.on_wrapped_up(calls.wrapped_up)
+        notes = Notes(store)
+        earlier = await _earlier(store, notes, staff)
+        # Also what the stop itself changed, and what the store would not take until now.
+        stack.push_async_callback(notes.flush)
         desk = Desk(clock, staff, desk_rules(settings), calls)
         progress = Progress(desk)
         own = settings.feedback
@@ -100,10 +107,10 @@ async def serve(settings: Settings) -> None:
             HttpFeedback(FeedbackRules(frozenset(own.allowed_hosts), own.timeout_seconds), store)
         )
         hours = {queue: opening_hours(settings, queue) for queue in desk.queues.rules}
-        office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, clock)
+        office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, clock)
         where = settings.asterisk
         ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
-        switchboard, endpoints, monitor = _telephony(ari, office, store)
+        switchboard, endpoints, monitor = _telephony(ari, office, store, earlier)
 
         issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
         internal = InternalSite(
@@ -149,6 +156,7 @@ async def serve(settings: Settings) -> None:
                 for name, run in pbx:
                     parts.create_task(run(), name=name)
                 parts.create_task(calls.run(), name="history")
+                parts.create_task(notes.run(), name="notes")
                 parts.create_task(_purge(store, settings.sessions.keep_seconds), name="purge")
                 parts.create_task(_purge_history(store, calls, settings.supervisors), name="purge of the history")
                 parts.create_task(_tell_when_ready(switchboard), name="ready")
@@ -163,23 +171,35 @@ async def serve(settings: Settings) -> None:
 
 
 async def _opened(stack: AsyncExitStack, settings: Settings, fingerprints: Fingerprints) -> SqliteStore:
-    """Open the store, and put right what an earlier process or another configuration left in it."""
+    """Open the store, and delete what another configuration left in it."""
     store = await stack.enter_async_context(open_store(settings.sessions.store, fingerprints))
-    released = await store.release_all()
-    if released:
-        log.info("sessions of an earlier process may be used again", sessions=released)
     forgotten = await store.keep_purposes(settings.purposes.keys())
     if forgotten:
         log.info("sessions whose purpose is no longer configured deleted", sessions=forgotten)
     return store
 
 
-def _telephony(ari: Ari, office: Office, accounts: AccountStore) -> tuple[Switchboard, Endpoints, Monitor]:
+async def _earlier(store: SqliteStore, notes: Notes, staff: Staff) -> tuple[CallNote, ...]:
+    """Let the agents be as an earlier process left them, and give the calls that it had in hand."""
+    earlier = await notes.load()
+    staff.on_agent(notes.keep_agent)
+    talking = {party.agent for note in earlier.calls for party in note.parties if party.agent}
+    staff.restore(earlier.agents, {account.name: account for account in await store.accounts()}, talking)
+    released = await store.release_others({note.call for note in earlier.calls})
+    if released:
+        log.info("sessions of an earlier process may be used again", sessions=released)
+    return earlier.calls
+
+
+def _telephony(
+    ari: Ari, office: Office, accounts: AccountStore, earlier: Sequence[CallNote]
+) -> tuple[Switchboard, Endpoints, Monitor]:
     staff = office.desk.staff
     endpoints = Endpoints(ari, staff.set_phone)
     staff.on_change(lambda: endpoints.want(agent.endpoint for agent in staff.agents.values()))
     features = FeatureCodes(accounts, staff, endpoints)
-    switchboard = Switchboard(ari, partial(supervise, office=office), features=features, endpoints=endpoints)
+    endpoints.want(agent.endpoint for agent in staff.agents.values())
+    switchboard = Switchboard(ari, Stories(office), features=features, endpoints=endpoints, earlier=earlier)
     return switchboard, endpoints, Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint)
 
 

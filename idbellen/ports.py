@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from idbellen.domain.board import Day
@@ -49,6 +49,16 @@ class Playback(Protocol):
 class AgentLeg(Protocol):
     """An agent's phone that we ring."""
 
+    @property
+    def channel(self) -> str:
+        """What Asterisk calls its channel."""
+        ...
+
+    @property
+    def endpoint(self) -> str:
+        """The phone as Asterisk names it."""
+        ...
+
     async def outcome(self) -> RingOutcome:
         """Wait until the phone is answered or it is clear that it will not be."""
         ...
@@ -60,6 +70,11 @@ class AgentLeg(Protocol):
 
 class Bridge(Protocol):
     """Where the parties of a call talk. What is asked of a party who has just hung up is nothing."""
+
+    @property
+    def name(self) -> str:
+        """What Asterisk calls it."""
+        ...
 
     async def hold(self) -> None:
         """Take the caller out, to hear music."""
@@ -86,6 +101,11 @@ class Phone(Protocol):
         """The call's name, unguessable and meaningless; fit for a log."""
         ...
 
+    @property
+    def channel(self) -> str:
+        """What Asterisk calls the caller's channel."""
+        ...
+
     async def answer(self) -> None:
         """Answer; from now on no digit is lost."""
         ...
@@ -96,6 +116,10 @@ class Phone(Protocol):
 
     async def play(self, prompts: Sequence[Prompt]) -> Playback:
         """Start to play prompts one after the other, in place of what still plays."""
+        ...
+
+    def on_play(self, told: Callable[[tuple[str, ...]], None]) -> None:
+        """Call somebody with what Asterisk calls the prompts, whenever some are about to be played."""
         ...
 
     async def music(self, music_class: str) -> None:
@@ -110,9 +134,17 @@ class Phone(Protocol):
         """Let caller and agent talk for the block; a caller who is held hears this music."""
         ...
 
-    @property
-    def gone(self) -> bool:
-        """Whether the caller has hung up, or the channel is lost in another way."""
+    def reattach(self, channel: str, endpoint: str) -> AbstractAsyncContextManager[AgentLeg]:
+        """Take up a phone that an earlier process rang, for the block; as :meth:`ring` does."""
+        ...
+
+    def rejoin(
+        self, bridge: str, legs: Sequence[AgentLeg], music_class: str, *, held: bool
+    ) -> AbstractAsyncContextManager[Bridge]:
+        """Take up a bridge that an earlier process made, for the block; as :meth:`bridge` does.
+
+        ``legs``: who is in, first who has the caller. ``held``: whether the caller is to be out of it.
+        """
         ...
 
     async def hung_up(self) -> None:
@@ -230,8 +262,8 @@ class SessionStore(Protocol):
         """Delete the session of a call that reached an agent and has ended; gives it as it was."""
         ...
 
-    async def release_all(self) -> int:
-        """Undo the claims of an earlier process; gives how many."""
+    async def release_others(self, calls: Collection[str]) -> int:
+        """Undo the claims of an earlier process but for those of these calls; gives how many."""
         ...
 
     async def keep_purposes(self, purposes: Collection[str]) -> int:
@@ -240,6 +272,18 @@ class SessionStore(Protocol):
 
     async def purge(self, now: float, keep_seconds: float) -> int:
         """Delete sessions older than ``keep_seconds`` that no call holds, or twice as old; gives how many."""
+        ...
+
+
+class NoteStore(Protocol):
+    """Keeps notes by name, so that another process can take up what this one has in hand. They are sealed."""
+
+    async def note(self, notes: Mapping[str, str | None]) -> None:
+        """Keep notes in place of earlier ones of the same names, delete those that are None; whole or not at all."""
+        ...
+
+    async def notes(self) -> dict[str, str]:
+        """Give all notes by name."""
         ...
 
 

@@ -12,7 +12,7 @@ from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import RingOutcome, Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from idbellen.domain.prompts import Prompt
     from idbellen.domain.statistics import CallRecord
@@ -35,6 +35,7 @@ class FakeSessions:
         self.finished: list[str] = []
         self._over: set[str] = set()
         self._code_of: dict[str, str] = {}
+        self._secrets: dict[str, str] = {}
         for code in codes:
             self.add(code, Session(f"session {code}", "report_move", LOGGED_IN))
 
@@ -46,6 +47,7 @@ class FakeSessions:
         self.add(code, replace(self.codes[code], result=result))
 
     async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:  # noqa: ARG002
+        self._secrets[secret] = code
         await asyncio.sleep(0.001)
         session = self.codes.get(code)
         if session is None or session.reference in self.claimed or session.reference in self._over:
@@ -56,6 +58,10 @@ class FakeSessions:
     async def by_reference(self, reference: str) -> Session | None:
         await asyncio.sleep(0.001)
         return self.codes.get(self._code_of.get(reference, ""))
+
+    async def by_secret(self, secret: str) -> Session | None:
+        await asyncio.sleep(0.001)
+        return self.codes.get(self._secrets.get(secret, ""))
 
     async def release(self, call: str) -> None:
         await asyncio.sleep(0.001)
@@ -69,6 +75,23 @@ class FakeSessions:
         self.finished.append(reference)
         self._over.add(reference)
         return await self.by_reference(reference)
+
+
+class FakeNotes:
+    """Notes by name."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    async def note(self, notes: Mapping[str, str | None]) -> None:
+        await asyncio.sleep(0.001)
+        for name, text in notes.items():
+            self.texts.pop(name, None)
+            if text is not None:
+                self.texts[name] = text
+
+    async def notes(self) -> dict[str, str]:
+        return dict(self.texts)
 
 
 class FakeFeedback:
@@ -116,6 +139,7 @@ class FakeLeg:
 
     def __init__(self, endpoint: str, behaviour: AgentBehaviour) -> None:
         self.endpoint = endpoint
+        self.channel = f"channel of {endpoint}"
         self._behaviour = behaviour
         self._answered_at = 0.0
 
@@ -132,6 +156,7 @@ class FakeBridge:
     """Who can hear whom, as ``inside`` tells: "caller" and endpoints; ``story`` notes every change with the time."""
 
     def __init__(self, leg: FakeLeg, music_class: str) -> None:
+        self.name = f"bridge of {leg.endpoint}"
         self.inside = {"caller", leg.endpoint}
         self.muted: set[str] = set()
         self.music_class = music_class
@@ -190,6 +215,7 @@ class FakePhone:
     end: str = ""
     ringing: int = 0
     talking: int = 0
+    channel: str = "channel"
 
     async def answer(self) -> None:
         await asyncio.sleep(0.001)
@@ -207,6 +233,9 @@ class FakePhone:
         self.heard += [(now(), prompt) for prompt in prompts]
         self.playbacks.append(FakePlayback())
         return self.playbacks[-1]
+
+    def on_play(self, told: Callable[[tuple[str, ...]], None]) -> None:
+        pass
 
     async def music(self, music_class: str) -> None:
         await asyncio.sleep(0.001)
@@ -235,10 +264,6 @@ class FakePhone:
         finally:
             self.talking -= 1
             await asyncio.sleep(0.001)
-
-    @property
-    def gone(self) -> bool:
-        return now() >= self.hangs_up
 
     async def hung_up(self) -> None:
         await asyncio.sleep(max(0.0, self.hangs_up - now()))

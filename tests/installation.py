@@ -20,6 +20,7 @@ from idbellen.config import load, read_master_key
 from idbellen.demo.tokens import auth_result
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import load_key
+from idbellen.domain.notes import read_agent, read_call
 from idbellen.ports import Account, Role
 from idbellen.stores.sqlite import open_store
 from idbellen.web.passwords import hash_password
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from idbellen.demo.pbx import Pbx
     from idbellen.domain.idcontact import Key
+    from idbellen.domain.notes import CallNote
+    from idbellen.ports import NoteStore
 
 PASSWORD = "a long enough password"
 PASSWORD_HASH = hash_password(PASSWORD)
@@ -165,6 +168,49 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         self.process.kill()
         await self.process.wait()
 
+    # What the service has noted for the next one
+
+    @asynccontextmanager
+    async def _notes(self) -> AsyncIterator[NoteStore]:
+        settings = load(self.config)
+        fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
+        async with open_store(settings.sessions.store, fingerprints) as store:
+            yield store
+
+    async def _calls(self) -> list[CallNote]:
+        async with self._notes() as store:
+            return [read_call(text) for name, text in (await store.notes()).items() if name.startswith("call ")]
+
+    async def noted(self) -> list[str]:
+        """Give the stage of every call that is noted."""
+        return ["talking" if c.talk else "waiting" if c.ticket else "asking" for c in await self._calls()]
+
+    async def waiting(self) -> list[tuple[str, float]]:
+        """Give the names of the waiting calls and since when they wait, by that."""
+        tickets = [call.ticket for call in await self._calls() if call.ticket and not call.talk]
+        return sorted(((ticket.call, ticket.since) for ticket in tickets), key=lambda found: found[1])
+
+    async def until_noted_mode(self, mode: str) -> None:
+        """Wait until a conversation is noted in a mode."""
+        async with asyncio.timeout(5):
+            while mode not in [call.talk.mode.value for call in await self._calls() if call.talk]:
+                await asyncio.sleep(0.01)
+
+    async def until_agents_noted(self, **states: str) -> None:
+        """Wait until agents are noted with these states."""
+        async with asyncio.timeout(5), self._notes() as store:
+            while True:
+                texts = [text for name, text in (await store.notes()).items() if name.startswith("agent ")]
+                agents = [read_agent(text) for text in texts]
+                if states.items() <= {agent.name: agent.state.value for agent in agents}.items():
+                    return
+                await asyncio.sleep(0.01)
+
+    async def forget_notes(self) -> None:
+        """Delete all notes."""
+        async with self._notes() as store:
+            await store.note(dict.fromkeys(await store.notes()))
+
     # ID Contact's core, an auth plugin, and the citizen's browser
 
     def token(
@@ -241,9 +287,12 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
 
     async def until_nothing_is_left(self, *, seconds: float = 5.0) -> None:
         """Wait until Asterisk has no channel and no bridge any more."""
-        async with asyncio.timeout(seconds):
-            while await self.channels() or await self.bridges():
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(seconds):
+                while await self.channels() or await self.bridges():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"left: {await self.channels()} {await self.bridges()}") from None
 
     async def until_log(self, text: str, *, times: int = 1, seconds: float = 10.0) -> None:
         """Wait until the service has logged a text so many times."""

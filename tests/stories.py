@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.flow import CallRules, Office, PurposeRules
+from idbellen.calls.notes import Notes
 from idbellen.calls.progress import Progress
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.supervise import supervise
@@ -19,7 +20,7 @@ from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.domain.queueing import QueueRules, Queues
 from idbellen.ports import Account
 from tests import virtualtime
-from tests.fakes import FakeCallLog, FakeFeedback, FakePhone, FakeSessions, now
+from tests.fakes import FakeCallLog, FakeFeedback, FakeNotes, FakePhone, FakeSessions, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -60,7 +61,9 @@ def new_office(  # noqa: PLR0913, PLR0917 - each has its usual value
     staff = Staff(now, StaffRules(grace=15.0, rest=5.0, most_missed=most_missed))
     desk = Desk(now, staff, DeskRules(queues, ring=20.0, numbers=True), log)
     all_hours = dict.fromkeys(queues.rules, hours) if isinstance(hours, OpeningHours) else hours
-    return Office(rules, all_hours, sessions, desk, Progress(desk), FakeFeedback(), log, now)
+    notes = Notes(FakeNotes())
+    staff.on_agent(notes.keep_agent)
+    return Office(rules, all_hours, sessions, desk, Progress(desk), FakeFeedback(), log, notes, now)
 
 
 def account(name: str, **queues: int) -> Account:

@@ -382,28 +382,3 @@ async def test_a_missing_prompt_is_logged_and_the_call_goes_on(
     finally:
         for prompt, sound in zip(prompts, sounds, strict=True):
             prompt.write_bytes(sound)
-
-
-@pytest.mark.parametrize("way", ["planned", "kill -9"])
-async def test_a_restart_leaves_talkers_alone_and_helps_the_others(
-    pbx: Pbx, installation: Installation, telephony: Phones, way: str
-) -> None:
-    await telephony.agent("agent1")
-    async with installation.dashboard("agent1") as dashboard, spy(pbx) as seen:
-        await dashboard.available()
-        talker = await telephony.call(await installation.log_in_citizen())
-        await dashboard.until("in_call")
-        waiter = await telephony.call(await installation.log_in_citizen())
-        await installation.until_log("accepted=True", times=2)
-        if way == "planned":
-            assert await installation.stop() == 0
-        else:
-            await installation.kill()
-        await installation.start()
-        assert await waiter.ended() == "by asterisk"
-        await seen.until("ChannelDestroyed", cause=PLAIN_CAUSE)
-        assert len(await installation.channels()) == 2, "caller and agent go on talking"
-        assert len(await installation.bridges()) == 1
-        talker.go_on()
-        await talker.ended()
-    await installation.until_nothing_is_left()

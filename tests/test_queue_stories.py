@@ -553,14 +553,15 @@ def test_who_hangs_up_has_abandoned_and_may_use_the_code_again() -> None:
     assert log.records[0].waited == pytest.approx(30.0, abs=0.1)
 
 
-def test_who_is_sent_away_by_a_planned_stop_has_not_abandoned() -> None:
+def test_whom_the_next_process_takes_up_is_not_recorded_by_this_one() -> None:
     async def story() -> FakeCallLog:
         log = FakeCallLog()
         office = new_office(RULES, FakeSessions(CODE), log=log)
         call = asyncio.create_task(supervise(waiting_caller(), office))
         await asyncio.sleep(10.0)
+        office.notes.hand_over()
         call.cancel()
         await asyncio.wait([call])
         return log
 
-    assert outcomes(virtualtime.run(story())) == [("default", "left")]
+    assert outcomes(virtualtime.run(story())) == []

@@ -15,6 +15,7 @@ from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.ports import Account, Attached, Role, Session
 from idbellen.stores.errors import StoreError
+from idbellen.stores.schema import SCHEMA_VERSION
 from idbellen.stores.sqlite import SqliteStore, open_store
 
 if TYPE_CHECKING:
@@ -252,7 +253,8 @@ async def test_it_survives_a_restart_and_a_crash(tmp_path: Path) -> None:
         await claim(store)
     async with open_store(path, FINGERPRINTS) as store:
         assert await claim(store, call="second") is None
-        assert await store.release_all() == 1
+        assert await store.release_others(["call"]) == 0
+        assert await store.release_others(["another"]) == 1
         assert await claim(store, call="second")
 
 
@@ -382,8 +384,8 @@ async def test_a_migration_happens_whole_or_not_at_all(tmp_path: Path) -> None:
 async def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "idbellen.db"
     with closing(sqlite3.connect(path)) as later:
-        later.execute("PRAGMA user_version=4")
-    with pytest.raises(StoreError, match=r"another version of idbellen \(schema 4\)"):
+        later.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    with pytest.raises(StoreError, match=rf"another version of idbellen \(schema {SCHEMA_VERSION + 1}\)"):
         async with open_store(path, FINGERPRINTS):
             pass
 

@@ -106,14 +106,16 @@ class Stage:
         caller.go_on()
         assert await caller.ended() == "by caller"
 
-    async def is_helped_otherwise(self, caller: Caller) -> None:
-        """See that this caller alone is left, and hears the dialplan's sentence; then hang up."""
-        contexts: list[str] = []
-        async with asyncio.timeout(10):
-            while contexts != ["idbellen-away"]:
-                contexts = [channel["dialplan"]["context"] for channel in await self.installation.channels()]
-                await asyncio.sleep(0.02)
-        await self.hang_up(caller)
+    async def restart(self, way: str) -> None:
+        """End the service when it has noted what there is, and start it again; the dashboards come back."""
+        modes = [board.snapshot["call"]["mode"] for board in self.boards if board.snapshot.get("call")]
+        await self.installation.until_noted_mode(*modes[:1] or ["transferring"])
+        if way == "planned":
+            assert await self.installation.stop() == 0
+        else:
+            await self.installation.kill()
+        await self.installation.start()
+        await asyncio.gather(*(board.reconnect() for board in self.boards))
 
 
 async def available(dashboard: Dashboard) -> None:
@@ -447,56 +449,77 @@ async def test_the_agent_hangs_up_while_a_colleague_is_rung(stage: Stage) -> Non
         await stage.hang_up(talk.caller)
 
 
-# Ends of the service
+# Ends of the service: see also tests/test_adoption.py
 
 
+@pytest.mark.parametrize("way", ["planned", "kill -9"])
 @pytest.mark.parametrize("mode", ["held", "muted", "consulting", "consulted", "conference"])
-async def test_a_planned_stop_leaves_caller_and_agent_together(stage: Stage, mode: str) -> None:
+async def test_a_conversation_goes_on_in_the_next_process(stage: Stage, mode: str, way: str) -> None:
     async with stage.talking(2, 3) as talk:
         if mode == "muted":
             await talk.one.command("mute")
-            await stage.voice.hears()
+            await talk.one.until_call(muted=True)
         else:
             await bring_to(stage, talk, mode)
-        assert await stage.installation.stop() == 0
-        others = [stage.second] if mode == "conference" else []
-        for _ in ("while it is away", "and afterwards"):
-            await asyncio.gather(
-                stage.voice.hears(stage.first, *others), stage.first.hears(stage.voice, *others)
-            )
-            if len(await stage.installation.channels()) != 2 + len(others):
-                raise AssertionError(await stage.installation.channels())
-            if stage.installation.process and stage.installation.process.returncode is not None:
-                await stage.installation.start()
+        await stage.restart(way)
+        # Who was being rung is let go.
+        mode = {"muted": "talking", "consulting": "held"}.get(mode, mode)
+        call = await talk.one.until_call(mode=mode)
+        assert await sees(talk.one, talk.secret)
+        assert not await sees(talk.two, talk.secret)
+        match mode:
+            case "talking":
+                assert call["muted"]
+                await talk.one.command("unmute")
+            case "held":
+                await stage.voice.hears_music()
+                await talk.three.until("available")
+                await talk.one.command("resume")
+            case "consulted":
+                await asyncio.gather(stage.first.hears(stage.second), stage.voice.hears_music())
+                await talk.one.command("transfer")
+                await asyncio.gather(stage.voice.hears(stage.second), stage.second.hears(stage.voice))
+                assert await sees(talk.two, talk.secret)
+                await talk.one.until("available")
+            case "conference":
+                await stage.voice.hears(stage.first, stage.second)
+                stage.phones["agent2"].hang_up()
+        if mode != "consulted":
+            await asyncio.gather(stage.voice.hears(stage.first), stage.first.hears(stage.voice))
+        await stage.hang_up(talk.caller)
+        await stage.installation.until_nothing_is_left()
+        for dashboard in (talk.one, talk.two, talk.three):
+            await dashboard.until("available")
+
+
+@pytest.mark.parametrize("way", ["planned", "kill -9"])
+async def test_after_a_blind_transfer_that_a_restart_ended_the_caller_waits_again(stage: Stage, way: str) -> None:
+    async with stage.talking(3) as talk:
+        await bring_to(stage, talk, "transferring")
+        await talk.one.pause()
+        await talk.one.until("paused")
+        await stage.installation.until_agents_noted(agent1="paused")
+        await stage.restart(way)
+        await talk.three.until("available")
+        await stage.voice.hears_music()
+        await talk.one.send("available")
+        await talk.one.until("in_call")
+        await asyncio.gather(stage.voice.hears(stage.first), stage.first.hears(stage.voice))
         await stage.hang_up(talk.caller)
 
 
-async def test_a_planned_stop_while_nobody_has_the_caller(stage: Stage) -> None:
-    async with stage.talking(3) as talk:
-        await bring_to(stage, talk, "transferring")
-        assert await stage.installation.stop() == 0
-        await stage.is_helped_otherwise(talk.caller)
-        await stage.installation.until_nothing_is_left()
-        await stage.installation.start()
-
-
-@pytest.mark.parametrize("mode", ["consulted", "transferring"])
-async def test_after_a_crash_the_caller_who_is_held_is_helped_otherwise(stage: Stage, mode: str) -> None:
-    async with stage.talking(2, 3) as talk:
-        await bring_to(stage, talk, mode)
-        await stage.installation.kill()
-        await stage.installation.start()
-        await stage.is_helped_otherwise(talk.caller)
-
-
-async def test_after_a_crash_a_conference_goes_on_until_one_is_left(stage: Stage) -> None:
+async def test_a_consulted_colleague_has_the_caller_when_the_agent_left_while_nobody_was_there(stage: Stage) -> None:
     async with stage.talking(2) as talk:
-        await bring_to(stage, talk, "conference")
+        await bring_to(stage, talk, "consulted")
+        await stage.installation.until_noted_mode("consulted")
         await stage.installation.kill()
-        await stage.installation.start()
-        await stage.voice.hears(stage.first, stage.second)
+        over = stage.phones["agent1"].count("over")
         stage.phones["agent1"].hang_up()
+        await stage.phones["agent1"].over(over + 1)
+        await stage.installation.start()
+        await asyncio.gather(*(board.reconnect() for board in stage.boards))
         await asyncio.gather(stage.voice.hears(stage.second), stage.second.hears(stage.voice))
-        stage.phones["agent2"].hang_up()
-        assert await talk.caller.ended() == "by asterisk"
-
+        await talk.two.until_call(part="main")
+        assert await sees(talk.two, talk.secret)
+        await talk.one.until("available")
+        await stage.hang_up(talk.caller)

@@ -10,6 +10,8 @@ from idbellen.asterisk.ari import Ari, GoneError
 from idbellen.asterisk.legs import AgentChannel, fresh
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from idbellen.asterisk.lines import Line
     from idbellen.ports import AgentLeg
 
@@ -21,25 +23,35 @@ BRIDGE_PREFIX = "idbellen-talk-"
 class CallerBridge:
     """One bridge of one caller. What is asked of a party who has just hung up is nothing."""
 
-    def __init__(self, ari: Ari, caller: Line, music_class: str) -> None:
+    def __init__(self, ari: Ari, caller: Line, music_class: str, name: str = "") -> None:
         self._ari = ari
         self._caller = caller
         self._music_class = music_class
-        # In the order in which they came: of those who are there, the first has the caller.
         self._legs: list[AgentChannel] = []
-        self._muted: set[AgentChannel] = set()
         self._held = False
-        self.name = fresh(BRIDGE_PREFIX)
-
-    @property
-    def alive(self) -> bool:
-        """Whether somebody besides the caller is in."""
-        return any(leg.alive for leg in self._legs)
+        self.name = name or fresh(BRIDGE_PREFIX)
 
     async def open(self, leg: AgentChannel) -> None:
         """Take the caller and the first agent in."""
         await self._put(self._caller.channel, leg.line.channel)
         self._take(leg)
+
+    async def rejoin(self, legs: Sequence[AgentChannel], *, held: bool) -> None:
+        """Take up the bridge of an earlier process, which may have been about to hold the caller, or to resume."""
+        for leg in legs:
+            self._take(leg)
+        try:
+            inside = (await self._ari.request("GET", f"/bridges/{self.name}"))["channels"]
+        except GoneError:
+            # It was over but for the goodbye.
+            for leg in legs:
+                await self._ari.discard(f"/channels/{leg.channel}")
+            return
+        self._held = self._caller.channel not in inside
+        if held and not self._held:
+            await self.hold()
+        elif not held:
+            await self.resume()
 
     async def hold(self) -> None:
         """Take the caller out, to hear music."""
@@ -64,20 +76,7 @@ class CallerBridge:
     async def mute(self, leg: AgentLeg, *, on: bool) -> None:
         """Close or open the microphone of a party who is in."""
         assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
-        (self._muted.add if on else self._muted.discard)(leg)
         await self._try("POST" if on else "DELETE", f"/channels/{leg.line.channel}/mute", direction="in")
-
-    async def leave_them(self) -> None:
-        """Bring caller and agent together before a planned stop: afterwards nobody could."""
-        there = [leg for leg in self._legs if leg.alive]
-        for leg in self._muted.intersection(there):
-            await self._try("DELETE", f"/channels/{leg.line.channel}/mute", direction="in")
-        if self._held:
-            # What agents talk about while the caller is held is not for the caller.
-            for leg in there[1:]:
-                leg.talking = False
-                await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=leg.line.channel)
-            await self.resume()
 
     async def close(self) -> None:
         """Let go of all who were in."""

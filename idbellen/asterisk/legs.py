@@ -14,6 +14,7 @@ from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from idbellen.asterisk.lines import Line, Lines
 
@@ -53,6 +54,11 @@ class AgentChannel:
         self.talking = False
 
     @property
+    def channel(self) -> str:
+        """What Asterisk calls its channel."""
+        return self.line.channel
+
+    @property
     def alive(self) -> bool:
         """Whether the phone is still there, as far as is known."""
         return not (self.gone.is_set() or self.line.ended.is_set())
@@ -86,12 +92,13 @@ class AgentChannel:
 
 
 class Legs:
-    """Rings phones, and knows which of them talk."""
+    """Rings phones, and knows which of them talk. ``handed_over``: at a planned stop all who talk are left alone."""
 
     def __init__(self, ari: Ari, lines: Lines) -> None:
         self._ari = ari
         self._lines = lines
         self._legs: set[AgentChannel] = set()
+        self.handed_over = False
 
     def talking(self, endpoint: str) -> AgentChannel | None:
         """Give the phone of this endpoint that talks with a caller now."""
@@ -105,37 +112,40 @@ class Legs:
 
         The name of its channel begins with ``prefix``, and that with :data:`LEG_PREFIX`.
         """
-        channel = fresh(prefix)
+        async with self._leg(fresh(prefix), endpoint, seconds) as leg:
+            try:
+                await self._ari.create(
+                    f"/channels/{leg.channel}",
+                    endpoint=endpoint,
+                    app=self._ari.app,
+                    appArgs=OWN_ARG,
+                    timeout=int(seconds) + RING_MARGIN_SECONDS,
+                    **params,
+                )
+            except AriError as fault:
+                # An endpoint that is not registered is refused at once, as "500 Allocation failed".
+                log.info("phone cannot be rung", endpoint=endpoint, reason=str(fault))
+                leg.refusal = RingOutcome.UNREACHABLE
+            yield leg
+
+    def reattach(self, channel: str, endpoint: str) -> AbstractAsyncContextManager[AgentChannel]:
+        """Take up a phone that an earlier process rang, for the block; as :meth:`ring` does."""
+        return self._leg(channel, endpoint, 0.0)
+
+    @asynccontextmanager
+    async def _leg(self, channel: str, endpoint: str, seconds: float) -> AsyncIterator[AgentChannel]:
         with self._lines.line(channel) as line:
             leg = AgentChannel(line, endpoint, seconds)
             self._legs.add(leg)
-            keep = False
             why: dict[str, int] = {}
             try:
-                try:
-                    await self._ari.create(
-                        f"/channels/{channel}",
-                        endpoint=endpoint,
-                        app=self._ari.app,
-                        appArgs=OWN_ARG,
-                        timeout=int(seconds) + RING_MARGIN_SECONDS,
-                        **params,
-                    )
-                except AriError as fault:
-                    # An endpoint that is not registered is refused at once, as "500 Allocation failed".
-                    log.info("phone cannot be rung", endpoint=endpoint, reason=str(fault))
-                    leg.refusal = RingOutcome.UNREACHABLE
                 yield leg
                 if leg.rings:
                     why = {"reason_code": ANSWERED_ELSEWHERE}
-            except asyncio.CancelledError:
-                # A planned stop, if the leg still talks after the bridge has let go of what it can.
-                keep = leg.talking
-                raise
             finally:
                 self._legs.discard(leg)
                 leg.gone.set()
-                if not keep:
+                if not (self.handed_over and leg.talking):
                     with suppress(AriError):
                         # To its end even when we are cancelled once more, or the phone would ring on.
                         await asyncio.shield(self._ari.discard(f"/channels/{channel}", **why))

@@ -73,12 +73,23 @@ class Lines:
 
     @contextmanager
     def line(self, channel: str) -> Iterator[Line]:
-        """Follow a channel for the block."""
-        line = self._lines[channel] = Line(channel)
+        """Follow a channel for the block; one that was adopted is known already."""
+        line = self._lines.setdefault(channel, Line(channel))
         try:
             yield line
         finally:
             del self._lines[channel]
+
+    def adopt(self, channel: str, *, alive: bool) -> None:
+        """Follow a channel of an earlier process, until :meth:`line` or :meth:`drop` takes over."""
+        line = self._lines[channel] = Line(channel)
+        line.started.set()
+        if not alive:
+            line.ended.set()
+
+    def drop(self, channel: str) -> bool:
+        """Follow a channel no longer; False for one that is not followed."""
+        return self._lines.pop(channel, None) is not None
 
     def known(self, channel: str) -> bool:
         """Whether a call follows this channel."""

@@ -15,7 +15,7 @@ from idbellen.asterisk.legs import AgentChannel, fresh
 from idbellen.domain.prompts import Prompt, media
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from idbellen.asterisk.legs import Legs
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PLAIN_CONTEXT = "idbellen-plain"
-AWAY_CONTEXT = "idbellen-away"
 # How long a hangup may take to be told after a request has found its channel gone.
 HANGUP_SECONDS = 5.0
 HANGUP_NEWS_SECONDS = 0.5
@@ -58,17 +57,30 @@ class PromptPlayback:
 
 
 class CallerPhone:
-    """One caller's channel (:class:`idbellen.ports.Phone`)."""
+    """One caller's channel (:class:`idbellen.ports.Phone`); ``up``: it is answered already."""
 
-    def __init__(self, ari: Ari, line: Line, legs: Legs, *, caller: str) -> None:
+    def __init__(self, ari: Ari, line: Line, legs: Legs, *, caller: str, up: bool = False) -> None:
         self._ari = ari
         self._legs = legs
         self._line = line
         self._caller = caller
+        self._up = up
         self._playback: PromptPlayback | None = None
+        self._on_play: Callable[[tuple[str, ...]], None] | None = None
         self._left = False
-        self._talking = False
         self.call = fresh("")
+
+    def go_on(self, call: str, playing: Iterable[str]) -> None:
+        """Be the phone of the call of an earlier process; what that played is stopped before anything else."""
+        self.call = call
+        self._playback = PromptPlayback(self._ari)
+        loop = asyncio.get_running_loop()
+        self._playback.parts = {playback: loop.create_future() for playback in playing}
+
+    @property
+    def channel(self) -> str:
+        """What Asterisk calls the channel."""
+        return self._line.channel
 
     @property
     def _path(self) -> str:
@@ -87,7 +99,10 @@ class CallerPhone:
 
     async def answer(self) -> None:
         """Answer; from now on no digit is lost."""
-        await self._request("POST", f"{self._path}/answer")
+        # Asterisk would take its turn for it after the prompts that still play.
+        if not self._up:
+            await self._request("POST", f"{self._path}/answer")
+            self._up = True
 
     async def digit(self) -> str:
         """Wait for the next key that the caller presses."""
@@ -99,13 +114,19 @@ class CallerPhone:
             # Of two that play only the later would be stopped when an agent answers, who would wait for the other.
             await self._playback.stop()
         self._playback = playback = PromptPlayback(self._ari)
-        for prompt in prompts:
-            name = fresh("")
+        names = {fresh(""): prompt for prompt in prompts}
+        if self._on_play:
+            self._on_play(tuple(names))
+        for name, prompt in names.items():
             playback.parts[name] = finished = self._line.playback(name)
             finished.add_done_callback(partial(self._look_into, prompt))
             # Asterisk plays what it is given for one channel in turn.
             await self._request("POST", f"{self._path}/play/{name}", media=media(prompt))
         return playback
+
+    def on_play(self, told: Callable[[tuple[str, ...]], None]) -> None:
+        """Call somebody with what Asterisk calls the prompts, whenever some are about to be played."""
+        self._on_play = told
 
     def _look_into(self, prompt: Prompt, finished: asyncio.Future[bool]) -> None:
         """Log a missing prompt. A hangup makes a playback fail too; then the channel is gone soon after."""
@@ -135,30 +156,33 @@ class CallerPhone:
         if self._playback:
             await self._playback.stop()
         await self._ari.discard(f"{self._path}/moh")
-        bridge = CallerBridge(self._ari, self._line, music_class)
-        keep = False
-        try:
+        async with self._bridge(CallerBridge(self._ari, self._line, music_class)) as bridge:
             await self._ari.create(f"/bridges/{bridge.name}", type="mixing")
-            self._talking = True
             await bridge.open(leg)
             yield bridge
-        except asyncio.CancelledError:
-            # Cancelled, and the caller has not hung up: a planned stop. Who talks goes on talking, without us.
-            keep = not self._line.ended.is_set() and bridge.alive
-            if keep:
-                with suppress(AriError):
-                    await asyncio.shield(bridge.leave_them())
-            raise
+
+    def reattach(self, channel: str, endpoint: str) -> AbstractAsyncContextManager[AgentChannel]:
+        """Take up a phone that an earlier process rang, for the block; as :meth:`ring` does."""
+        return self._legs.reattach(channel, endpoint)
+
+    @asynccontextmanager
+    async def rejoin(
+        self, bridge: str, legs: Sequence[AgentLeg], music_class: str, *, held: bool
+    ) -> AsyncIterator[CallerBridge]:
+        """Take up a bridge that an earlier process made, for the block; as :meth:`bridge` does."""
+        async with self._bridge(CallerBridge(self._ari, self._line, music_class, bridge)) as taken:
+            await taken.rejoin([leg for leg in legs if isinstance(leg, AgentChannel)], held=held)
+            yield taken
+
+    @asynccontextmanager
+    async def _bridge(self, bridge: CallerBridge) -> AsyncIterator[CallerBridge]:
+        try:
+            yield bridge
         finally:
-            if not keep:
-                self._talking = False
+            # Who talks at a planned stop goes on talking, and the next process takes them up.
+            if not self._legs.handed_over:
                 with suppress(AriError):
                     await asyncio.shield(bridge.close())
-
-    @property
-    def gone(self) -> bool:
-        """Whether the caller has hung up, or the channel is lost in another way."""
-        return self._line.ended.is_set()
 
     async def hung_up(self) -> None:
         """Wait until the caller hangs up, or the channel is lost in another way."""
@@ -179,15 +203,9 @@ class CallerPhone:
         """Send the caller to a place in the dialplan."""
         await self._leave(context, extension, priority)
 
-    async def hand_over(self) -> None:
-        """Let go of the caller at a planned stop: who talks goes on talking, others hear that we are away."""
-        if not self._talking and not self._line.ended.is_set() and not self._left:
-            with suppress(AriError):
-                await self._leave(AWAY_CONTEXT)
-
     async def close(self) -> None:
-        """Leave nothing behind, however the story ended."""
-        if not self._left and not self._talking and not self._line.ended.is_set():
+        """Leave nothing behind, however the story ended; at a planned stop callers are the next process's."""
+        if not self._left and not self._legs.handed_over and not self._line.ended.is_set():
             with suppress(AriError):
                 await self.hang_up()
 

@@ -9,27 +9,34 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.asterisk.ari import Ari, AriError, GoneError
+from idbellen.asterisk.ari import Ari, AriError
 from idbellen.asterisk.bridge import BRIDGE_PREFIX
 from idbellen.asterisk.events import ApplicationReplaced, DeviceStateChanged, StasisEnd, StasisStart
 from idbellen.asterisk.features import FEATURE_ARG
 from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, Legs
 from idbellen.asterisk.lines import Lines
 from idbellen.asterisk.monitor import MONITOR_PREFIX, SNOOP_PREFIX, SUPERVISOR_PREFIX
-from idbellen.asterisk.phone import AWAY_CONTEXT, CallerPhone
+from idbellen.asterisk.phone import CallerPhone
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from idbellen.asterisk.endpoints import Endpoints
     from idbellen.asterisk.events import Event
     from idbellen.asterisk.features import FeatureCodes
+    from idbellen.calls.supervise import Stories
+    from idbellen.domain.notes import CallNote
 
 log = structlog.get_logger()
 
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 10.0
 STRANGER_SECONDS = 1.0
+# What Asterisk says a channel does that is in an application of ours.
+STASIS = "Stasis"
+# What it says of a channel that is answered.
+UP = "Up"
 
 
 class ReplacedError(Exception):
@@ -37,61 +44,74 @@ class ReplacedError(Exception):
 
 
 class Switchboard:
-    """One Stasis application on one Asterisk."""
+    """One Stasis application on one Asterisk.
+
+    ``earlier``: the calls of an earlier process, to be taken up.
+    """
 
     def __init__(
         self,
         ari: Ari,
-        take_call: Callable[[CallerPhone], Awaitable[None]],
+        stories: Stories,
         *,
         features: FeatureCodes | None = None,
         endpoints: Endpoints | None = None,
+        earlier: Iterable[CallNote] = (),
     ) -> None:
         self._ari = ari
-        self._take_call = take_call
+        self._stories = stories
         self._features = features
         self._endpoints = endpoints
+        self._earlier = list(earlier)
         self.lines = Lines()
         self.legs = Legs(ari, self.lines)
-        # Who still talks of those whom an earlier process connected, each with the bridge.
-        self._earlier: dict[str, str] = {}
-        self._strangers: set[str] = set()
+        # Who talks in our bridges without a note of it, each with the bridge.
+        self._unnoted: dict[str, str] = {}
+        self._strangers: dict[str, tuple[StasisStart, bool]] = {}
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
         """Take calls until cancelled; a lost connection is opened again, ever more slowly.
 
-        At a cancellation callers who wait go to the fallback of the dialplan, and people who talk go on.
+        At a cancellation, and when it is replaced, all calls are left as they are but for phones that ring.
 
         Raises:
             ReplacedError: another process uses the same application name.
 
         """
-        backoff = FIRST_BACKOFF_SECONDS
         async with asyncio.TaskGroup() as calls:
-            while True:
-                reason = "Asterisk closed the connection"
-                try:
-                    async with aclosing(self._ari.events()) as events:
-                        async for event in events:
-                            if event is None:
-                                await self._reconcile(calls)
-                                backoff = FIRST_BACKOFF_SECONDS
-                                self.ready.set()
-                                if self._endpoints:
-                                    self._endpoints.connected()
-                                log.info("connected with Asterisk", app=self._ari.app)
-                            else:
-                                self._take(event, calls)
-                except AriError as fault:
-                    reason = str(fault)
-                if self.ready.is_set() or backoff == FIRST_BACKOFF_SECONDS:
-                    log.error("no connection with Asterisk", reason=reason)
-                self.ready.clear()
-                if self._endpoints:
-                    self._endpoints.lost()
-                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
-                backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2)
+            try:
+                await self._listen(calls)
+            except (asyncio.CancelledError, ReplacedError):
+                self.legs.handed_over = True
+                self._stories.hand_over()
+                raise
+
+    async def _listen(self, calls: asyncio.TaskGroup) -> None:
+        backoff = FIRST_BACKOFF_SECONDS
+        while True:
+            reason = "Asterisk closed the connection"
+            try:
+                async with aclosing(self._ari.events()) as events:
+                    async for event in events:
+                        if event is None:
+                            await self._reconcile(calls)
+                            backoff = FIRST_BACKOFF_SECONDS
+                            self.ready.set()
+                            if self._endpoints:
+                                self._endpoints.connected()
+                            log.info("connected with Asterisk", app=self._ari.app)
+                        else:
+                            self._take(event, calls)
+            except AriError as fault:
+                reason = str(fault)
+            if self.ready.is_set() or backoff == FIRST_BACKOFF_SECONDS:
+                log.error("no connection with Asterisk", reason=reason)
+            self.ready.clear()
+            if self._endpoints:
+                self._endpoints.lost()
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2)
 
     def _take(self, event: Event, calls: asyncio.TaskGroup) -> None:
         if isinstance(event, ApplicationReplaced):
@@ -101,13 +121,13 @@ class Switchboard:
                 self._endpoints.take(event)
         elif isinstance(event, StasisStart) and not self.lines.known(event.channel):
             self._come_in(event, calls)
-        elif isinstance(event, StasisEnd) and event.channel in self._earlier:
-            calls.create_task(self._leave_earlier(event.channel))
+        elif isinstance(event, StasisEnd) and event.channel in self._unnoted:
+            calls.create_task(self._leave_unnoted(event.channel))
         else:
             self.lines.dispatch(event)
 
     def _come_in(self, start: StasisStart, calls: asyncio.TaskGroup) -> None:
-        self._strangers.discard(start.channel)
+        self._strangers.pop(start.channel, None)
         if OWN_ARG in start.args:
             # A phone that was answered just after its call had ended.
             calls.create_task(self._discard(f"/channels/{start.channel}"))
@@ -116,17 +136,39 @@ class Switchboard:
         else:
             calls.create_task(self._call(start), name=f"call {start.channel}")
 
-    async def _call(self, start: StasisStart) -> None:
+    async def _call(self, start: StasisStart, *, up: bool = False) -> None:
         with self.lines.line(start.channel) as line:
-            phone = CallerPhone(self._ari, line, self.legs, caller=start.caller)
+            phone = CallerPhone(self._ari, line, self.legs, caller=start.caller, up=up)
             log.info("call", call=phone.call, channel=start.channel)
             try:
-                await self._take_call(phone)
-            except asyncio.CancelledError:
-                await phone.hand_over()
-                raise
+                await self._stories.take(phone)
             finally:
                 await phone.close()
+
+    async def _resume(self, note: CallNote, caller: str, *, up: bool) -> None:
+        with self.lines.line(note.channel) as line:
+            phone = CallerPhone(self._ari, line, self.legs, caller=caller, up=up)
+            phone.go_on(note.call, note.playing)
+            log.info("call of an earlier process taken up", call=note.call, channel=note.channel)
+            try:
+                await self._stories.take_up(phone, note)
+            finally:
+                await phone.close()
+                if not self.legs.handed_over:
+                    await self._tidy(note)
+
+    async def _close(self, note: CallNote) -> None:
+        log.info("caller of an earlier process has gone", call=note.call, channel=note.channel)
+        await self._tidy(note)
+        await self._stories.close(note)
+
+    async def _tidy(self, note: CallNote) -> None:
+        """Leave nothing of a conversation of an earlier process that was not needed after all."""
+        if note.talk:
+            await self._discard(f"/bridges/{note.talk.bridge}")
+        for party in note.parties:
+            if self.lines.drop(party.channel):
+                await self._discard(f"/channels/{party.channel}")
 
     async def _feature(self, start: StasisStart, features: FeatureCodes) -> None:
         with self.lines.line(start.channel) as line:
@@ -142,66 +184,102 @@ class Switchboard:
     async def _reconcile(self, calls: asyncio.TaskGroup) -> None:
         """Find out what happened while nobody listened.
 
-        Calls in hand whose channel is gone are told so. What an earlier process left: talking pairs go on,
-        other callers hear that we are away and are helped by the dialplan, the rest is ended.
+        Calls in hand whose channel is gone are told so. Of what an earlier process left, the calls with a note are
+        taken up where they were, callers without one are asked for their code, pairs who talk without one go on
+        talking, and the rest is ended.
         """
-        alive = {channel["id"] for channel in await self._ari.request("GET", "/channels")}
-        self.lines.missed_events(alive)
+        channels = {channel["id"]: channel for channel in await self._ari.request("GET", "/channels")}
         application = await self._ari.request("GET", f"/applications/{self._ari.app}")
-        strangers = {id_ for id_ in application["channel_ids"] if not self.lines.known(id_)}
-        self._earlier.clear()
-        for bridge in await self._ari.request("GET", "/bridges"):
-            # A supervisor who joined goes, as at a planned stop.
-            inside = [channel for channel in bridge["channels"] if not channel.startswith(SUPERVISOR_PREFIX)]
-            if any(map(self.lines.known, inside)):
+        bridges = {bridge["id"]: set(bridge["channels"]) for bridge in await self._ari.request("GET", "/bridges")}
+        # From here on nothing awaits before all channels that are ours are followed: no event gets lost in between.
+        self.lines.missed_events(set(channels))
+        taken, self._earlier = self._earlier, []
+        for note in taken:
+            self._adopt(note, channels, calls)
+        noted = {note.talk.bridge for note in taken if note.talk}
+        ours = {name: inside for name, inside in bridges.items() if name.startswith((BRIDGE_PREFIX, MONITOR_PREFIX))}
+        self._unnoted.clear()
+        waiting = {note.channel for note in taken if not note.talk}
+        orphans = []
+        for name, inside in ours.items():
+            # A supervisor who joined goes.
+            people = [channel for channel in inside if not channel.startswith(SUPERVISOR_PREFIX)]
+            if name in noted or any(self.lines.known(channel) for channel in people if channel not in waiting):
                 continue
-            if bridge["id"].startswith(BRIDGE_PREFIX) and _somebody_talks(inside):
-                self._earlier |= dict.fromkeys(inside, bridge["id"])
-            elif bridge["id"].startswith((BRIDGE_PREFIX, MONITOR_PREFIX)):
-                await self._discard(f"/bridges/{bridge['id']}")
-        self._strangers = (strangers & alive) - self._earlier.keys()
-        calls.create_task(self._send_strangers_away())
+            if name.startswith(BRIDGE_PREFIX) and _somebody_talks(people) and not waiting.intersection(people):
+                self._unnoted |= dict.fromkeys(people, name)
+            else:
+                orphans.append((name, waiting.intersection(people)))
+        own = channels.keys() & set(application["channel_ids"]) - self._unnoted.keys()
+        strangers = {id_ for id_ in own if not self.lines.known(id_)}
+        legs = {id_ for id_ in strangers if id_.startswith((LEG_PREFIX, SNOOP_PREFIX))}
+        self._strangers = {
+            id_: (_start(channels[id_]), channels[id_]["state"] == UP) for id_ in strangers - legs
+        }
+        for name, callers in orphans:
+            for caller in callers:
+                # An agent had just answered. Taken out first, or the next prompt may never end.
+                await self._try("POST", f"/bridges/{name}/removeChannel", channel=caller)
+            await self._discard(f"/bridges/{name}")
+        for leg in legs:
+            await self._discard(f"/channels/{leg}")
+        calls.create_task(self._take_strangers_in(calls))
 
-    async def _send_strangers_away(self) -> None:
+    def _adopt(self, note: CallNote, channels: Mapping[str, Any], calls: asyncio.TaskGroup) -> None:
+        """Take up a call, or end it if the caller has gone."""
+        for party in note.parties:
+            self.lines.adopt(party.channel, alive=party.channel in channels)
+        channel = channels.get(note.channel)
+        # Who was sent on to the dialplan is no longer ours.
+        if channel is None or channel["dialplan"]["app_name"] != STASIS:
+            calls.create_task(self._close(note), name=f"end of {note.channel}")
+            return
+        self.lines.adopt(note.channel, alive=True)
+        story = self._resume(note, channel["caller"]["number"], up=channel["state"] == UP)
+        calls.create_task(story, name=f"call {note.channel}")
+
+    async def _take_strangers_in(self, calls: asyncio.TaskGroup) -> None:
         # A call that came in just now is a stranger too, until the news of it is read.
         await asyncio.sleep(STRANGER_SECONDS)
-        while self._strangers:
-            await self._send_away(self._strangers.pop())
+        strangers, self._strangers = self._strangers, {}
+        for start, up in strangers.values():
+            if FEATURE_ARG in start.args:
+                # An agent's phone, which had been heard or can try again.
+                await self._discard(f"/channels/{start.channel}")
+            else:
+                log.warning("caller without a note asked for the code", channel=start.channel)
+                calls.create_task(self._call(start, up=up), name=f"call {start.channel}")
 
-    async def _leave_earlier(self, channel: str) -> None:
-        bridge = self._earlier.pop(channel, None)
+    async def _leave_unnoted(self, channel: str) -> None:
+        bridge = self._unnoted.pop(channel, None)
         if bridge is None:
             # Ended together with the other.
             return
-        left = [other for other, its_bridge in self._earlier.items() if its_bridge == bridge]
+        left = [other for other, its_bridge in self._unnoted.items() if its_bridge == bridge]
         if _somebody_talks(left):
             return
         await self._discard(f"/bridges/{bridge}")
         for other in left:
-            del self._earlier[other]
+            del self._unnoted[other]
             await self._discard(f"/channels/{other}")
 
-    async def _send_away(self, channel: str) -> None:
-        if channel.startswith((LEG_PREFIX, SNOOP_PREFIX)):
-            # Agents and supervisors whose caller is held, or has gone.
-            await self._discard(f"/channels/{channel}")
-            return
+    async def _try(self, method: str, path: str, **params: str) -> None:
         try:
-            await self._ari.request(
-                "POST", f"/channels/{channel}/continue", context=AWAY_CONTEXT, extension="s", priority=1
-            )
-            log.warning("caller of an earlier process sent to the fallback", channel=channel)
-        except GoneError:
-            # Not in our application (any more): a phone that an earlier process rang, or one just hung up.
-            await self._discard(f"/channels/{channel}")
+            await self._ari.request(method, path, **params)
         except AriError as fault:
-            log.warning("channel of an earlier process left alone", channel=channel, reason=str(fault))
+            log.warning("could not be tidied up", path=path, reason=str(fault))
 
     async def _discard(self, path: str) -> None:
         try:
             await self._ari.discard(path)
         except AriError as fault:
             log.warning("could not be tidied up", path=path, reason=str(fault))
+
+
+def _start(channel: Mapping[str, Any]) -> StasisStart:
+    """Give the event that a channel in our application began with (``Stasis(APP,ARGS)``)."""
+    args = channel["dialplan"]["app_data"].split(",")[1:]
+    return StasisStart(channel["id"], tuple(args), channel["name"], channel["caller"]["number"])
 
 
 def _somebody_talks(channels: list[str]) -> bool:

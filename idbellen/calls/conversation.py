@@ -15,10 +15,12 @@ import structlog
 
 from idbellen.calls.reach import Party, ring_agents, ring_outside
 from idbellen.domain.board import CallView
+from idbellen.domain.notes import PartyNote, TalkNote
 from idbellen.domain.talk import Command, Mode, Target, Verb, refusal
+from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from idbellen.calls.desk import Desk
     from idbellen.domain.queueing import Ticket
@@ -31,7 +33,8 @@ log = structlog.get_logger()
 class Line:
     """What a conversation needs besides its parties.
 
-    ``outside``: gives the endpoint of an outside number. ``connected`` is called when caller and agent talk.
+    ``outside``: gives the endpoint of an outside number. ``connected`` is called when caller and agent talk, and
+    ``noted`` with what the next process would need to go on from here, whenever that changes.
     """
 
     phone: Phone
@@ -41,6 +44,7 @@ class Line:
     words: tuple[str, str]
     outside: Callable[[str], str]
     connected: Callable[[], None]
+    noted: Callable[[TalkNote], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,28 @@ async def converse(line: Line, main: Party, scope: AsyncExitStack) -> Ticket | N
     music = line.desk.queues[line.ticket.queue].music
     async with line.phone.bridge(main.leg, music) as bridge, asyncio.TaskGroup() as group:
         conversation = _Conversation(line, main, bridge, group, scope)
-        try:
-            return await conversation.run()
-        finally:
-            conversation.stop_listening()
+        conversation.begin()
+        return await conversation.run()
+
+
+async def converse_on(line: Line, talk: TalkNote, parties: Sequence[Party], scope: AsyncExitStack) -> Ticket | None:
+    """Go on with the conversation of an earlier process, as :func:`converse` does; whoever was being rung is let go.
+
+    ``parties``: those of the note, in its order, without reservations yet.
+    """
+    music = line.desk.queues[line.ticket.queue].music
+    held = talk.mode not in (Mode.TALKING, Mode.CONFERENCE)
+    legs = [party.leg for party in parties]
+    async with (
+        line.phone.rejoin(talk.bridge, legs, music, held=held) as bridge,
+        asyncio.TaskGroup() as group,
+    ):
+        if talk.mode is Mode.TRANSFERRING:
+            # The agent had left, and who was rung is gone.
+            return line.ticket
+        conversation = _Conversation(line, parties[0], bridge, group, scope)
+        conversation.resume(talk, parties)
+        return await conversation.run()
 
 
 class _Conversation:
@@ -98,9 +120,39 @@ class _Conversation:
         self._shared = False
         self._notice = ""
 
-    async def run(self) -> Ticket | None:
+    def begin(self) -> None:
+        """Begin, with who has just been put into the bridge."""
         self._welcome(self._main)
         self._line.connected()
+        self._note()
+
+    def resume(self, talk: TalkNote, parties: Sequence[Party]) -> None:
+        """Be as an earlier process left it, but that nobody is being rung."""
+        ringing = talk.mode is Mode.CONSULTING
+        self._mode = Mode.HELD if ringing else talk.mode
+        self._target = None if ringing else talk.target
+        self._notice = RingOutcome.NO_ANSWER.value if ringing else ""
+        self._shared = talk.shared
+        self._second = parties[1] if talk.second else None
+        for party, note in zip(parties, talk.parties, strict=True):
+            if note.agent:
+                # None for who has no account any more: they go on as somebody from outside.
+                party.reservation = self._line.desk.link(note.agent, self._line.ticket, self._view(party))
+            if party.reservation:
+                party.hold.callback(party.reservation.release)
+            log.info("connected as before", call=self._line.phone.call, agent=note.agent)
+            self._listen(party)
+        self._line.connected()
+        self._note()
+
+    async def run(self) -> Ticket | None:
+        """Go on until it is over; see :func:`converse`."""
+        try:
+            return await self._run()
+        finally:
+            self._stop_listening()
+
+    async def _run(self) -> Ticket | None:
         while True:
             event = await self._events.get()
             match event:
@@ -121,6 +173,7 @@ class _Conversation:
                         # A blind transfer in vain: back to the front, since nobody waits for longer.
                         return self._line.ticket
             self._show()
+            self._note()
 
     # Listening to the parties
 
@@ -143,7 +196,7 @@ class _Conversation:
 
         self._listeners[party] = [self._group.create_task(leaves()), self._group.create_task(asks())]
 
-    def stop_listening(self) -> None:
+    def _stop_listening(self) -> None:
         for tasks in self._listeners.values():
             for task in tasks:
                 task.cancel()
@@ -176,6 +229,19 @@ class _Conversation:
             other=self._target if is_main else Target("agent", asker or ""),
             shared=self._shared,
             notice=self._notice if is_main else "",
+        )
+
+    def _note(self) -> None:
+        """Tell what the next process would need."""
+        self._line.noted(
+            TalkNote(
+                self._bridge.name,
+                _noted(self._main),
+                _noted(self._second) if self._second else None,
+                self._mode,
+                self._target,
+                self._shared,
+            )
         )
 
     def _show(self) -> None:
@@ -308,3 +374,7 @@ class _Conversation:
                         if isinstance(answer, Party):
                             break
         return answer if isinstance(answer, Party) else answer.value
+
+
+def _noted(party: Party) -> PartyNote:
+    return PartyNote(party.leg.channel, party.leg.endpoint, party.agent, party.since, party.muted)

@@ -95,8 +95,9 @@ class Reservation:
 class Place:
     """A caller's place in the queue; the caller keeps it while offers come to nothing."""
 
-    def __init__(self, desk: Desk, ticket: Ticket) -> None:
+    def __init__(self, desk: Desk, ticket: Ticket, noted: Callable[[Ticket], None] | None) -> None:
         self._desk = desk
+        self._noted = noted
         self.ticket = ticket
         self.wanted: asyncio.Future[list[Reservation]] | None = None
 
@@ -128,6 +129,8 @@ class Place:
         """Take another ticket; who waits in another queue from now on is told so."""
         elsewhere = ticket.queue != self.ticket.queue
         self.ticket = ticket
+        if self._noted:
+            self._noted(ticket)
         if elsewhere and self.wanted and not self.wanted.done():
             self.wanted.set_result([])
 
@@ -268,9 +271,9 @@ class Desk:
         return Standing(place, None if seconds is None else spoken_minutes(seconds))
 
     @contextmanager
-    def place(self, ticket: Ticket) -> Iterator[Place]:
-        """Keep a caller's place in the queue for the block."""
-        place = self._places[ticket.call] = Place(self, ticket)
+    def place(self, ticket: Ticket, noted: Callable[[Ticket], None] | None = None) -> Iterator[Place]:
+        """Keep a caller's place in the queue for the block; ``noted`` is called when the ticket has changed."""
+        place = self._places[ticket.call] = Place(self, ticket, noted)
         self._changed()
         try:
             yield place
@@ -305,7 +308,7 @@ class Desk:
                 self._calls[name] = replace(call, results=call.results + 1)
         for place in self._places.values():
             if place.ticket.session == session:
-                place.ticket = replace(place.ticket, verified=verified)
+                place.moved(replace(place.ticket, verified=verified))
         self._changed()
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -327,11 +330,18 @@ class Desk:
         return self._reserve(agent, ticket)
 
     def link(self, name: str, ticket: Ticket, view: CallView) -> Reservation | None:
-        """Note that an agent talks with a caller whom a PBX's own queue has connected; None while that cannot be.
+        """Note that an agent talks with a caller whom we have not connected; None while that cannot be.
 
-        They need not have been available for that: their phone is answered. None: not here, or in another call.
+        A PBX's own queue did, or an earlier process of ours. They need not have been available for that: their phone
+        is answered. None: not here, or in another call.
         """
         agent = self.staff.agents.get(name)
+        if agent and agent.state is AgentState.IN_CALL and name not in self._reserved:
+            reservation = self._reserved[name] = Reservation(self, ticket, agent)
+            self._calls[name] = view
+            self._watch_shown(name, view)
+            self._changed()
+            return reservation
         if agent is None or agent.engaged or agent.state is AgentState.OFFLINE:
             return None
         # Nobody may be offered to them in between.
@@ -348,6 +358,12 @@ class Desk:
             self._matching = matching
         self.match()
         return reservation
+
+    def settle(self, name: str, queue: str) -> None:
+        """Let an agent go whose call, of this queue, ended before this process could take it up."""
+        agent = self.staff.agents.get(name)
+        if agent and agent.state is AgentState.IN_CALL and name not in self._reserved:
+            self.staff.happen(name, AgentEvent.FINISH, wrap_up=self._rules.queues[queue].wrap_up)
 
     def _reserve(self, agent: Agent, ticket: Ticket) -> Reservation:
         now = self.clock()

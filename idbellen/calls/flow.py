@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
 
-from idbellen.calls.conversation import Line, converse
+from idbellen.calls.conversation import Line, converse, converse_on
 from idbellen.calls.queue import in_queue
+from idbellen.calls.reach import reattach
 from idbellen.calls.stay import Exit, Stay, recorded
 from idbellen.domain.board import Stage
 from idbellen.domain.codes import new_secret
 from idbellen.domain.digits import Collector, Entry, EntryRules, Outcome
 from idbellen.domain.idcontact import Admission, AuthStatus, admission
+from idbellen.domain.notes import CallNote
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import Ticket, entry
 from idbellen.domain.statistics import CallOutcome
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from idbellen.calls.desk import Desk
+    from idbellen.calls.notes import Memo, Notes
     from idbellen.calls.progress import Journey, Progress
     from idbellen.domain.hours import OpeningHours
+    from idbellen.domain.notes import TalkNote
     from idbellen.ports import CallLog, Clock, Phone, Playback, Session, SessionFeedback, SessionStore
 
 log = structlog.get_logger()
@@ -100,7 +104,7 @@ class CallRules:
 class Office:
     """What every call is told with: the rules, the sessions, the desk, the citizens' pages and the time.
 
-    ``hours``: of every queue.
+    ``hours``: of every queue. ``notes``: of what is in hand, for the next process.
     """
 
     rules: CallRules
@@ -110,6 +114,7 @@ class Office:
     progress: Progress
     feedback: SessionFeedback
     calls: CallLog
+    notes: Notes
     clock: Clock
 
 
@@ -129,16 +134,66 @@ class Caller:
     phone: Phone
     claim: Claim
     journey: Journey
+    memo: Memo
 
 
 async def take_call(phone: Phone, office: Office) -> None:
     """Take one call from its first ring to its end."""
+    memo = office.notes.call(CallNote(phone.call, phone.channel))
+    phone.on_play(memo.playing)
 
     async def serve(claim: Claim, journey: Journey) -> None:
-        await connect(Caller(phone, claim, journey), office)
+        await connect(Caller(phone, claim, journey, memo), office)
 
-    if not await identify(phone, office, serve):
-        await turn_away(phone, office.rules)
+    try:
+        if not await identify(phone, office, serve):
+            await turn_away(phone, office.rules)
+    finally:
+        memo.forget()
+
+
+async def resume_call(phone: Phone, note: CallNote, office: Office) -> None:
+    """Take up the call of an earlier process where that one left it; a code is asked for afresh."""
+    try:
+        async with _held(phone.call, _claimed_before(note, office), office, served=note.served) as claim:
+            if claim:
+                memo = office.notes.call(note)
+                phone.on_play(memo.playing)
+                words = control_words(claim.secret, claim.session.language or office.rules.language)
+                with office.progress.call(claim.session.reference, phone.call, words) as journey:
+                    await connect(Caller(phone, claim, journey, memo), office)
+                return
+        await take_call(phone, office)
+    finally:
+        _let_go(note, office)
+
+
+async def close_call(note: CallNote, office: Office) -> None:
+    """End the call of an earlier process whose caller has gone meanwhile."""
+    try:
+        async with _held(note.call, _claimed_before(note, office), office, served=note.served):
+            if note.ticket:
+                with recorded(note.ticket, office.calls, office.notes, office.clock, arrived=note.entered) as stay:
+                    if note.talk:
+                        stay.answered(note.talk.main.agent, note.ticket, note.answered)
+    finally:
+        _let_go(note, office)
+
+
+def _let_go(note: CallNote, office: Office) -> None:
+    """Forget a call of an earlier process, and let those of its agents go who were not taken up."""
+    office.notes.forget_call(note.call)
+    for party in note.parties:
+        if party.agent and note.ticket:
+            office.desk.settle(party.agent, note.ticket.queue)
+
+
+async def _claimed_before(note: CallNote, office: Office) -> Claim | None:
+    """Give the session that a call got for its code, if it came as far as the queue."""
+    if note.secret is None or note.ticket is None:
+        return None
+    session = await office.sessions.by_secret(note.secret)
+    return Claim(session, note.secret, note.served) if session else None
 
 
 async def identify(
@@ -204,15 +259,29 @@ async def claimed(call: str, code: str, office: Office) -> AsyncIterator[Claim |
 
     A caller who is cut off before an agent answered may use the code again; after that it is gone.
     """
-    claim = None
-    try:
+
+    async def exchange() -> Claim | None:
         secret = new_secret()
         session = await office.sessions.claim(code, call=call, secret=secret, now=office.clock())
-        claim = Claim(session, secret) if session else None
+        return Claim(session, secret) if session else None
+
+    async with _held(call, exchange(), office) as claim:
+        yield claim
+
+
+@asynccontextmanager
+async def _held(
+    call: str, getting: Awaitable[Claim | None], office: Office, *, served: bool = False
+) -> AsyncIterator[Claim | None]:
+    claim = None
+    try:
+        claim = await getting
         yield claim
     finally:
         # Also when the hangup came while the store was at work: what it then did is undone by the call's name.
-        if claim and claim.served:
+        if office.notes.handed_over:
+            log.info("left to the next process", call=call)
+        elif claim.served if claim else served:
             ended = await office.sessions.finish(call)
             if ended:
                 office.feedback.logout(ended)
@@ -258,25 +327,36 @@ async def _serve_admitted(
 
 
 async def connect(caller: Caller, office: Office) -> None:
-    """Queue a caller until an agent answers and let them talk, as often as the caller is sent on to a queue."""
+    """Queue a caller until an agent answers and let them talk, as often as the caller is sent on to a queue.
+
+    Who was in a queue or talked in an earlier process goes on from there.
+    """
     phone, session = caller.phone, caller.claim.session
-    rules = office.rules.purposes[session.purpose]
-    verified = session.result is not None and session.result.status is AuthStatus.SUCCESS
-    onward: Ticket | Exit | None = Ticket(
-        phone.call, session.reference, session.purpose, rules.queue, office.clock(), verified, rules.priority
-    )
-    tell_active("code_accepted", session, office)
-    greeting = [Prompt.CODE_ACCEPTED]
+    before = caller.memo.note
+    onward: Ticket | Exit | None = before.ticket
+    arrived, sent, talk = before.entered, True, before.talk
+    greeting = []
+    if onward is None:
+        rules = office.rules.purposes[session.purpose]
+        verified = session.result is not None and session.result.status is AuthStatus.SUCCESS
+        arrived, sent = office.clock(), False
+        onward = Ticket(
+            phone.call, session.reference, session.purpose, rules.queue, arrived, verified, rules.priority
+        )
+        tell_active("code_accepted", session, office)
+        greeting = [Prompt.CODE_ACCEPTED]
     been = set()
-    sent = False
     while isinstance(onward, Ticket):
         been.add(onward.queue)
-        with recorded(phone, onward, office.calls, office.clock) as stay:
-            onward = await wait_and_talk(caller, stay, greeting, office, sent=sent)
+        with recorded(onward, office.calls, office.notes, office.clock, arrived=arrived) as stay:
+            if talk:
+                onward = await talk_on(caller, stay, talk, office)
+            else:
+                onward = await wait_and_talk(caller, stay, greeting, office, sent=sent)
         sent = isinstance(onward, Ticket)
         if isinstance(onward, Exit) and onward.way.kind == "queue" and onward.way.target not in been:
             onward = replace(onward.ticket, queue=onward.way.target)
-        greeting = []
+        greeting, arrived, talk = [], office.clock(), None
     if onward:
         await leave(phone, onward)
     else:
@@ -290,9 +370,9 @@ async def wait_and_talk(
 ) -> Ticket | Exit | None:
     """Go through one queue; gives the ticket to wait with again, the way out of the queue, or None when all is said.
 
-    ``sent``: by an agent or a supervisor, and not by a configured way out.
+    ``sent``: by an agent, a supervisor or an earlier process, and not by a configured way out.
     """
-    phone, claim, journey = caller.phone, caller.claim, caller.journey
+    phone, claim, memo = caller.phone, caller.claim, caller.memo
     ticket, desk = stay.ticket, office.desk
     rules = desk.queues[ticket.queue]
     # Whoever was sent here is not sent away for the crowd, nor because it closed while they talked.
@@ -303,9 +383,10 @@ async def wait_and_talk(
         reason, way = refused
         stay.outcome = _OUTCOMES[reason]
         return Exit(stay.outcome, way, ticket)
-    journey.enter(Stage.QUEUED)
+    caller.journey.enter(Stage.QUEUED)
+    memo.change(secret=claim.secret, ticket=ticket, entered=stay.arrived, served=claim.served, talk=None)
     async with AsyncExitStack() as scope:
-        answer = await in_queue(phone, ticket, desk, greeting, scope)
+        answer = await in_queue(phone, stay, desk, greeting, lambda now: memo.change(ticket=now), scope)
         if isinstance(answer, Ticket):
             if answer.queue != ticket.queue:
                 stay.outcome = CallOutcome.LEFT
@@ -314,15 +395,39 @@ async def wait_and_talk(
             return Exit(stay.outcome, rules.on_longest, answer)
         assert answer.reservation  # noqa: S101 - in_queue() gives agents
         claim.served = True
-        stay.answered(answer, office.clock())
-
-        def connected() -> None:
-            journey.enter(Stage.CONNECTED)
-            tell_active("connected", claim.session, office)
-
-        line = Line(phone, desk, stay.ticket, claim.secret, journey.words, office.rules.outside, connected)
+        stay.answered(answer.agent, answer.reservation.ticket, office.clock())
         async with keeping_active(claim.session, office):
-            return await converse(line, answer, scope)
+            return await converse(_line(caller, stay, office), answer, scope)
+
+
+async def talk_on(caller: Caller, stay: Stay, talk: TalkNote, office: Office) -> Ticket | None:
+    """Go on with the conversation of an earlier process; gives what :func:`wait_and_talk` does."""
+    async with AsyncExitStack() as scope, keeping_active(caller.claim.session, office):
+        parties = [await reattach(caller.phone, party, scope) for party in talk.parties]
+        stay.answered(talk.main.agent, stay.ticket, caller.memo.note.answered)
+        return await converse_on(_line(caller, stay, office), talk, parties, scope)
+
+
+def _line(caller: Caller, stay: Stay, office: Office) -> Line:
+    """Give what a conversation of this caller needs."""
+
+    def connected() -> None:
+        caller.journey.enter(Stage.CONNECTED)
+        tell_active("connected", caller.claim.session, office)
+
+    def noted(talk: TalkNote) -> None:
+        caller.memo.change(ticket=stay.ticket, answered=stay.answered_at, served=True, talk=talk)
+
+    return Line(
+        caller.phone,
+        office.desk,
+        stay.ticket,
+        caller.claim.secret,
+        caller.journey.words,
+        office.rules.outside,
+        connected,
+        noted,
+    )
 
 
 @asynccontextmanager

@@ -9,24 +9,31 @@ from idbellen.calls.reach import Party, ring_agents
 from idbellen.domain.prompts import HEAR_AGAIN_KEY, Prompt, standing_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AsyncExitStack
 
     from idbellen.calls.desk import Desk, Place
+    from idbellen.calls.stay import Stay
     from idbellen.domain.queueing import Ticket
     from idbellen.ports import Phone
 
 
-async def in_queue(
-    phone: Phone, ticket: Ticket, desk: Desk, greeting: Sequence[Prompt], scope: AsyncExitStack
+async def in_queue(  # noqa: PLR0913, PLR0917 - one thing each
+    phone: Phone,
+    stay: Stay,
+    desk: Desk,
+    greeting: Sequence[Prompt],
+    noted: Callable[[Ticket], None],
+    scope: AsyncExitStack,
 ) -> Party | Ticket:
     """Wait until an agent answers; gives who, or the ticket as it then is.
 
     That is for another queue if a supervisor has moved the caller, otherwise the caller has waited too long.
-    ``scope`` holds the agent.
+    ``noted`` is called when the ticket has changed; ``scope`` holds the agent.
     """
-    entered, longest = desk.clock(), desk.queues[ticket.queue].longest
-    with desk.place(ticket) as place:
+    ticket, entered = stay.ticket, stay.arrived
+    longest = desk.queues[ticket.queue].longest
+    with desk.place(ticket, noted) as place:
         async with asyncio.TaskGroup() as group:
             announcer = group.create_task(_announce(phone, place, desk, greeting))
             try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from idbellen.calls.desk import Reservation
+    from idbellen.domain.notes import PartyNote
     from idbellen.ports import AgentLeg, Phone
 
 log = structlog.get_logger()
@@ -81,6 +82,13 @@ async def ring_agents(
         for wait in waits:
             wait.cancel()
     return outcome
+
+
+async def reattach(phone: Phone, note: PartyNote, scope: AsyncExitStack) -> Party:
+    """Take up a party of an earlier process's conversation; ``scope`` holds their phone."""
+    hold = await scope.enter_async_context(AsyncExitStack())
+    leg = await hold.enter_async_context(phone.reattach(note.channel, note.endpoint))
+    return Party(leg, None, hold, note.muted, note.since)
 
 
 async def ring_outside(phone: Phone, endpoint: str, seconds: float, scope: AsyncExitStack) -> Party | RingOutcome:

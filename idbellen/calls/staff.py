@@ -16,10 +16,11 @@ from idbellen.calls.watch import Watches
 from idbellen.domain.agents import NO_TERMS, Agent, AgentEvent, AgentState, Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from idbellen.calls.watch import Watch
     from idbellen.domain.agents import PhoneState
+    from idbellen.domain.notes import AgentNote
     from idbellen.ports import Account, Clock
 
 log = structlog.get_logger()
@@ -61,6 +62,7 @@ class Staff:
         self._watches = Watches()
         self._listeners: list[Callable[[], None]] = []
         self._wrapped_up: list[Callable[[str, float, float], None]] = []
+        self._kept: list[Callable[[Agent, bool], None]] = []
 
     def __getitem__(self, name: str) -> Agent:
         """Give an agent; :exc:`KeyError` for who has never been here."""
@@ -74,6 +76,27 @@ class Staff:
     def endpoint(self, name: str) -> str | None:
         """Give the phone of an agent; None for who has never been here."""
         return self._agents[name].endpoint if name in self._agents else None
+
+    def restore(self, notes: Iterable[AgentNote], accounts: Mapping[str, Account], talking: Collection[str]) -> None:
+        """Let the agents whom an earlier process knew be as they were; their dashboards have the grace to come back.
+
+        ``talking``: whose calls are taken up; for others a call in hand has ended.
+        """
+        for note in notes:
+            account = accounts.get(note.name)
+            if account is None:
+                self._keep(Agent(note.name, ""))
+                continue
+            agent = note.agent(account.endpoint, dict(account.queues))
+            if agent.state is AgentState.IN_CALL and agent.name not in talking:
+                agent = agent.after(AgentEvent.FINISH, self._clock())
+            self._agents[agent.name] = agent
+            presence = self._presences[agent.name] = _Presence(by_phone=note.by_phone)
+            if not note.by_phone:
+                self._go(agent.name, presence)
+            self._time_wrap_up(agent)
+            self._keep(agent)
+            log.info("agent as before", agent=agent.name, state=agent.state.value)
 
     # Presence
 
@@ -89,14 +112,14 @@ class Staff:
         finally:
             presence.dashboards -= 1
             if not presence.dashboards and not presence.by_phone:
-                loop = asyncio.get_running_loop()
-                presence.leaving = loop.call_later(self._rules.grace, self._leave, account.name)
+                self._go(account.name, presence)
 
     def log_in_by_phone(self, account: Account) -> None:
         """Be present with the desk phone alone, and available."""
         self._enrol(account).by_phone = True
         self._arrive(account.name)
         self.set_available(account.name)
+        self._keep(self._agents[account.name])
 
     def log_out_by_phone(self, name: str) -> None:
         """Leave with the desk phone; an agent who has a dashboard open is paused instead."""
@@ -104,6 +127,7 @@ class Staff:
         if presence is None or not presence.by_phone:
             return
         presence.by_phone = False
+        self._keep(self._agents[name])
         if presence.dashboards:
             self.pause(name, "")
         else:
@@ -131,6 +155,9 @@ class Staff:
             presence.leaving.cancel()
             presence.leaving = None
         self.happen(name, AgentEvent.ARRIVE)
+
+    def _go(self, name: str, presence: _Presence) -> None:
+        presence.leaving = asyncio.get_running_loop().call_later(self._rules.grace, self._leave, name)
 
     def _leave(self, name: str) -> None:
         self._presences[name].leaving = None
@@ -192,6 +219,8 @@ class Staff:
         self._agents[agent.name] = agent
         if agent.state is not before.state:
             log.info("agent state", agent=agent.name, state=agent.state.value)
+        if replace(agent, phone=before.phone) != before:
+            self._keep(agent)
         self._time_wrap_up(agent)
         if before.state is AgentState.WRAP_UP and agent.state is not AgentState.WRAP_UP:
             for told in self._wrapped_up:
@@ -209,7 +238,16 @@ class Staff:
             loop = asyncio.get_running_loop()
             self._wrap_ups[agent.name] = loop.call_later(left, self.end_wrap_up, agent.name)
 
+    def _keep(self, agent: Agent) -> None:
+        presence = self._presences.get(agent.name)
+        for kept in self._kept:
+            kept(agent, presence is not None and presence.by_phone)
+
     # Who wants to know
+
+    def on_agent(self, kept: Callable[[Agent, bool], None]) -> None:
+        """Call somebody with every agent who has changed, and with whether they are logged in by their desk phone."""
+        self._kept.append(kept)
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call somebody whenever an agent has changed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,9 +11,9 @@ from idbellen.domain.statistics import CallOutcome, CallRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from idbellen.calls.reach import Party
+    from idbellen.calls.notes import Notes
     from idbellen.domain.queueing import Ticket, WayOut
-    from idbellen.ports import CallLog, Clock, Phone
+    from idbellen.ports import CallLog, Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +28,19 @@ class Exit:
 class Stay:
     """One caller in one queue, for the history."""
 
-    def __init__(self, ticket: Ticket, now: float) -> None:
+    def __init__(self, ticket: Ticket, arrived: float) -> None:
         self.ticket = ticket
-        self.arrived = now
+        self.arrived = arrived
         self.outcome: CallOutcome | None = None
         self._agent: str | None = None
-        self._answered = 0.0
+        self.answered_at = 0.0
 
-    def answered(self, party: Party, now: float) -> None:
+    def answered(self, agent: str | None, ticket: Ticket, now: float) -> None:
         """Note that an agent has answered, and with which ticket: a supervisor may have changed it."""
-        assert party.reservation  # noqa: S101 - agents only
-        self.ticket = party.reservation.ticket
+        self.ticket = ticket
         self.outcome = CallOutcome.ANSWERED
-        self._agent = party.agent
-        self._answered = now
+        self._agent = agent
+        self.answered_at = now
 
     def record(self, now: float) -> CallRecord:
         """Give what is kept, at its end; without an outcome the caller was cut off or has hung up."""
@@ -53,22 +51,23 @@ class Stay:
             purpose=self.ticket.purpose,
             verified=self.ticket.verified,
             arrived=self.arrived,
-            waited=(self._answered if answered else now) - self.arrived,
+            waited=(self.answered_at if answered else now) - self.arrived,
             outcome=self.outcome or CallOutcome.ABANDONED,
             agent=self._agent,
-            talked=now - self._answered if answered else 0.0,
+            talked=now - self.answered_at if answered else 0.0,
         )
 
 
 @contextmanager
-def recorded(phone: Phone, ticket: Ticket, calls: CallLog, clock: Clock) -> Iterator[Stay]:
-    """Keep a record of the block."""
-    stay = Stay(ticket, clock())
+def recorded(ticket: Ticket, calls: CallLog, notes: Notes, clock: Clock, *, arrived: float) -> Iterator[Stay]:
+    """Keep a record of the block, which began when the caller arrived; not of what the next process goes on with."""
+    stay = Stay(ticket, arrived)
     try:
         yield stay
-    except asyncio.CancelledError:
-        if stay.outcome is None and not phone.gone:
-            stay.outcome = CallOutcome.LEFT
+    except Exception:
+        # A fault of ours, which sends the caller to the plain queue.
+        stay.outcome = stay.outcome or CallOutcome.LEFT
         raise
     finally:
-        calls.ended(stay.record(clock()))
+        if not notes.handed_over:
+            calls.ended(stay.record(clock()))

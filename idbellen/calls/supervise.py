@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.calls.flow import say, take_call
+from idbellen.calls.flow import close_call, resume_call, say, take_call
 from idbellen.domain.prompts import Prompt
 
 if TYPE_CHECKING:
     from idbellen.calls.flow import Office
+    from idbellen.domain.notes import CallNote
     from idbellen.ports import Phone
 
 log = structlog.get_logger()
@@ -23,12 +24,12 @@ class HungUpError(Exception):
     """The caller has gone: cancels the story."""
 
 
-async def supervise(phone: Phone, office: Office) -> None:
-    """Tell one call's story to its end, whatever happens in it."""
+async def supervise(phone: Phone, office: Office, note: CallNote | None = None) -> None:
+    """Tell one call's story to its end, whatever happens in it; with a note, from where an earlier process was."""
     try:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(_watch(phone))
-            await take_call(phone, office)
+            await (resume_call(phone, note, office) if note else take_call(phone, office))
             watcher.cancel()
     except* HungUpError:
         log.info("caller hung up", call=phone.call)
@@ -37,6 +38,34 @@ async def supervise(phone: Phone, office: Office) -> None:
         log.exception("call failed", call=phone.call, exc_info=faults)
         await _apologise(phone)
     log.info("call over", call=phone.call)
+
+
+class Stories:
+    """All calls of this process, as the switchboard has them told."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    async def take(self, phone: Phone) -> None:
+        """Tell the story of a new call to its end."""
+        await supervise(phone, self._office)
+
+    async def take_up(self, phone: Phone, note: CallNote) -> None:
+        """Tell the story of a call of an earlier process from where that one was."""
+        await supervise(phone, self._office, note)
+
+    async def close(self, note: CallNote) -> None:
+        """End a call of an earlier process whose caller has gone meanwhile."""
+        try:
+            await close_call(note, self._office)
+        except Exception:
+            # The others are taken up all the same.
+            log.exception("call of an earlier process not ended properly", call=note.call)
+        log.info("call over", call=note.call)
+
+    def hand_over(self) -> None:
+        """Leave all calls to the next process, from now on."""
+        self._office.notes.hand_over()
 
 
 async def _watch(phone: Phone) -> None:

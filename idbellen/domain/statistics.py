@@ -34,7 +34,7 @@ class CallOutcome(enum.Enum):
     CLOSED = "closed"
     UNSTAFFED = "unstaffed"
     TOO_LONG = "too_long"
-    LEFT = "left"  # moved to elsewhere, or sent to the fallback at a planned stop
+    LEFT = "left"  # moved to elsewhere, or sent to the plain queue after a fault of ours
 
 
 # Those who came into the queue; the others were sent away at its door.

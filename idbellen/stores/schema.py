@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _TO_THIRD_SCHEMA = """
 ALTER TABLE accounts ADD COLUMN role TEXT NOT NULL DEFAULT 'agent';
 ALTER TABLE accounts ADD COLUMN queues TEXT NOT NULL DEFAULT '{}';
@@ -12,6 +12,8 @@ MIGRATIONS = {
     # Sessions live for hours at most, so those of the first schema are let go; accounts stay.
     1: f"DROP TABLE IF EXISTS sessions; {_TO_THIRD_SCHEMA}",
     2: _TO_THIRD_SCHEMA,
+    # The fourth brought a table more.
+    3: "",
     SCHEMA_VERSION: "",
 }
 SCHEMA = """
@@ -78,6 +80,11 @@ CREATE TABLE IF NOT EXISTS calls (
     PRIMARY KEY (call, queue, arrived)
 );
 CREATE INDEX IF NOT EXISTS calls_by_arrival ON calls (arrived);
+-- What the process has in hand, sealed; a note without a text is one that was deleted.
+CREATE TABLE IF NOT EXISTS notes (
+    name TEXT PRIMARY KEY,
+    sealed TEXT
+);
 CREATE TABLE IF NOT EXISTS audit (
     sequence INTEGER PRIMARY KEY,
     at REAL NOT NULL,

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiosqlite
+import structlog
 
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from idbellen.domain.codes import Fingerprints
     from idbellen.domain.idcontact import Received
     from idbellen.ports import Clock
+
+log = structlog.get_logger()
 
 _ACCOUNT = "name, endpoint, password_hash, role, queues"
 _CALL = "call, queue, purpose, verified, arrived, waited, outcome, agent, talked, wrap_up"
@@ -80,7 +83,7 @@ def _faults() -> Iterator[None]:
 
 
 class SqliteStore:
-    """Implements the ports ``SessionStore``, ``AccountStore`` and ``History`` of :mod:`idbellen.ports`.
+    """Implements the ports ``SessionStore``, ``NoteStore``, ``AccountStore`` and ``History`` of :mod:`idbellen.ports`.
 
     Every method is one statement, so it happens whole or not at all. ``audit`` is its audit trail.
     """
@@ -263,9 +266,13 @@ class SqliteStore:
         await self._overwrite()
         return self._session(row)
 
-    async def release_all(self) -> int:
-        """Undo the claims of an earlier process; gives how many."""
-        return await self._change("UPDATE sessions SET claimed_by = NULL, secret = NULL WHERE claimed_by IS NOT NULL")
+    async def release_others(self, calls: Collection[str]) -> int:
+        """Undo the claims of an earlier process but for those of these calls; gives how many."""
+        return await self._change(
+            "UPDATE sessions SET claimed_by = NULL, secret = NULL"
+            " WHERE claimed_by IS NOT NULL AND claimed_by NOT IN (SELECT value FROM json_each(?))",
+            json.dumps(list(calls)),
+        )
 
     async def keep_purposes(self, purposes: Collection[str]) -> int:
         """Delete the sessions of all other purposes, which the configuration no longer has; gives how many."""
@@ -287,6 +294,24 @@ class SqliteStore:
     async def _overwrite(self) -> None:
         # The write-ahead log still holds what was deleted; a truncating checkpoint empties it.
         await self._row("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # Notes
+
+    async def note(self, notes: Mapping[str, str | None]) -> None:
+        """Keep notes in place of earlier ones of the same names, and delete those that are None."""
+        sealed = {name: None if text is None else self._vault.seal_text(text, name) for name, text in notes.items()}
+        await self._change("INSERT OR REPLACE INTO notes SELECT key, value FROM json_each(?)", json.dumps(sealed))
+        await self._change("DELETE FROM notes WHERE sealed IS NULL")
+
+    async def notes(self) -> dict[str, str]:
+        """Give all notes by name; one that another key has sealed is left out."""
+        found = {}
+        for name, sealed in await self._rows("SELECT name, sealed FROM notes WHERE sealed IS NOT NULL"):
+            try:
+                found[name] = self._vault.unseal_text(sealed, name)
+            except UnsealError:
+                log.warning("note cannot be opened and is left alone: another master key, or a changed file", note=name)
+        return found
 
     # Accounts
 

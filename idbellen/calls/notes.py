@@ -1,0 +1,159 @@
+"""What this process has in hand, noted beside the calls, so that the next process can take it up.
+
+Notes are written behind the calls: no call waits for them or fails with them. A crash loses what the last few
+milliseconds changed, and then Asterisk's own list decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from idbellen.domain.agents import AgentState
+from idbellen.domain.notes import (
+    AgentNote,
+    CallNote,
+    NoteError,
+    note_agent,
+    read_agent,
+    read_call,
+    write_agent,
+    write_call,
+)
+
+if TYPE_CHECKING:
+    from idbellen.domain.agents import Agent
+    from idbellen.ports import NoteStore
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 1.0
+STOP_SECONDS = 2.0
+_CALL, _AGENT = "call ", "agent "
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier process had in hand."""
+
+    calls: tuple[CallNote, ...] = ()
+    agents: tuple[AgentNote, ...] = ()
+
+
+class Notes:
+    """The notes of this process. ``handed_over``: it stops, and what it has in hand is the next one's."""
+
+    def __init__(self, store: NoteStore) -> None:
+        self._store = store
+        self._unwritten: dict[str, str | None] = {}
+        self._more = asyncio.Event()
+        self._failing = False
+        self.handed_over = False
+
+    async def load(self) -> Earlier:
+        """Give what an earlier process has left; fails as the store does."""
+        calls, agents = [], []
+        for name, text in (await self._store.notes()).items():
+            try:
+                if name.startswith(_CALL):
+                    calls.append(read_call(text))
+                else:
+                    agents.append(read_agent(text))
+            except NoteError as fault:
+                log.warning("note of an earlier process not understood and let go", note=name, reason=str(fault))
+                self._put(name, None)
+        return Earlier(tuple(calls), tuple(agents))
+
+    def call(self, note: CallNote) -> Memo:
+        """Give the note of a call, to be changed as the call goes on."""
+        return Memo(self, note)
+
+    def keep_call(self, note: CallNote) -> None:
+        """Keep the note of a call in place of an earlier one."""
+        self._put(_CALL + note.call, write_call(note))
+
+    def forget_call(self, call: str) -> None:
+        """Forget a call that is over."""
+        self._put(_CALL + call, None)
+
+    def keep_agent(self, agent: Agent, by_phone: bool) -> None:  # noqa: FBT001 - as the staff tells it
+        """Keep the note of an agent in place of an earlier one; of who is not here there is none."""
+        here = agent.state is not AgentState.OFFLINE
+        self._put(_AGENT + agent.name, write_agent(note_agent(agent, by_phone=by_phone)) if here else None)
+
+    def _put(self, name: str, text: str | None) -> None:
+        if not self.handed_over:
+            self._unwritten[name] = text
+            self._more.set()
+
+    def hand_over(self) -> None:
+        """Let nothing change any more: what ends from now on ends only for this process."""
+        self.handed_over = True
+
+    async def run(self) -> None:
+        """Write what changes, until cancelled."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            try:
+                await self._write()
+            except Exception as fault:  # noqa: BLE001 - whatever it is, it is tried again
+                if not self._failing:
+                    log.error(  # noqa: TRY400 - one line
+                        "calls cannot be noted, so a restart would lose them; trying again", reason=_reason(fault)
+                    )
+                self._failing = True
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if self._failing:
+                log.info("calls are noted again")
+                self._failing = False
+
+    async def flush(self) -> None:
+        """Write what is left, once, after :meth:`run` was cancelled."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._write()
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the stop goes on
+            log.error("calls not noted, so the next process cannot take them up", reason=_reason(fault))  # noqa: TRY400
+
+    async def _write(self) -> None:
+        batch, self._unwritten = self._unwritten, {}
+        written = False
+        try:
+            if batch:
+                await self._store.note(batch)
+            written = True
+        finally:
+            if not written:
+                self._unwritten = batch | self._unwritten
+                self._more.set()
+
+
+class Memo:
+    """The note of one call in hand."""
+
+    def __init__(self, notes: Notes, note: CallNote) -> None:
+        self._notes = notes
+        self.note = note
+        notes.keep_call(note)
+
+    def change(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of CallNote
+        """Change some fields."""
+        self.note = replace(self.note, **changes)
+        self._notes.keep_call(self.note)
+
+    def playing(self, playbacks: tuple[str, ...]) -> None:
+        """Note which prompts the caller is being played: as long as they play, nobody can talk with the caller."""
+        self.change(playing=playbacks)
+
+    def forget(self) -> None:
+        """Forget the call."""
+        self._notes.forget_call(self.note.call)
+
+
+def _reason(fault: Exception) -> str:
+    return str(fault) or type(fault).__name__
