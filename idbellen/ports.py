@@ -344,6 +344,21 @@ class History(Protocol):
         ...
 
 
+class NoteStore(Protocol):
+    """Keeps notes by name, so that another process can take up what this one has in hand. They are sealed."""
+
+    async def note(self, notes: Mapping[str, str | None]) -> None:
+        """Keep these notes in place of earlier ones of the same names, and delete those that are None.
+
+        It happens whole or not at all.
+        """
+        ...
+
+    async def notes(self) -> dict[str, str]:
+        """Give all notes by name."""
+        ...
+
+
 class AuditTrail(Protocol):
     """Keeps who did what, so that a later change to it is found."""
 

@@ -1,4 +1,4 @@
-"""Seals auth results for a store: who has only the store sees nothing, and can change nothing unnoticed."""
+"""Seals auth results and notes for a store: who has only the store sees nothing, and can change nothing unnoticed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NONCE_BYTES = 12
 
 
 class UnsealError(Exception):
-    """What is sealed was not sealed by this key for this session, or has been changed."""
+    """What is sealed was not sealed by this key for this session or name, or has been changed."""
 
 
 class Vault:
-    """Seals auth results with AES-256-GCM under one key of 32 bytes, each bound to its session."""
+    """Seals with AES-256-GCM under one key of 32 bytes, each text bound to what it belongs to."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
@@ -28,9 +28,7 @@ class Vault:
     def seal(self, result: AuthResult, reference: str) -> str:
         """Give a result as text that only this key opens, and only for the session with this reference."""
         content = [result.status.value, result.attributes, result.session_url, result.method]
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        sealed = self._cipher.encrypt(nonce, json.dumps(content).encode(), reference.encode())
-        return urlsafe_b64encode(nonce + sealed).decode()
+        return self.seal_text(json.dumps(content), reference)
 
     def unseal(self, sealed: str, reference: str) -> AuthResult:
         """Give what was sealed.
@@ -39,10 +37,23 @@ class Vault:
             UnsealError: it was sealed with another key or for another session, or has been changed.
 
         """
+        status, attributes, session_url, method = json.loads(self.unseal_text(sealed, reference))
+        return AuthResult(AuthStatus(status), attributes, session_url, method)
+
+    def seal_text(self, text: str, bound_to: str) -> str:
+        """Give a text as one that only this key opens, and only together with what it is bound to."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, text.encode(), bound_to.encode())).decode()
+
+    def unseal_text(self, sealed: str, bound_to: str) -> str:
+        """Give what was sealed.
+
+        Raises:
+            UnsealError: it was sealed with another key or bound to something else, or has been changed.
+
+        """
         try:
             raw = urlsafe_b64decode(sealed)
-            text = self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], reference.encode())
+            return self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], bound_to.encode()).decode()
         except (InvalidTag, ValueError):
             raise UnsealError from None
-        status, attributes, session_url, method = json.loads(text)
-        return AuthResult(AuthStatus(status), attributes, session_url, method)
