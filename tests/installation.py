@@ -21,7 +21,7 @@ from idbellen.demo.tokens import auth_result
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import load_key
 from idbellen.ports import Account, Role
-from idbellen.stores.sqlite import open_store
+from idbellen.storage import open_store
 from idbellen.web.passwords import hash_password
 from tests.ports import free_ports
 
@@ -125,7 +125,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         """Add agents, each with the phone of the same name; ``queues``: the penalties of who serves only some."""
         settings = load(self.config)
         fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
-        async with open_store(settings.sessions.store, fingerprints) as store:
+        async with open_store(settings, fingerprints) as store:
             for name in names:
                 account = Account(name, f"PJSIP/{name}", PASSWORD_HASH, role, (queues or {}).get(name, {}))
                 await store.add_account(account)
