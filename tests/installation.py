@@ -65,7 +65,7 @@ class Installation:
         self.folder.mkdir(parents=True, exist_ok=True)
         tables = {
             "calls": {"unverified": '"plain"', "rest_seconds": "0.5", "ring_seconds": "5"},
-            "sessions": {"code_seconds": "600"},
+            "sessions": {"store": '"idbellen.db"', "code_seconds": "600"},
             "dashboard": {"grace_seconds": "1"},
             "idcontact": {},
             "citizen": {},
@@ -88,7 +88,6 @@ password_file = "ari-password"
 phone_number = "{PHONE_NUMBER}"
 {_lines(tables["calls"])}
 [sessions]
-store = "idbellen.db"
 master_key_file = "{keys_folder}/own-rsa/master-key"
 {_lines(tables["sessions"])}
 [idcontact]

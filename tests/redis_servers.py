@@ -21,7 +21,10 @@ PROGRAM = shutil.which("redis-check-rdb")
 
 
 class RedisProcess:
-    """One process, called ``redis-server`` or ``redis-sentinel``: by that name it knows what to be."""
+    """One process, called ``redis-server`` or ``redis-sentinel``: by that name it knows what to be.
+
+    In ``settings``, lines of its configuration, @PORT@ is its port.
+    """
 
     def __init__(self, folder: Path, *settings: str, name: str = "redis-server") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,11 +45,11 @@ class RedisProcess:
         """Start it, also once more, and wait until its log says so."""
         assert PROGRAM, "there is no Redis: sh tools/setup test"
         conf = self.folder / "redis.conf"
-        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", "enable-debug-command yes"]
-        if self._name == "redis-sentinel":
-            lines.pop()
-        # A Sentinel writes its state into it.
-        conf.write_text("\n".join([*lines, *self._settings]) + "\n")
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}"]
+        if self._name == "redis-server":
+            # Others connect at once, instead of up to five seconds later.
+            lines += ["enable-debug-command yes", "repl-diskless-sync-delay 0"]
+        conf.write_text("\n".join([*lines, *self._settings]).replace("@PORT@", str(self.port)) + "\n")
         self._lines.clear()
         self._process = await asyncio.create_subprocess_exec(
             self._name, str(conf), executable=PROGRAM,

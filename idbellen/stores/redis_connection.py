@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +57,12 @@ class RedisConnection:
 
         """
         async with self.bounded(), self._room:
-            return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+            try:
+                return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+            except ReadOnlyError:
+                # It was the primary when we connected; by now the same name may lead to another server.
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+                raise
 
     @asynccontextmanager
     async def bounded(self) -> AsyncIterator[None]:
@@ -80,6 +87,10 @@ class RedisConnection:
                 return f"password refused: {fault}"
             case ReadOnlyError():
                 return "a read-only replica, not the primary"
+        # The library tells numbers and addresses where the system has words.
+        cause = fault.__context__
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
+            return str(cause.strerror if cause.errno < 0 else os.strerror(cause.errno))
         return str(fault) or type(fault).__name__
 
 
