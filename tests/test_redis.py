@@ -529,11 +529,16 @@ async def test_sentinel_with_passwords_and_tls(make: Make, tmp_path: Path) -> No
 async def test_a_call_with_the_store_in_redis(
     install: Callable[..., Awaitable[Installation]], telephony: Phones, make: Make, tmp_path: Path
 ) -> None:
-    server = await make(f'requirepass "{PASSWORD}"')
+    make_certificate(tmp_path)
+    server = await make(*tls_only(tmp_path), f'requirepass "{PASSWORD}"')
+    url = replace(server.url, tls=True)
     file = tmp_path / "redis-password"
     file.write_text(f"{PASSWORD}\n")
-    where = {"sessions__store": f'"{server.url}"', "sessions__store_password_file": f'"{file}"'}
-    installation = await install(**where)
+    installation = await install(
+        sessions__store=f'"{url}"',
+        sessions__store_password_file=f'"{file}"',
+        sessions__store_ca_file=f'"{tmp_path}/redis.crt"',
+    )
     agent = await telephony.agent("agent1")
     async with installation.dashboard("agent1") as dashboard:
         await dashboard.available()
@@ -550,7 +555,7 @@ async def test_a_call_with_the_store_in_redis(
     file.write_text("another")
     code, output = await run_cli("check", "--config", config)
     assert (code, output.count("FAULT")) == (1, 1)
-    assert f"FAULT store: store {server.url}: password refused" in output
+    assert f"FAULT store: store {url}: password refused" in output
     file.unlink()
     assert "redis-password: No such file or directory" in (await run_cli("check", "--config", config))[1]
     assert (await run_cli("agent", "list", "--config", config))[0] == 1
