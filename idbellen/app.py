@@ -47,8 +47,8 @@ from idbellen.rules import (
     token_opener,
     web_purposes,
 )
+from idbellen.storage import open_store
 from idbellen.stores.errors import StoreError
-from idbellen.stores.sqlite import SqliteStore, open_store
 from idbellen.web.citizen import citizen_app
 from idbellen.web.citizen_site import CitizenSite
 from idbellen.web.dashboard import DashboardSite, dashboard_app
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from idbellen.domain.notes import CallNote
     from idbellen.pbx import Part
     from idbellen.ports import AccountStore, SessionStore
+    from idbellen.storage import Store
 
 log = structlog.get_logger()
 
@@ -170,16 +171,16 @@ async def serve(settings: Settings) -> None:
             ) from None
 
 
-async def _opened(stack: AsyncExitStack, settings: Settings, fingerprints: Fingerprints) -> SqliteStore:
+async def _opened(stack: AsyncExitStack, settings: Settings, fingerprints: Fingerprints) -> Store:
     """Open the store, and delete what another configuration left in it."""
-    store = await stack.enter_async_context(open_store(settings.sessions.store, fingerprints))
+    store = await stack.enter_async_context(open_store(settings, fingerprints))
     forgotten = await store.keep_purposes(settings.purposes.keys())
     if forgotten:
         log.info("sessions whose purpose is no longer configured deleted", sessions=forgotten)
     return store
 
 
-async def _earlier(store: SqliteStore, notes: Notes, staff: Staff) -> tuple[CallNote, ...]:
+async def _earlier(store: Store, notes: Notes, staff: Staff) -> tuple[CallNote, ...]:
     """Let the agents be as an earlier process left them, and give the calls that it had in hand."""
     earlier = await notes.load()
     staff.on_agent(notes.keep_agent)
@@ -203,9 +204,7 @@ def _telephony(
     return switchboard, endpoints, Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint)
 
 
-async def _beside_others(
-    stack: AsyncExitStack, settings: Settings, office: Office, store: SqliteStore
-) -> list[Part]:
+async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Office, store: Store) -> list[Part]:
     """Open what stands beside other telephony, if it is configured; gives the parts that are to run."""
     own = settings.link_phone
     if own:
@@ -226,7 +225,7 @@ async def _beside_others(
         raise StartError(f"[agi] listen: cannot be listened on: {fault.strerror or fault}") from None
 
 
-def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: SqliteStore, desk: Desk) -> DashboardSite:
+def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Store, desk: Desk) -> DashboardSite:
     own = settings.dashboard
     return DashboardSite(
         url=own.url,
@@ -249,7 +248,7 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Sqlit
 
 
 def _supervisor_site(
-    settings: Settings, store: SqliteStore, desk: Desk, calls: Statistics, monitor: Monitor
+    settings: Settings, store: Store, desk: Desk, calls: Statistics, monitor: Monitor
 ) -> SupervisorSite:
     own, language = settings.supervisors, settings.dashboard.language
     purposes = {tag: purpose.title.in_language(language) for tag, purpose in settings.purposes.items()}
@@ -302,7 +301,7 @@ async def _purge(store: SessionStore, keep_seconds: float) -> None:
         await asyncio.sleep(PURGE_SECONDS)
 
 
-async def _purge_history(store: SqliteStore, calls: Statistics, own: Supervisors) -> None:
+async def _purge_history(store: Store, calls: Statistics, own: Supervisors) -> None:
     while True:
         try:
             records = await calls.purge(own.history_days)

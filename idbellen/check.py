@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joserfc.jwk import RSAKey
@@ -15,12 +16,11 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
 from idbellen.pbx import ami_client
 from idbellen.rules import StartError, load_key_file
+from idbellen.storage import open_store
 from idbellen.stores.errors import StoreError
-from idbellen.stores.sqlite import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 NEEDED_MODULES = (
     "app_stasis.so",
@@ -110,6 +110,7 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
 def _check_credentials(settings: Settings) -> Iterator[Finding]:
     own = settings.idcontact
     files = [own.basic_password_file, own.bearer_token_file, settings.supervisors.api_token_file]
+    files.append(settings.sessions.store_password_file)
     if settings.link_phone:
         files += [settings.link_phone.basic_password_file, settings.link_phone.bearer_token_file]
     for path in (path for path in files if path):
@@ -126,13 +127,13 @@ async def _check_store(settings: Settings) -> AsyncIterator[Finding]:
         # Told among the keys.
         return
     store = settings.sessions.store
-    if not store.exists() and not os.access(store.parent, os.W_OK):
+    if isinstance(store, Path) and not store.exists() and not os.access(store.parent, os.W_OK):
         yield Finding("store", f"store {store}: the folder is not there, or not writable for this user")
         return
     try:
-        async with open_store(store, fingerprints) as opened:
+        async with open_store(settings, fingerprints) as opened:
             accounts = await opened.accounts()
-    except StoreError as fault:
+    except (ConfigError, StoreError) as fault:
         yield Finding("store", str(fault))
         return
     yield Finding("store")

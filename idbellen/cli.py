@@ -26,8 +26,8 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
 from idbellen.ports import Account, Role
 from idbellen.rules import StartError
+from idbellen.storage import open_store
 from idbellen.stores.errors import StoreError
-from idbellen.stores.sqlite import open_store
 from idbellen.telemetry import configure_log
 from idbellen.web.passwords import LEAST_PASSWORD_LENGTH, hash_password
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from idbellen.stores.sqlite import SqliteStore
+    from idbellen.storage import Store
 
 DEFAULT_CONFIG = Path("/etc/idbellen/idbellen.toml")
 log = structlog.get_logger()
@@ -380,8 +380,8 @@ def _operator() -> str:
     return f"shell:{name}"
 
 
-def _store(settings: Settings) -> AbstractAsyncContextManager[SqliteStore]:
-    return open_store(settings.sessions.store, _fingerprints(settings))
+def _store(settings: Settings) -> AbstractAsyncContextManager[Store]:
+    return open_store(settings, _fingerprints(settings))
 
 
 def _fingerprints(settings: Settings) -> Fingerprints:

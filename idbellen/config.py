@@ -10,11 +10,11 @@ import datetime as dt  # noqa: TC003 - pydantic reads the annotations
 import os
 import re
 import tomllib
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from idbellen.domain.hours import parse_day
+from idbellen.stores.redis_url import RedisUrl, parse_redis_url
 
 ENV_PREFIX = "IDBELLEN_"
 DEFAULT_QUEUE = "default"
@@ -99,6 +100,16 @@ def _timezone(value: str) -> str:
     return value
 
 
+def _path_or_url(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return parse_redis_url(value) if _is_url(value) else Path(value)
+
+
+def _is_url(value: str) -> bool:
+    return "://" in value
+
+
 Listen = Annotated[str, AfterValidator(_listen_address)]
 Url = Annotated[str, AfterValidator(_http_url)]
 PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
@@ -111,6 +122,7 @@ ClientUrl = Literal["page", "tel"]
 Way = Annotated[str, AfterValidator(_way_out)]
 MemberInterface = Annotated[str, AfterValidator(_member_interface)]
 OutsideEndpoint = Annotated[str, AfterValidator(_outside_endpoint)]
+StorePlace = Annotated[Path | RedisUrl, BeforeValidator(_path_or_url)]
 
 
 class Table(BaseModel):
@@ -161,11 +173,22 @@ class Calls(Table):
 class Sessions(Table):
     """What is kept, where and for how long; times in seconds."""
 
-    store: Path
+    store: StorePlace
+    store_password_file: Path | None = None
+    store_ca_file: Path | None = None
     master_key_file: Path
     code_digits: Annotated[int, Field(ge=8, le=20)] = 10
     code_seconds: Seconds = 1800.0
     keep_seconds: Seconds = 7200.0
+
+    @model_validator(mode="after")
+    def _fitting_the_store(self) -> Self:
+        url = self.store if isinstance(self.store, RedisUrl) else None
+        if self.store_password_file and (url is None or url.password):
+            raise ValueError("store_password_file only for a store in Redis without a password in its URL")
+        if self.store_ca_file and (url is None or not url.tls):
+            raise ValueError("store_ca_file only for a store with a URL that begins with rediss")
+        return self
 
 
 class IdContact(Table):
@@ -417,7 +440,7 @@ def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any
             return {name: absolute(name, inner) for name, inner in value.items()}
         if key.endswith("_files") and isinstance(value, list):
             return [str(folder / item) if isinstance(item, str) else item for item in value]
-        if (key.endswith("_file") or key == "store") and isinstance(value, str):
+        if isinstance(value, str) and (key.endswith("_file") or (key == "store" and not _is_url(value))):
             return str(folder / value)
         return value
 

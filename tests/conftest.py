@@ -11,6 +11,7 @@ from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from tests.browser import chromium, open_windows
 from tests.installation import Installation, make_keys
 from tests.ports import free_ports
+from tests.redis_servers import RedisProcess
 from tests.sipp import phones
 
 if TYPE_CHECKING:
@@ -94,6 +95,21 @@ async def telephony(pbx: Pbx, tmp_path: Path) -> AsyncIterator[Phones]:
     """Give a maker of SIP phones at the shared Asterisk."""
     async with phones(pbx, tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+async def running_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisProcess]:
+    process = RedisProcess(tmp_path_factory.mktemp("redis"), 'save ""')
+    await process.start()
+    yield process
+    await process.stop()
+
+
+@pytest.fixture
+async def redis_server(running_redis: RedisProcess) -> RedisProcess:
+    """Give a Redis with nothing in it."""
+    assert await running_redis.cli("FLUSHALL") == "OK"
+    return running_redis
 
 
 @pytest.fixture(scope="session")

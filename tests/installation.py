@@ -22,7 +22,7 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import load_key
 from idbellen.domain.notes import read_agent, read_call
 from idbellen.ports import Account, Role
-from idbellen.stores.sqlite import open_store
+from idbellen.storage import open_store
 from idbellen.web.passwords import hash_password
 from tests.ports import free_ports
 
@@ -68,7 +68,7 @@ class Installation:
         self.folder.mkdir(parents=True, exist_ok=True)
         tables = {
             "calls": {"unverified": '"plain"', "rest_seconds": "0.5", "ring_seconds": "5"},
-            "sessions": {"code_seconds": "600"},
+            "sessions": {"store": '"idbellen.db"', "code_seconds": "600"},
             "dashboard": {"grace_seconds": "1"},
             "idcontact": {},
             "citizen": {},
@@ -91,7 +91,6 @@ password_file = "ari-password"
 phone_number = "{PHONE_NUMBER}"
 {_lines(tables["calls"])}
 [sessions]
-store = "idbellen.db"
 master_key_file = "{keys_folder}/own-rsa/master-key"
 {_lines(tables["sessions"])}
 [idcontact]
@@ -128,7 +127,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         """Add agents, each with the phone of the same name; ``queues``: the penalties of who serves only some."""
         settings = load(self.config)
         fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
-        async with open_store(settings.sessions.store, fingerprints) as store:
+        async with open_store(settings, fingerprints) as store:
             for name in names:
                 account = Account(name, f"PJSIP/{name}", PASSWORD_HASH, role, (queues or {}).get(name, {}))
                 await store.add_account(account)

@@ -17,11 +17,16 @@ from idbellen.calls.audit import note
 from idbellen.domain.audit import AuditEntry, Break, Chain, ChainEnd, seal_end, seal_entry, verify_chain
 from idbellen.domain.codes import Fingerprints
 from idbellen.stores.errors import StoreError
-from idbellen.stores.sqlite import SqliteStore, open_store
+from idbellen.stores.sqlite import open_store
+from tests.trails import RedisTrail, SqliteTrail
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from idbellen.storage import Store
+    from tests.redis_servers import RedisProcess
+    from tests.trails import Trail
 
 KEY = b"k" * 32
 FINGERPRINTS = Fingerprints(b"m" * 32)
@@ -100,28 +105,22 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "idbellen.db"
+@pytest.fixture(params=["sqlite", "redis"])
+def trail(request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisProcess) -> Trail:
+    return SqliteTrail(tmp_path / "idbellen.db") if request.param == "sqlite" else RedisTrail(redis_server)
 
 
 @pytest.fixture
-async def store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    async with open_store(path, FINGERPRINTS, clock) as opened:
+async def store(trail: Trail, clock: Clock) -> AsyncIterator[Store]:
+    async with trail.open(FINGERPRINTS, clock) as opened:
         yield opened
 
 
-def tamper(path: Path, statement: str, *values: object) -> None:
-    with closing(sqlite3.connect(path)) as writer:
-        writer.execute(statement, values)
-        writer.commit()
-
-
-async def broken(store: SqliteStore) -> Break | None:
+async def broken(store: Store) -> Break | None:
     return (await store.audit.chain())[1]
 
 
-async def test_entries_are_read_as_they_were_written(store: SqliteStore, clock: Clock) -> None:
+async def test_entries_are_read_as_they_were_written(store: Store, clock: Clock) -> None:
     await store.audit.record("ann", "attributes shown", "call 1", names="fullname bsn")
     clock.now = 1001.5
     await store.audit.record("bob", "agent paused", "bob", reason="é\n")
@@ -135,7 +134,7 @@ async def test_entries_are_read_as_they_were_written(store: SqliteStore, clock: 
     assert await broken(store) is None
 
 
-async def test_many_at_once_make_one_chain(store: SqliteStore) -> None:
+async def test_many_at_once_make_one_chain(store: Store) -> None:
     work = [store.audit.record("ann", "act", str(number)) for number in range(40)]
     # Beside it, statements that a transaction on the same connection would catch up in itself.
     others = [store.log_out(f"login {number}") for number in range(40)]
@@ -144,14 +143,15 @@ async def test_many_at_once_make_one_chain(store: SqliteStore) -> None:
     assert (len(chain.entries), fault) == (40, None)
 
 
-async def test_processes_at_once_make_one_chain(store: SqliteStore, path: Path) -> None:
+async def test_processes_at_once_make_one_chain(store: Store, trail: Trail) -> None:
+    names, where = trail.opening
     program = f"""
 import asyncio
 from pathlib import Path
 from idbellen.domain.codes import Fingerprints
-from idbellen.stores.sqlite import open_store
+{names}
 async def write():
-    async with open_store(Path({str(path)!r}), Fingerprints(b"m" * 32)) as store:
+    async with open_store({where}, Fingerprints(b"m" * 32)) as store:
         for number in range(30):
             await store.audit.record("process", "act", str(number))
 asyncio.run(write())
@@ -167,7 +167,7 @@ asyncio.run(write())
     assert (len(chain.entries), fault) == (90, None)
 
 
-async def test_what_was_forgotten_leaves_a_chain_that_verifies(store: SqliteStore, clock: Clock, path: Path) -> None:
+async def test_what_was_forgotten_leaves_a_chain_that_verifies(store: Store, clock: Clock, trail: Trail) -> None:
     assert await store.audit.forget(5000.0) == 0
     for _ in range(6):
         await store.audit.record("ann", "act", "x")
@@ -177,11 +177,11 @@ async def test_what_was_forgotten_leaves_a_chain_that_verifies(store: SqliteStor
     assert await broken(store) is None
     await store.audit.record("ann", "act", "x")
     assert await broken(store) is None
-    tamper(path, "DELETE FROM audit WHERE sequence = 4")
+    await trail.remove(4)
     assert await broken(store) == Break(4, "missing")
 
 
-async def test_all_can_be_forgotten_and_the_numbers_go_on(store: SqliteStore) -> None:
+async def test_all_can_be_forgotten_and_the_numbers_go_on(store: Store) -> None:
     await store.audit.record("ann", "act", "x")
     assert await store.audit.forget(5000.0) == 1
     await store.audit.record("ann", "act", "x")
@@ -189,7 +189,7 @@ async def test_all_can_be_forgotten_and_the_numbers_go_on(store: SqliteStore) ->
     assert await broken(store) is None
 
 
-async def test_a_clock_that_was_put_back_keeps_what_is_after_a_kept_entry(store: SqliteStore, clock: Clock) -> None:
+async def test_a_clock_that_was_put_back_keeps_what_is_after_a_kept_entry(store: Store, clock: Clock) -> None:
     for now in (1000.0, 2000.0, 1500.0):
         clock.now = now
         await store.audit.record("ann", "act", "x")
@@ -197,25 +197,32 @@ async def test_a_clock_that_was_put_back_keeps_what_is_after_a_kept_entry(store:
     assert [entry.at for entry in await store.audit.entries(*ALWAYS)] == [2000.0, 1500.0]
 
 
+async def put_back(trail: Trail) -> None:
+    for sequence in (1, 2):
+        await trail.change(sequence, at=0.0)
+
+
 @pytest.mark.parametrize(
-    ("statement", "sequence"),
+    ("tamper", "sequence"),
     [
-        ("UPDATE audit SET actor = 'eve' WHERE sequence = 2", 2),
-        ("UPDATE audit SET detail = 'no json' WHERE sequence = 2", 2),
-        ("UPDATE audit SET detail = '[]' WHERE sequence = 2", 2),
-        ("UPDATE audit SET at = 0 WHERE sequence <= 2", 1),
-        ("DELETE FROM audit WHERE sequence = 2", 2),
-        ("DELETE FROM audit WHERE sequence = 3", 3),
-        ("DELETE FROM audit_ends WHERE which = 'anchor'", 1),
-        ("UPDATE audit_ends SET sequence = 2 WHERE which = 'head'", 3),
+        (lambda trail: trail.change(2, actor="eve"), 2),
+        (lambda trail: trail.change(2, seal="\u00e9"), 2),
+        (lambda trail: trail.garble(2, "no json"), 2),
+        (lambda trail: trail.garble(2, "[]"), 2),
+        (put_back, 1),
+        (lambda trail: trail.remove(2), 2),
+        (lambda trail: trail.remove(3), 3),
+        (lambda trail: trail.put_end("anchor"), 1),
+        (lambda trail: trail.put_end("head", sequence=2), 3),
+        (lambda trail: trail.put_end("head", proof="\u00e9"), 3),
     ],
 )
 async def test_nothing_is_forgotten_of_a_broken_trail(
-    store: SqliteStore, path: Path, statement: str, sequence: int
+    store: Store, trail: Trail, tamper: Callable[[Trail], Awaitable[None]], sequence: int
 ) -> None:
     for _ in range(3):
         await store.audit.record("ann", "act", "x")
-    tamper(path, statement)
+    await tamper(trail)
     found = await broken(store)
     assert found
     assert found.sequence == sequence
@@ -226,40 +233,42 @@ async def test_nothing_is_forgotten_of_a_broken_trail(
     assert len(await store.audit.entries(*ALWAYS)) == kept
 
 
-async def test_nothing_is_written_after_a_head_that_was_changed(store: SqliteStore, path: Path) -> None:
+async def test_nothing_is_written_after_a_head_that_was_changed(store: Store, trail: Trail) -> None:
     for _ in range(3):
         await store.audit.record("ann", "act", "x")
     # Cut the last entry off, and let the head name the one before.
     seal = (await store.audit.entries(*ALWAYS))[1].seal
-    tamper(path, "DELETE FROM audit WHERE sequence = 3")
-    tamper(path, "UPDATE audit_ends SET sequence = 2, seal = ? WHERE which = 'head'", seal)
+    await trail.remove(3)
+    await trail.put_end("head", sequence=2, seal=seal)
     with pytest.raises(StoreError, match="head of the audit trail was changed"):
         await store.audit.record("ann", "act", "x")
     assert await broken(store)
 
 
-async def test_an_old_head_before_later_entries_writes_over_nothing(store: SqliteStore, path: Path) -> None:
+async def test_an_old_head_before_later_entries_writes_over_nothing(store: Store, trail: Trail) -> None:
     await store.audit.record("ann", "act", "x")
-    with closing(sqlite3.connect(path)) as reader:
-        old = reader.execute("SELECT seal, proof FROM audit_ends WHERE which = 'head'").fetchone()
+    old = await trail.end("head")
     await store.audit.record("ann", "act", "x")
-    tamper(path, "UPDATE audit_ends SET sequence = 1, seal = ?, proof = ? WHERE which = 'head'", *old)
-    with pytest.raises(StoreError, match="audit trail: UNIQUE"):
+    await trail.put_end("head", **old)
+    with pytest.raises(StoreError, match=trail.taken):
         await store.audit.record("ann", "act", "x")
     assert await broken(store) == Break(2, "the head was put back to before it")
 
 
-async def test_another_master_key_verifies_nothing(store: SqliteStore, path: Path) -> None:
+async def test_another_master_key_verifies_nothing(store: Store, trail: Trail, clock: Clock) -> None:
     await store.audit.record("ann", "act", "x")
-    async with open_store(path, Fingerprints(b"o" * 32)) as other:
+    async with trail.open(Fingerprints(b"o" * 32), clock) as other:
         assert await broken(other) == Break(1, "the anchor before it is missing or was changed")
 
 
-async def test_a_trail_that_cannot_be_written_is_told_in_one_line(store: SqliteStore, path: Path) -> None:
-    assert await note(store.audit, "ann", "act", "call", names="fullname")
-    tamper(path, "DROP TABLE audit")
-    with capture_logs() as lines:
-        assert not await note(store.audit, "ann", "act", "call", names="fullname")
+async def test_a_trail_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "idbellen.db"
+    async with open_store(path, FINGERPRINTS) as store:
+        assert await note(store.audit, "ann", "act", "call", names="fullname")
+        with closing(sqlite3.connect(path)) as writer:
+            writer.execute("DROP TABLE audit")
+        with capture_logs() as lines:
+            assert not await note(store.audit, "ann", "act", "call", names="fullname")
     assert lines == [
         {
             "log_level": "error",

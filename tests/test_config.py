@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from idbellen.config import ConfigError, load, read_master_key, read_secret
+from idbellen.stores.redis_url import RedisUrl
 
 EXAMPLE = Path(__file__).parents[1] / "idbellen.example.toml"
+STORE = '"/var/lib/idbellen/idbellen.db"'
 
 
 @pytest.fixture
@@ -44,6 +46,33 @@ def test_paths_count_from_the_folder_of_the_file(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "meant", "shown"),
+    [
+        ("redis://a", RedisUrl((("a", 6379),)), "redis://a:6379/0"),
+        ("redis://[::1]:7/", RedisUrl((("::1", 7),)), "redis://[::1]:7/0"),
+        ("rediss://ann@a/3", RedisUrl((("a", 6379),), database=3, user="ann", tls=True), "rediss://a:6379/3"),
+        ("redis://:p%40ss@a", RedisUrl((("a", 6379),), password="p@ss"), "redis://a:6379/0"),
+        (
+            "redis+sentinel://a,b:2/mymaster/1",
+            RedisUrl((("a", 26379), ("b", 2)), "mymaster", 1),
+            "redis+sentinel://a:26379,b:2/mymaster/1",
+        ),
+        (
+            "rediss+sentinel://ann:word@a/mymaster",
+            RedisUrl((("a", 26379),), "mymaster", user="ann", password="word", tls=True),
+            "rediss+sentinel://a:26379/mymaster/0",
+        ),
+    ],
+)
+def test_the_store_may_be_in_redis(file: Path, url: str, meant: RedisUrl, shown: str) -> None:
+    change(file, STORE, f'"{url}"')
+    store = load(file).sessions.store
+    assert store == meant
+    assert str(store) == shown, "without the password"
+    assert not meant.password or meant.password not in repr(store)
+
+
+@pytest.mark.parametrize(
     ("before", "after", "told"),
     [
         ("tries = 3", "tries = 0", ":15: [calls] tries: expected greater than or equal to 1"),
@@ -63,6 +92,15 @@ def test_paths_count_from_the_folder_of_the_file(file: Path) -> None:
         ('# default_purpose = "report', 'default_purpose = "', "default_purpose: expected a purpose with a table"),
         ('# basic_user = "core"', 'basic_user = "core"', "[idcontact]: expected basic_user and basic_password_file"),
         ("allowed_hosts = []", 'allowed_hosts = ["https://a.example"]', "expected a host in lower case, with its port"),
+        (STORE, '"redis://a,b/0"', "[sessions] store: expected redis://HOST:PORT/NUMBER, or for Sentinel"),
+        (STORE, '"redis+sentinel://a"', "[sessions] store: expected redis://HOST:PORT/NUMBER, or for Sentinel"),
+        (STORE, '"https://a"', "[sessions] store: expected redis://HOST:PORT/NUMBER, or for Sentinel"),
+        (
+            "# store_password_file",
+            "store_password_file",
+            "[sessions]: expected store_password_file only for a store in",
+        ),
+        ("# store_ca_file", "store_ca_file", "[sessions]: expected store_ca_file only for a store with a URL"),
     ],
 )
 def test_a_fault_is_told_with_name_place_and_expectation(file: Path, before: str, after: str, told: str) -> None:

@@ -26,7 +26,7 @@ from idbellen.config import load, read_master_key
 from idbellen.demo.tokens import ID_CONTACT, VERDER_HELPEN
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import LARGEST_TOKEN, AuthResult, AuthStatus, load_key
-from idbellen.stores.sqlite import open_store
+from idbellen.storage import open_store
 from tests.installation import ATTRIBUTES
 from tests.sipp import phones
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from idbellen.stores.sqlite import SqliteStore
+    from idbellen.storage import Store
     from tests.installation import Dashboard, Installation
     from tests.sipp import AgentPhone, Phones
 
@@ -138,11 +138,11 @@ async def code_on(installation: Installation, client_url: str, token: str | None
 
 
 @asynccontextmanager
-async def store_of(installation: Installation) -> AsyncIterator[SqliteStore]:
+async def store_of(installation: Installation) -> AsyncIterator[Store]:
     """Open the store beside the service, to look into it."""
     settings = load(installation.config)
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
-    async with open_store(settings.sessions.store, fingerprints) as store:
+    async with open_store(settings, fingerprints) as store:
         yield store
 
 

@@ -1,4 +1,4 @@
-"""The contract of stores, but for the audit trail. A further store joins by one more parameter of ``store``."""
+"""The contract of stores, but for the audit trail; each runs it. And what is special to the embedded store."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.ports import Account, Attached, Role, Session
 from idbellen.stores.errors import StoreError
+from idbellen.stores.redis import open_store as open_redis_store
 from idbellen.stores.schema import SCHEMA_VERSION
-from idbellen.stores.sqlite import SqliteStore, open_store
+from idbellen.stores.sqlite import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from idbellen.storage import Store
+    from tests.redis_servers import RedisProcess
 
 FINGERPRINTS = Fingerprints(b"m" * 32)
 RESULT = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session", "auth-digid")
@@ -29,9 +34,15 @@ CODE, OTHER_CODE = "1234567890", "9876543210"
 CALL = CallRecord("call", "moves", "report_move", True, 10.0, 5.5, CallOutcome.ANSWERED, "ann", 60.0, 3.0)
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with open_store(tmp_path / "idbellen.db", FINGERPRINTS) as opened:
+@pytest.fixture(params=["sqlite", "redis"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisProcess
+) -> AsyncIterator[Store]:
+    if request.param == "sqlite":
+        opening: AbstractAsyncContextManager[Store] = open_store(tmp_path / "idbellen.db", FINGERPRINTS)
+    else:
+        opening = open_redis_store(redis_server.url, FINGERPRINTS)
+    async with opening as opened:
         yield opened
 
 
@@ -39,23 +50,23 @@ def received(identity: str = "one", result: AuthResult = RESULT, *, until: float
     return Received(result, identity, until)
 
 
-async def start(store: SqliteStore, name: str = "s", *, came_along: Received | None = None, now: float = 0.0) -> bool:
+async def start(store: Store, name: str = "s", *, came_along: Received | None = None, now: float = 0.0) -> bool:
     session = Session(name, "report_move", came_along.result if came_along else None)
     return await store.start(
         session, attr_handle=f"attr {name}", page_handle=f"page {name}", now=now, received=came_along
     )
 
 
-async def with_code(store: SqliteStore, name: str = "s", code: str = CODE, *, until: float = 100.0) -> None:
+async def with_code(store: Store, name: str = "s", code: str = CODE, *, until: float = 100.0) -> None:
     await start(store, name, came_along=received(f"token of {name}"))
     assert await store.issue_code(name, code, 0.0, valid_until=until)
 
 
-async def claim(store: SqliteStore, code: str = CODE, call: str = "call", now: float = 1.0) -> Session | None:
+async def claim(store: Store, code: str = CODE, call: str = "call", now: float = 1.0) -> Session | None:
     return await store.claim(code, call=call, secret=f"secret of {call}", now=now)
 
 
-async def test_a_code_is_exchanged_for_a_secret(store: SqliteStore) -> None:
+async def test_a_code_is_exchanged_for_a_secret(store: Store) -> None:
     await with_code(store)
     session = await claim(store)
     assert session == Session("s", "report_move", RESULT)
@@ -64,18 +75,18 @@ async def test_a_code_is_exchanged_for_a_secret(store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize(("code", "now"), [(OTHER_CODE, 1.0), (CODE, 100.0), (CODE, 101.0)])
-async def test_wrong_and_expired_codes_give_nothing(store: SqliteStore, code: str, now: float) -> None:
+async def test_wrong_and_expired_codes_give_nothing(store: Store, code: str, now: float) -> None:
     await with_code(store)
     assert await claim(store, code, now=now) is None
 
 
-async def test_of_many_calls_with_one_code_one_gets_it(store: SqliteStore) -> None:
+async def test_of_many_calls_with_one_code_one_gets_it(store: Store) -> None:
     await with_code(store)
     claims = await asyncio.gather(*(claim(store, call=f"call {number}") for number in range(50)))
     assert sum(claimed is not None for claimed in claims) == 1
 
 
-async def test_a_released_code_counts_again_and_its_old_secret_does_not(store: SqliteStore) -> None:
+async def test_a_released_code_counts_again_and_its_old_secret_does_not(store: Store) -> None:
     await with_code(store)
     await claim(store, call="first")
     await store.release("another call")
@@ -85,7 +96,7 @@ async def test_a_released_code_counts_again_and_its_old_secret_does_not(store: S
     assert await claim(store, call="second")
 
 
-async def test_a_finished_session_is_gone(store: SqliteStore) -> None:
+async def test_a_finished_session_is_gone(store: Store) -> None:
     await with_code(store)
     await claim(store)
     assert await store.finish("another call") is None
@@ -96,7 +107,7 @@ async def test_a_finished_session_is_gone(store: SqliteStore) -> None:
     assert await claim(store) is None
 
 
-async def test_two_sessions_never_have_one_code(store: SqliteStore) -> None:
+async def test_two_sessions_never_have_one_code(store: Store) -> None:
     await with_code(store, "s")
     await start(store, "t")
     assert not await store.issue_code("t", CODE, 1.0, valid_until=200.0)
@@ -106,14 +117,14 @@ async def test_two_sessions_never_have_one_code(store: SqliteStore) -> None:
     assert session.reference == "t"
 
 
-async def test_a_new_code_takes_the_place_of_the_old(store: SqliteStore) -> None:
+async def test_a_new_code_takes_the_place_of_the_old(store: Store) -> None:
     await with_code(store)
     assert await store.issue_code("s", OTHER_CODE, 1.0, valid_until=100.0)
     assert await claim(store, CODE) is None
     assert await claim(store, OTHER_CODE)
 
 
-async def test_a_page_opens_once(store: SqliteStore) -> None:
+async def test_a_page_opens_once(store: Store) -> None:
     await start(store)
     assert await store.open_page("page s") == Session("s", "report_move")
     assert await store.open_page("page s") is None
@@ -122,7 +133,7 @@ async def test_a_page_opens_once(store: SqliteStore) -> None:
     assert await store.by_page_handle("page t") is None
 
 
-async def test_only_the_first_result_counts(store: SqliteStore) -> None:
+async def test_only_the_first_result_counts(store: Store) -> None:
     await start(store)
     assert await store.by_attr_handle("attr s") == Session("s", "report_move")
     assert await store.attach_result("s", received("first")) is Attached.KEPT
@@ -132,13 +143,13 @@ async def test_only_the_first_result_counts(store: SqliteStore) -> None:
     assert await store.attach_result("t", received("third")) is Attached.SECOND
 
 
-async def test_of_many_results_at_once_one_is_kept(store: SqliteStore) -> None:
+async def test_of_many_results_at_once_one_is_kept(store: Store) -> None:
     await start(store)
     ways = await asyncio.gather(*(store.attach_result("s", received(str(number))) for number in range(20)))
     assert sorted(way.value for way in ways) == ["kept"] + ["second"] * 19
 
 
-async def test_a_token_is_accepted_once_whatever_became_of_its_session(store: SqliteStore) -> None:
+async def test_a_token_is_accepted_once_whatever_became_of_its_session(store: Store) -> None:
     assert await start(store, "first", came_along=received())
     assert not await start(store, "second", came_along=received())
     assert await store.by_reference("second") is None
@@ -149,7 +160,7 @@ async def test_a_token_is_accepted_once_whatever_became_of_its_session(store: Sq
     assert await store.attach_result("third", received("another")) is Attached.KEPT
 
 
-async def test_what_was_accepted_is_forgotten_when_it_would_be_expired(store: SqliteStore) -> None:
+async def test_what_was_accepted_is_forgotten_when_it_would_be_expired(store: Store) -> None:
     await start(store, came_along=received(until=300.0))
     await store.purge(300.0, 1000.0)
     assert not await start(store, "second", came_along=received())
@@ -157,13 +168,13 @@ async def test_what_was_accepted_is_forgotten_when_it_would_be_expired(store: Sq
     assert await start(store, "second", came_along=received())
 
 
-async def test_the_language_of_the_page_is_kept(store: SqliteStore) -> None:
+async def test_the_language_of_the_page_is_kept(store: Store) -> None:
     await start(store)
     await store.set_language("s", "en")
     assert await store.by_reference("s") == Session("s", "report_move", language="en")
 
 
-async def test_a_citizen_ends_a_session_unless_a_call_holds_it(store: SqliteStore) -> None:
+async def test_a_citizen_ends_a_session_unless_a_call_holds_it(store: Store) -> None:
     await with_code(store)
     await claim(store)
     assert await store.discard("s") is None
@@ -173,14 +184,14 @@ async def test_a_citizen_ends_a_session_unless_a_call_holds_it(store: SqliteStor
     assert await claim(store) is None
 
 
-async def test_sessions_of_purposes_that_are_no_more_are_deleted(store: SqliteStore) -> None:
+async def test_sessions_of_purposes_that_are_no_more_are_deleted(store: Store) -> None:
     await start(store)
     assert await store.keep_purposes({"report_move", "other"}) == 0
     assert await store.keep_purposes({"other"}) == 1
     assert await store.by_reference("s") is None
 
 
-async def test_old_sessions_are_purged_but_not_under_a_call(store: SqliteStore) -> None:
+async def test_old_sessions_are_purged_but_not_under_a_call(store: Store) -> None:
     await with_code(store, "held", CODE, until=5000.0)
     await claim(store)
     await start(store, "old")
@@ -192,7 +203,7 @@ async def test_old_sessions_are_purged_but_not_under_a_call(store: SqliteStore) 
     assert await store.purge(2001.0, 1000.0) == 2, "the hard limit holds for a call too"
 
 
-async def test_accounts_and_logins(store: SqliteStore) -> None:
+async def test_accounts_and_logins(store: Store) -> None:
     ann = Account("ann", "PJSIP/ann", "hash")
     assert await store.add_account(ann)
     assert not await store.add_account(Account("ann", "PJSIP/other", "hash"))
@@ -214,7 +225,7 @@ async def test_accounts_and_logins(store: SqliteStore) -> None:
     assert await store.logged_in("fourth", 1.0, **limits) is None
 
 
-async def test_accounts_are_changed_and_found_by_their_phone(store: SqliteStore) -> None:
+async def test_accounts_are_changed_and_found_by_their_phone(store: Store) -> None:
     ann = Account("ann", "PJSIP/ann", "hash", Role.SUPERVISOR, {"moves": 1})
     await store.add_account(ann)
     assert await store.by_endpoint("PJSIP/ann") == ann
@@ -231,7 +242,7 @@ async def test_accounts_are_changed_and_found_by_their_phone(store: SqliteStore)
     assert await store.by_endpoint("PJSIP/desk") is None, "a shared phone tells nobody apart"
 
 
-async def test_records_of_calls(store: SqliteStore) -> None:
+async def test_records_of_calls(store: Store) -> None:
     other = replace(CALL, queue="taxes", arrived=20.0, outcome=CallOutcome.ABANDONED, agent=None, verified=False)
     await store.keep_call(other)
     await store.keep_call(CALL)
@@ -244,6 +255,24 @@ async def test_records_of_calls(store: SqliteStore) -> None:
     assert await store.calls(0.0, 100.0, "moves") == [later]
     assert await store.forget_calls(20.0) == 1
     assert await store.calls(0.0, 100.0) == [other]
+
+
+async def test_claims_of_calls_that_nobody_has_in_hand_are_undone(store: Store) -> None:
+    for name, code in (("one", CODE), ("two", OTHER_CODE)):
+        await with_code(store, name, code)
+        await claim(store, code, call=f"call of {name}")
+    assert await store.release_others(["call of one", "another"]) == 1
+    assert await claim(store, CODE) is None
+    assert await claim(store, OTHER_CODE)
+    assert await store.release_others([]) == 2
+
+
+async def test_notes_are_kept_replaced_and_deleted(store: Store) -> None:
+    await store.note({})
+    assert await store.notes() == {}
+    await store.note({"a": "one\n\u00e9", "b": "two", "c": ""})
+    await store.note({"a": "three", "b": None, "none": None, "d": "four"})
+    assert await store.notes() == {"a": "three", "c": "", "d": "four"}
 
 
 async def test_it_survives_a_restart_and_a_crash(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from idbellen.demo.ports import Ports, PortsError, must_be_free, ports_from_envi
 from idbellen.demo.remote import CALL, HANG_UP, phone_handler
 from idbellen.domain.codes import Fingerprints
 from idbellen.ports import Account, Role
-from idbellen.stores.sqlite import open_store
+from idbellen.storage import open_store
 from idbellen.web.passwords import hash_password
 
 HOME = Path(os.environ.get("IDBELLEN_DEMO_HOME") or CHECKOUT / ".run" / "demo").absolute()
@@ -195,7 +195,7 @@ async def _add_accounts(settings: Settings) -> str:
         kept.write_text(secrets.token_urlsafe(9))
     password = kept.read_text()
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
-    async with open_store(settings.sessions.store, fingerprints) as store:
+    async with open_store(settings, fingerprints) as store:
         for worker in WORKERS:
             account = Account(worker.name, f"PJSIP/{worker.phone}", hash_password(password), worker.role)
             await store.add_account(account)
