@@ -183,54 +183,6 @@ include => from-internal
             raise AssertionError(await self.cli(f"queue show {queue}")) from None
 
 
-class Wire:
-    """A wire between idbellen and AMI that can be cut, or fall silent without an end."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self.port = free_ports()
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._flows = asyncio.Event()
-        self._flows.set()
-
-    async def lay(self) -> None:
-        """Let connections through, from now on."""
-        self._flows.set()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
-
-    async def cut(self) -> None:
-        """End all connections, and refuse new ones."""
-        assert self._server
-        self._server.close()
-        for writer in tuple(self._writers):
-            writer.close()
-        self._flows.set()
-
-    def silence(self) -> None:
-        """Hold everything back."""
-        self._flows.clear()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._to)
-        self._writers |= {writer, back}
-        try:
-            await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
-        except ConnectionError:
-            pass
-        finally:
-            for end in (writer, back):
-                self._writers.discard(end)
-                end.close()
-
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while data := await source.read(4096):
-            await self._flows.wait()
-            sink.write(data)
-            await sink.drain()
-        sink.close()
-
-
 def pbx_tables(pbx: QueuePbx, folder: Path, *, ami_port: int | None = None, **pbx_values: Any) -> str:
     """Give the tables of idbellen's configuration for such a PBX."""
     folder.mkdir(parents=True, exist_ok=True)
