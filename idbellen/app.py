@@ -18,6 +18,7 @@ from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.endpoints import Endpoints
 from idbellen.asterisk.features import FeatureCodes
 from idbellen.asterisk.monitor import Monitor
+from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
 from idbellen.calls.desk import Desk
 from idbellen.calls.flow import Office
@@ -55,6 +56,7 @@ from idbellen.web.dashboard import DashboardSite, dashboard_app
 from idbellen.web.idcontact_api import Credentials, InternalSite, bearer, internal_app
 from idbellen.web.issuing import CodeIssuer
 from idbellen.web.link_phone import LinkPhoneSite, link_phone_app
+from idbellen.web.readiness import tells_readiness
 from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 from idbellen.web.supervisor_site import SupervisorSite
 
@@ -104,6 +106,7 @@ async def serve(settings: Settings) -> None:
         where = settings.asterisk
         ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
         switchboard, endpoints, monitor = _telephony(ari, office, store)
+        probe = Probe(ari, switchboard.ready)
 
         issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
         internal = InternalSite(
@@ -136,7 +139,9 @@ async def serve(settings: Settings) -> None:
             demo_phone_url=settings.citizen.demo_phone_url,
         )
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
-        await _listen(stack, internal_app(internal), settings.idcontact.listen, "idcontact")
+        interface = internal_app(internal)
+        interface.middlewares.insert(0, tells_readiness(probe.why_not))
+        await _listen(stack, interface, settings.idcontact.listen, "idcontact")
         await _listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
         pbx = await _beside_others(stack, settings, office, store)
         supervisors = _supervisor_site(settings, store, desk, calls, monitor)
@@ -144,7 +149,7 @@ async def serve(settings: Settings) -> None:
 
         try:
             async with asyncio.TaskGroup() as parts:
-                for part in (switchboard, endpoints, monitor):
+                for part in (switchboard, endpoints, monitor, probe):
                     parts.create_task(part.run(), name=type(part).__name__)
                 for name, run in pbx:
                     parts.create_task(run(), name=name)
