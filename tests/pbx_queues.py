@@ -7,6 +7,7 @@ import secrets
 import shutil
 from itertools import product
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, _fill
 from tests.ports import free_ports
@@ -205,7 +206,8 @@ password_file = "ami-password"
 async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhone:
     """Plug in a phone that answers and then, each time it is told, does the next step.
 
-    Steps: ``hold``, ``unhold``, ``refer EXTENSION``; after the last it waits for the end.
+    Steps: ``hold``, ``unhold``, ``refer EXTENSION``, ``refer EXTENSION DIALOG`` which takes the place of that dialog
+    (see :meth:`tests.sipp.Caller.dialog`); after the last it waits for the end.
     """
     port = free_ports(PORTS_OF_A_PHONE)
     await telephony._register(name, port, expires=300)
@@ -215,8 +217,10 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
         parts.append('<recv request="BYE" optional="true" next="2"/>\n<recv request="MESSAGE"/>')
         what, _, target = step.partition(" ")
         if what == "refer":
+            extension, _, dialog = target.partition(" ")
+            replaces = f"?Replaces={quote(dialog)}" if dialog else ""
             refer = (
-                f"{_in_dialog('REFER', number)}\nRefer-To: <sip:{target}@127.0.0.1>\n"
+                f"{_in_dialog('REFER', number)}\nRefer-To: <sip:{extension}@127.0.0.1{replaces}>\n"
                 f"Referred-By: <sip:{name}@127.0.0.1>\nContact: <sip:agent@127.0.0.1:[local_port]>"
             )
             parts.append(f'<send retrans="500">{_cdata(refer)}</send><recv response="202"/>{_log("referred")}')
