@@ -232,20 +232,14 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
             parts.append('<recv response="100" optional="true"/><recv response="200"/>')
             parts.append(f"<send>{_cdata(_in_dialog('ACK', number))}</send>{_log(what)}")
     parts.append(f"""
-<label id="6"/>
-<recv request="NOTIFY" optional="true" next="7"/>
 <recv request="BYE"/>
 <label id="2"/>
 {OK_TO_REQUEST}
 {_log("over")}
-<nop next="3"/>
-<label id="7"/>
-{OK_TO_REQUEST}
-<nop next="6"/>
-<label id="3"/>
 {_END}
 """)
-    sipp = _Sipp(telephony._folder, f"{name}-scripted", "\n".join(parts), port=port)
+    # How a transfer goes is told at any moment (NOTIFY), which SIPp then answers by itself.
+    sipp = _Sipp(telephony._folder, f"{name}-scripted", "\n".join(parts), "-aa", port=port)
     await telephony._start(sipp)
     telephony._agents[name] = sipp
     return AgentPhone(sipp, name)

@@ -155,9 +155,9 @@ async def test_06_who_does_not_read_is_cut_off_and_catches_up(
         talker = await telephony.call(await installation.log_in_citizen())
         await dashboard.until("in_call")
         gone = await telephony.call(await installation.log_in_citizen())
-        await installation.until_log("accepted=True", times=2)
+        await dashboard._until(lambda now: now["waiting"] == 1, "one who waits", 10)
         waits = await telephony.call(await installation.log_in_citizen())
-        await installation.until_log("accepted=True", times=3)
+        await dashboard._until(lambda now: now["waiting"] == 2, "two who wait", 10)
         assert installation.process
         installation.process.send_signal(signal.SIGSTOP)
         try:
@@ -168,11 +168,11 @@ async def test_06_who_does_not_read_is_cut_off_and_catches_up(
             await asyncio.sleep(2)
         finally:
             installation.process.send_signal(signal.SIGCONT)
-        await installation.until_log("no connection with Asterisk")
-        await installation.until_log("connected with Asterisk", times=2)
-        await installation.until_log("call over")
-        while dashboard.snapshot["waiting"] != 1:
-            await dashboard.next()
+        # Asterisk 22 writes no more, and leaves the connection open: only the heartbeat tells.
+        bound = HEARTBEAT_SECONDS * 1.5 + 3
+        await dashboard._until(lambda now: now["waiting"] == 1, "one who waits", bound)
+        log = installation.log.read_text()
+        assert (log.count("no connection with Asterisk"), log.count("call over")) == (1, 1)
         assert dashboard.snapshot["state"] == "in_call"
         talker.go_on()
         await talker.ended()
@@ -196,12 +196,13 @@ async def test_19_a_hundred_and_fifty_requests_at_once(pbx: Pbx) -> None:
 @pytest.fixture
 async def transfers(pbx: Pbx) -> AsyncIterator[None]:
     """Let phones transfer by themselves, as Asterisks of municipalities do, and dial an extension that answers."""
-    assert "Loaded" in await pbx.cli("module load res_pjsip_refer.so")
+    # Once it has been used it cannot be unloaded.
+    if "Running" not in await pbx.cli("module show like res_pjsip_refer"):
+        assert "Loaded" in await pbx.cli("module load res_pjsip_refer.so")
     await pbx.cli("dialplan add extension 700,1,Answer() into idbellen-agents replace")
     await pbx.cli("dialplan add extension 700,2,Wait(60) into idbellen-agents replace")
     yield
     await pbx.cli("dialplan remove extension 700@idbellen-agents")
-    await pbx.cli("module unload res_pjsip_refer.so")
 
 
 @pytest.mark.parametrize("how", ["attended", "blind"])

@@ -6,6 +6,7 @@ What needs a real Asterisk is in test_pitfalls.py.
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from contextlib import asynccontextmanager
 from itertools import permutations
@@ -22,8 +23,10 @@ from idbellen.asterisk.legs import OWN_ARG
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import LONGEST_BACKOFF_SECONDS, Switchboard
 from idbellen.domain.agents import AgentState
+from idbellen.domain.codes import new_code
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.statistics import CallOutcome
+from idbellen.web.issuing import dial_address
 from tests.fake_asterisk import AriServer, Behaviour, Stage, ari_server, on_stage
 from tests.fakes import FakePhone, FakeSessions
 from tests.ports import free_ports
@@ -522,6 +525,11 @@ def test_12_one_digit_too_many_and_keys_while_waiting_change_nothing() -> None:
     sessions = CountingSessions(CODE)
     tell(phone, sessions=sessions)
     assert (sessions.asked, phone.end) == ([CODE], "hung up")
+
+
+def test_13_a_dialled_address_holds_digits_and_one_comma() -> None:
+    for _ in range(50):
+        assert re.fullmatch(r"tel:\+\d+,\d{10}", dial_address("+31201234567", new_code(10)))
 
 
 def test_13_a_burst_that_begins_in_one_prompt_and_ends_in_the_next() -> None:
