@@ -115,6 +115,10 @@ class FakeAsterisk(Ari):
     def left(self) -> tuple[set[str], dict[str, set[str]]]:
         return self.channels, self.bridges
 
+    @property
+    def playing(self) -> list[str]:
+        return list(self._playbacks)
+
     # What is asked of it
 
     async def events(self) -> AsyncGenerator[Event | None, None]:

@@ -76,12 +76,6 @@ async def test_01_a_lost_connection_is_known_in_time_and_calls_go_on(
             assert await installation.ready() == "no connection for Asterisk's events"
             await proxy.pass_on()
             await installation.until_ready()
-        before = proxy.accepted
-        proxy.silence()
-        assert await installation.until_ready(ready=False) < HEARTBEAT_SECONDS * 1.5 + 1
-        assert proxy.accepted - before < 15, "asked over and over"
-        await proxy.pass_on()
-        await installation.until_ready()
         async with installation.dashboard("agent1") as dashboard:
             await dashboard.until("paused")
             await dashboard.send("available")
@@ -171,6 +165,7 @@ async def test_06_who_does_not_read_is_cut_off_and_catches_up(
         # Asterisk 22 writes no more, and leaves the connection open: only the heartbeat tells.
         bound = HEARTBEAT_SECONDS * 1.5 + 3
         await dashboard._until(lambda now: now["waiting"] == 1, "one who waits", bound)
+        await installation.until_log("call over")
         log = installation.log.read_text()
         assert (log.count("no connection with Asterisk"), log.count("call over")) == (1, 1)
         assert dashboard.snapshot["state"] == "in_call"

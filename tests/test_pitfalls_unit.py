@@ -151,6 +151,26 @@ async def test_02_a_port_that_accepts_and_stays_mute(monkeypatch: pytest.MonkeyP
             await asyncio.wait([running])
 
 
+def test_06_a_prompt_that_still_plays_after_a_reconnect_is_stopped_when_an_agent_answers() -> None:
+    async def story(stage: Stage) -> None:
+        asterisk = stage.asterisk
+        asterisk.phones["a"] = Behaviour(by_hand=True)
+        asterisk.come_in("caller")
+        await asyncio.sleep(2)
+        asterisk.close_socket()
+        await asyncio.sleep(0.5)
+        assert asterisk.playing, "still the greeting"
+        asterisk.answer(*asterisk.rung[0])
+        await asyncio.sleep(0.1)
+        # Asterisk carries out what it is asked of one channel in turn: the bridge would wait for the prompt.
+        assert asterisk.playing == []
+        assert len(asterisk.bridges) == 1
+        asterisk.hang_up("caller")
+        await asyncio.sleep(30)
+
+    on_stage(story)
+
+
 async def test_16_a_request_that_hangs_while_others_answer_makes_us_unready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari_module, "REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(probe_module, "PROBE_SECONDS", 0.05)

@@ -41,7 +41,7 @@ class PromptPlayback:
 
     def __init__(self, ari: Ari) -> None:
         self._ari = ari
-        self.parts: dict[str, asyncio.Future[bool]] = {}
+        self.parts: dict[str, asyncio.Future[bool | None]] = {}
 
     async def ended(self) -> None:
         """Wait until they have ended, in whichever way."""
@@ -53,7 +53,7 @@ class PromptPlayback:
         """Stop what still plays or has yet to play."""
         # From the end, or the next would start when the one before is stopped.
         for playback, finished in reversed(self.parts.items()):
-            if not finished.done():
+            if not finished.done() or finished.result() is None:
                 await self._ari.discard(f"/playbacks/{playback}")
 
 
@@ -107,7 +107,7 @@ class CallerPhone:
             await self._request("POST", f"{self._path}/play/{name}", media=media(prompt))
         return playback
 
-    def _look_into(self, prompt: Prompt, finished: asyncio.Future[bool]) -> None:
+    def _look_into(self, prompt: Prompt, finished: asyncio.Future[bool | None]) -> None:
         """Log a missing prompt. A hangup makes a playback fail too; then the channel is gone soon after."""
 
         def warn() -> None:
