@@ -40,7 +40,7 @@ class PromptPlayback:
 
     def __init__(self, ari: Ari) -> None:
         self._ari = ari
-        self.parts: dict[str, asyncio.Future[bool]] = {}
+        self.parts: dict[str, asyncio.Future[bool | None]] = {}
 
     async def ended(self) -> None:
         """Wait until they have ended, in whichever way."""
@@ -52,7 +52,7 @@ class PromptPlayback:
         """Stop what still plays or has yet to play."""
         # From the end, or the next would start when the one before is stopped.
         for playback, finished in reversed(self.parts.items()):
-            if not finished.done():
+            if not finished.done() or finished.result() is None:
                 await self._ari.discard(f"/playbacks/{playback}")
 
 
@@ -128,7 +128,7 @@ class CallerPhone:
         """Call somebody with what Asterisk calls the prompts, whenever some are about to be played."""
         self._on_play = told
 
-    def _look_into(self, prompt: Prompt, finished: asyncio.Future[bool]) -> None:
+    def _look_into(self, prompt: Prompt, finished: asyncio.Future[bool | None]) -> None:
         """Log a missing prompt. A hangup makes a playback fail too; then the channel is gone soon after."""
 
         def warn() -> None:
