@@ -176,7 +176,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
     async def _notes(self) -> AsyncIterator[NoteStore]:
         settings = load(self.config)
         fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
-        async with open_store(settings.sessions.store, fingerprints) as store:
+        async with open_store(settings, fingerprints) as store:
             yield store
 
     async def _calls(self) -> list[CallNote]:

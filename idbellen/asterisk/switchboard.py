@@ -68,7 +68,7 @@ class Switchboard:
         # Who talks in our bridges without a note of it, each with the bridge.
         self._unnoted: dict[str, str] = {}
         self._strangers: dict[str, tuple[StasisStart, bool]] = {}
-        self.ready = asyncio.Event()
+        self.ready = ari.connected
 
     async def run(self) -> None:
         """Take calls until cancelled; a lost connection is opened again, ever more slowly.

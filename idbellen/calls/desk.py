@@ -448,7 +448,7 @@ class Desk:
         if self._rested:
             self._rested.cancel()
             self._rested = None
-        if all(place.being_offered for place in self._places.values()):
+        if not self.telephony or all(place.being_offered for place in self._places.values()):
             return
         now = self.clock()
         agents = self.staff.agents.values()
