@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
 from contextlib import AsyncExitStack
 from functools import partial
@@ -13,7 +11,6 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import structlog
-from aiohttp import web
 
 from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.endpoints import Endpoints
@@ -32,8 +29,8 @@ from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
 from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
-from idbellen.domain.idcontact import LARGEST_TOKEN
 from idbellen.domain.statistics import Target
+from idbellen.listening import listen, notify_systemd
 from idbellen.pbx import open_pbx
 from idbellen.rules import (
     StartError,
@@ -53,7 +50,9 @@ from idbellen.rules import (
 )
 from idbellen.storage import open_store
 from idbellen.stores.errors import StoreError
+from idbellen.stores.redis import RedisStore
 from idbellen.stores.sqlite import only_process
+from idbellen.turns import serve_in_turn
 from idbellen.web.citizen import citizen_app
 from idbellen.web.citizen_site import CitizenSite
 from idbellen.web.dashboard import DashboardSite, dashboard_app
@@ -72,12 +71,12 @@ if TYPE_CHECKING:
     from idbellen.pbx import Part
     from idbellen.ports import AccountStore, SessionStore
     from idbellen.storage import Store
+    from idbellen.stores.redis_turns import Turns
 
 log = structlog.get_logger()
 
 PURGE_SECONDS = 30.0
 DAY_SECONDS = 24 * 3600.0
-SITE_STOP_SECONDS = 2.0
 
 
 async def serve(settings: Settings) -> None:
@@ -90,13 +89,29 @@ async def serve(settings: Settings) -> None:
 
     """
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
+    # What is wrong with a file is told now, and not when it is this process's turn.
+    token_opener(settings)
+    credentials(settings)
+    async with AsyncExitStack() as stack:
+        if isinstance(settings.sessions.store, Path):
+            stack.enter_context(only_process(settings.sessions.store))
+        store = await stack.enter_async_context(open_store(settings, fingerprints))
+        if isinstance(store, RedisStore):
+            await serve_in_turn(settings, store, partial(_serve, settings, fingerprints, store))
+        else:
+            await _serve(settings, fingerprints, store, None)
+
+
+async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, turns: Turns | None) -> None:
     opener = token_opener(settings)
     password = read_secret(settings.asterisk.password_file)
     purposes = web_purposes(settings)
     core_credentials = credentials(settings)
     clock = time.time
     async with AsyncExitStack() as stack:
-        store = await _opened(stack, settings, fingerprints)
+        forgotten = await store.keep_purposes(settings.purposes.keys())
+        if forgotten:
+            log.info("sessions whose purpose is no longer configured deleted", sessions=forgotten)
         calls = Statistics(store, clock, ZoneInfo(settings.calls.timezone))
         await calls.load()
         # Also the calls of the last moment are in the history.
@@ -116,7 +131,8 @@ async def serve(settings: Settings) -> None:
         hours = {queue: opening_hours(settings, queue) for queue in desk.queues.rules}
         office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, clock)
         where = settings.asterisk
-        ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
+        ari = Ari(where.url, where.app, where.user, password, turns.confirm if turns else None)
+        await stack.enter_async_context(ari)
         switchboard, endpoints, monitor = _telephony(ari, office, store, earlier)
         probe = Probe(ari, switchboard.ready)
 
@@ -153,11 +169,11 @@ async def serve(settings: Settings) -> None:
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
         interface = internal_app(internal)
         interface.middlewares.insert(0, tells_readiness(probe.why_not))
-        await _listen(stack, interface, settings.idcontact.listen, "idcontact")
-        await _listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
+        await listen(stack, interface, settings.idcontact.listen, "idcontact")
+        await listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
         pbx = await _beside_others(stack, settings, office, store)
         supervisors = _supervisor_site(settings, store, desk, calls, monitor)
-        await _listen(stack, dashboard_app(dashboard, supervisors), settings.dashboard.listen, "dashboard")
+        await listen(stack, dashboard_app(dashboard, supervisors), settings.dashboard.listen, "dashboard")
 
         running: list[Part] = [
             *((type(part).__name__, part.run) for part in (switchboard, endpoints, monitor, probe)),
@@ -184,17 +200,6 @@ async def _run(running: Sequence[Part], app: str) -> None:
             f"another process took over the Stasis application {app!r}: "
             "stop it, or give one of both another [asterisk] app"
         ) from None
-
-
-async def _opened(stack: AsyncExitStack, settings: Settings, fingerprints: Fingerprints) -> Store:
-    """Open the store, for this process alone if it is embedded, and delete what another configuration left in it."""
-    if isinstance(settings.sessions.store, Path):
-        stack.enter_context(only_process(settings.sessions.store))
-    store = await stack.enter_async_context(open_store(settings, fingerprints))
-    forgotten = await store.keep_purposes(settings.purposes.keys())
-    if forgotten:
-        log.info("sessions whose purpose is no longer configured deleted", sessions=forgotten)
-    return store
 
 
 async def _earlier(store: Store, notes: Notes, staff: Staff) -> tuple[CallNote, ...]:
@@ -235,7 +240,7 @@ async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Offi
             keep=settings.sessions.keep_seconds,
             clock=time.time,
         )
-        await _listen(stack, link_phone_app(site), own.listen, "link_phone")
+        await listen(stack, link_phone_app(site), own.listen, "link_phone")
     try:
         return await open_pbx(stack, settings, office)
     except OSError as fault:
@@ -293,20 +298,6 @@ def _supervisor_site(
     )
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, address: str, table: str) -> None:
-    # No access log: the paths hold handles.
-    # And room for an auth result in the address of the citizen's page.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SITE_STOP_SECONDS, max_line_size=LARGEST_TOKEN + 1024)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    host, _, port = address.rpartition(":")
-    try:
-        await web.TCPSite(runner, host, int(port)).start()
-    except OSError as fault:
-        reason = fault.strerror or str(fault)
-        raise StartError(f"[{table}] listen: {address} cannot be listened on: {reason}") from None
-
-
 async def _purge(store: SessionStore, keep_seconds: float) -> None:
     while True:
         try:
@@ -335,18 +326,3 @@ async def _purge_history(store: Store, calls: Statistics, own: Supervisors) -> N
 async def _tell_when_ready(switchboard: Switchboard) -> None:
     await switchboard.ready.wait()
     notify_systemd("READY=1")
-
-
-def notify_systemd(state: str) -> None:
-    """Tell systemd, if it started us with ``Type=notify``, how we are (``man sd_notify``)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        try:
-            notify.connect(address)
-            notify.sendall(state.encode())
-        except OSError as fault:
-            log.warning("systemd could not be told", state=state, reason=fault.strerror)

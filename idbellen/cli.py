@@ -19,11 +19,12 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from idbellen import __version__, keys
-from idbellen.app import notify_systemd, serve
+from idbellen.app import serve
 from idbellen.check import Finding, check, check_keys
 from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
+from idbellen.listening import notify_systemd
 from idbellen.ports import Account, Role
 from idbellen.rules import StartError, TakenOverError
 from idbellen.storage import open_store

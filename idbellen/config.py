@@ -358,6 +358,12 @@ class Log(Table):
     format: Literal["text", "json"] = "text"
 
 
+class Cluster(Table):
+    """Of several processes one serves and the others stand by. ``host``: where they reach this one's listeners."""
+
+    host: Host
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -375,6 +381,7 @@ class Settings(BaseSettings):
     ami: Ami | None = None
     pbx: Pbx = Pbx()
     link_phone: LinkPhone | None = None
+    cluster: Cluster | None = None
     log: Log = Log()
     queues: dict[Name, Queue] = {}
     purposes: Annotated[dict[str, Purpose], Field(min_length=1)]
@@ -397,6 +404,8 @@ class Settings(BaseSettings):
         wanted = self.idcontact.default_purpose
         if wanted is not None and wanted not in self.purposes:
             raise ValueError(f"[idcontact] default_purpose: a purpose with a table: there is no [purposes.{wanted}]")
+        if self.cluster and not isinstance(self.sessions.store, RedisUrl):
+            raise ValueError("[sessions] store: a store in Redis, which the processes of a [cluster] share")
         return self
 
     @classmethod

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from idbellen.domain.statistics import CallRecord
 
 
+class StoreError(Exception):
+    """A store cannot be used; the message says which one and why."""
+
+
 class Clock(Protocol):
     """Tells the time in epoch seconds."""
 

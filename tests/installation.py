@@ -48,11 +48,14 @@ END_SECONDS = 10.0
 class Installation:
     """The folder of one installation, and the parties that talk to it over HTTP."""
 
-    def __init__(self, folder: Path, pbx: Pbx) -> None:
+    def __init__(self, folder: Path, pbx: Pbx, public: Mapping[str, int] | None = None) -> None:
+        """``public``: the ports under which the listeners are known outside, if others than they have."""
         self.folder = folder
         self.pbx = pbx
-        self._listen = {name: f"127.0.0.1:{free_ports()}" for name in ("idcontact", "citizen", "dashboard")}
-        self.internal_url, self.citizen_url, self.dashboard_url = (f"http://{at}" for at in self._listen.values())
+        self.ports = {name: free_ports() for name in ("idcontact", "citizen", "dashboard")}
+        self._listen = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        known = (public or self.ports).values()
+        self.internal_url, self.citizen_url, self.dashboard_url = (f"http://127.0.0.1:{port}" for port in known)
         self.config = folder / "idbellen.toml"
         self.log = folder / "idbellen.log"
         self.process: asyncio.subprocess.Process | None = None

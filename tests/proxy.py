@@ -61,6 +61,10 @@ class Proxy:
         if self._server is None:
             self._server = await asyncio.start_server(self._link, "127.0.0.1", self.port)
 
+    def lead_to(self, target: int) -> None:
+        """Pass new connections on to another server, as a load balancer does."""
+        self._target = target
+
     def cut(self, *, reset: bool = False) -> None:
         """End all connections, at both ends: with a FIN, or with an RST."""
         for task, ends in self._links.items():

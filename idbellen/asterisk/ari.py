@@ -17,7 +17,7 @@ import structlog
 from idbellen.asterisk.events import WANTED, Event, parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from types import TracebackType
 
 log = structlog.get_logger()
@@ -28,6 +28,8 @@ KEEP_ALIVE_SECONDS = 10.0
 REQUEST_SECONDS = 5.0
 # A lost socket is noticed within one and a half of these.
 HEARTBEAT_SECONDS = 8.0
+# An Asterisk that has given the socket to another process does not close it with us.
+CLOSE_SECONDS = 1.0
 LARGEST_MESSAGE = 1 << 20
 # So long a call waits for the answer to a request that Asterisk may have lost.
 PATIENCE_SECONDS = 60.0
@@ -53,13 +55,19 @@ class GoneError(AriError):
 
 
 class Ari:
-    """A client of one Asterisk for one Stasis application."""
+    """A client of one Asterisk for one Stasis application.
 
-    def __init__(self, url: str, app: str, user: str, password: str) -> None:
+    ``may_act`` says before each request whether this process may (still) act there.
+    """
+
+    def __init__(
+        self, url: str, app: str, user: str, password: str, may_act: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         self._url = url.rstrip("/")
         self.app = app
         self._user = user
         self._headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
+        self._may_act = may_act
         self._http: aiohttp.ClientSession | None = None
         # Kept by whoever reads the events.
         self.connected = asyncio.Event()
@@ -93,6 +101,8 @@ class Ari:
 
         """
         assert self._http is not None, "used outside its context"  # noqa: S101
+        if self._may_act and not await self._may_act():
+            raise AriError(f"{method} {path}: not made, since another process serves now")
         # The path below the collection holds ids only; queries may hold a caller's number: not in messages.
         try:
             async with self._http.request(method, self._url + path, json=body, params=params) as answer:
@@ -169,7 +179,11 @@ class Ari:
             async with (
                 asyncio.timeout(REQUEST_SECONDS) as opening,
                 self._http.ws_connect(
-                    url, params=params, heartbeat=HEARTBEAT_SECONDS, max_msg_size=LARGEST_MESSAGE
+                    url,
+                    params=params,
+                    heartbeat=HEARTBEAT_SECONDS,
+                    max_msg_size=LARGEST_MESSAGE,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
                 ) as socket,
             ):
                 await self._set_filter()

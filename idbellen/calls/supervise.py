@@ -10,6 +10,7 @@ import structlog
 
 from idbellen.calls.flow import close_call, resume_call, say, take_call
 from idbellen.domain.prompts import Prompt
+from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
     from idbellen.calls.flow import Office
@@ -33,6 +34,10 @@ async def supervise(phone: Phone, office: Office, note: CallNote | None = None) 
             watcher.cancel()
     except* HungUpError:
         log.info("caller hung up", call=phone.call)
+    except* StoreError as faults:
+        reason = str(faults.exceptions[0])
+        log.error("call not served: the store cannot be used", call=phone.call, reason=reason)  # noqa: TRY400
+        await _apologise(phone)
     except* Exception as faults:
         # Whatever the fault was, only this call knows of it: the caller hears so and is helped otherwise.
         log.exception("call failed", call=phone.call, exc_info=faults)

@@ -1,5 +1,7 @@
 """What goes wrong with a store."""
 
+from __future__ import annotations
 
-class StoreError(Exception):
-    """The store cannot be used; the message says which file and why."""
+from idbellen.ports import StoreError
+
+__all__ = ["StoreError"]

@@ -17,6 +17,7 @@ from idbellen.ports import Account, Attached, Role, Session
 from idbellen.stores import redis_scripts as scripts
 from idbellen.stores.redis_audit_trail import RedisAuditTrail
 from idbellen.stores.redis_connection import open_connection
+from idbellen.stores.redis_turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -70,6 +71,11 @@ class RedisStore:
         self._fingerprint = fingerprints.of
         self._vault = Vault(fingerprints.derive("auth results"))
         self._in_doubt: set[str] = set()
+        self._noted = 0
+
+    def turns(self, addresses: Mapping[str, str]) -> Turns:
+        """Give the turns of this process at serving with this store."""
+        return Turns(self._redis, addresses)
 
     # Sessions
 
@@ -308,7 +314,8 @@ class RedisStore:
 
         It happens whole or not at all.
         """
-        words: list[str] = []
+        self._noted += 1
+        words: list[str | float] = [self._redis.fence or "", self._noted]
         for name, text in notes.items():
             words += name, "" if text is None else self._vault.seal_text(text, name)
         await self._redis.script(scripts.NOTE, *words)

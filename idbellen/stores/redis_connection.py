@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError
+from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from idbellen.stores.errors import StoreError
-from idbellen.stores.redis_scripts import PREFIX
+from idbellen.stores.redis_scripts import FENCED, PREFIX, fenced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +39,8 @@ class RedisConnection:
         self._client = client
         self._url = url
         self._room = asyncio.Semaphore(MOST_CONNECTIONS)
+        # The number of the turn without which nothing may be changed.
+        self.fence: int | None = None
 
     async def script(self, text: str, *values: str | float) -> Any:  # noqa: ANN401 - what the script gives
         """Run a script, which happens whole or not at all.
@@ -47,6 +49,10 @@ class RedisConnection:
             StoreError: there is no answer in time, or the server refuses.
 
         """
+        return await self.unfenced(text if self.fence is None else fenced(text, self.fence), *values)
+
+    async def unfenced(self, text: str, *values: str | float) -> Any:  # noqa: ANN401 - what the script gives
+        """Run a script as :meth:`script` does, but whoever's turn it is."""
         return await self.command("EVAL", text, 1, PREFIX, *values)
 
     async def command(self, *words: str | float) -> Any:  # noqa: ANN401 - what the command gives
@@ -87,6 +93,8 @@ class RedisConnection:
                 return f"password refused: {fault}"
             case ReadOnlyError():
                 return "a read-only replica, not the primary"
+            case ResponseError() if FENCED in str(fault):
+                return "another process serves now"
         # The library tells numbers and addresses where the system has words.
         cause = fault.__context__
         if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:

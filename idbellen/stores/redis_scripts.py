@@ -15,6 +15,8 @@ in as Python writes them and stay text, which loses nothing.
 ``login:NAME``       hash       a login by its fingerprint; of this incarnation of the account
 ``calls``            sorted     the records of calls, by arrival
 ``notes``            hash       sealed notes by name
+``turn``             string     whose turn it is to serve, until it lapses; ``turns``: its number
+``noted``            hash       the turn and the number of the latest change of them
 ``audit``            sorted     the entries of the audit trail, by sequence
 ``audit-ends``       hash       its anchor and its head
 ``schema``           string     the version of all this
@@ -269,8 +271,15 @@ end
 redis.call('ZADD', calls, arrived, identity .. rest)
 """
 
+# Those of one turn are numbered: a server that hung runs what was given up after what was sent in its place.
 NOTE = """
-for at = 1, #ARGV, 2 do
+local turn, number = ARGV[1], tonumber(ARGV[2])
+if turn ~= '' then
+    local noted = redis.call('HMGET', KEYS[1] .. ':noted', 'turn', 'number')
+    if noted[1] == turn and number <= tonumber(noted[2]) then return end
+    redis.call('HSET', KEYS[1] .. ':noted', 'turn', turn, 'number', number)
+end
+for at = 3, #ARGV, 2 do
     if ARGV[at + 1] == '' then
         redis.call('HDEL', KEYS[1] .. ':notes', ARGV[at])
     else
@@ -304,3 +313,37 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1] .. ':audit', '-inf', sequence)
 redis.call('HSET', KEYS[1] .. ':audit-ends', 'anchor', new_anchor)
 return 1
 """
+
+# Turns (:mod:`idbellen.stores.redis_turns`). A number is given out once, also when the turn before has lapsed. It is
+# taken until a moment of the server's clock only: a server that hung runs what nobody waits for any more.
+TAKE_TURN = """
+local turn = KEYS[1] .. ':turn'
+local other = redis.call('GET', turn)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if other or now > tonumber(ARGV[3]) then return {0, other or '{}', now} end
+local number = redis.call('INCR', KEYS[1] .. ':turns')
+redis.call('SET', turn, ARGV[1], 'PX', ARGV[2])
+return {number, ARGV[1], now}
+"""
+
+# Also when it has lapsed, as long as nobody else had a turn in between.
+KEEP_TURN = """
+if redis.call('GET', KEYS[1] .. ':turns') ~= ARGV[3] then return 0 end
+redis.call('SET', KEYS[1] .. ':turn', ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+LEAVE_TURN = """
+if redis.call('GET', KEYS[1] .. ':turns') == ARGV[1] then redis.call('DEL', KEYS[1] .. ':turn') end
+"""
+
+# Before whatever a process with a turn runs.
+FENCED = "FENCED"
+
+
+def fenced(text: str, number: int) -> str:
+    """Give a script that does nothing when another process has had a turn since the one with this number."""
+    return f"""
+if redis.call('GET', KEYS[1] .. ':turns') ~= '{number}' then return redis.error_reply('{FENCED}') end
+{text}"""
