@@ -7,6 +7,8 @@ import os
 import socket
 import time
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -17,6 +19,7 @@ from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.endpoints import Endpoints
 from idbellen.asterisk.features import FeatureCodes
 from idbellen.asterisk.monitor import Monitor
+from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
 from idbellen.calls.desk import Desk
 from idbellen.calls.flow import Office
@@ -34,6 +37,7 @@ from idbellen.domain.statistics import Target
 from idbellen.pbx import open_pbx
 from idbellen.rules import (
     StartError,
+    TakenOverError,
     accepted_credentials,
     call_rules,
     credentials,
@@ -49,12 +53,14 @@ from idbellen.rules import (
 )
 from idbellen.storage import open_store
 from idbellen.stores.errors import StoreError
+from idbellen.stores.sqlite import only_process
 from idbellen.web.citizen import citizen_app
 from idbellen.web.citizen_site import CitizenSite
 from idbellen.web.dashboard import DashboardSite, dashboard_app
 from idbellen.web.idcontact_api import Credentials, InternalSite, bearer, internal_app
 from idbellen.web.issuing import CodeIssuer
 from idbellen.web.link_phone import LinkPhoneSite, link_phone_app
+from idbellen.web.readiness import tells_readiness
 from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 from idbellen.web.supervisor_site import SupervisorSite
 
@@ -93,7 +99,7 @@ async def serve(settings: Settings) -> None:
         store = await _opened(stack, settings, fingerprints)
         calls = Statistics(store, clock, ZoneInfo(settings.calls.timezone))
         await calls.load()
-        # Also the callers whom a planned stop sends away are in the history.
+        # Also the calls of the last moment are in the history.
         stack.push_async_callback(calls.flush)
         staff = Staff(clock, staff_rules(settings))
         staff.on_wrapped_up(calls.wrapped_up)
@@ -112,6 +118,7 @@ async def serve(settings: Settings) -> None:
         where = settings.asterisk
         ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
         switchboard, endpoints, monitor = _telephony(ari, office, store, earlier)
+        probe = Probe(ari, switchboard.ready)
 
         issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
         internal = InternalSite(
@@ -144,35 +151,45 @@ async def serve(settings: Settings) -> None:
             demo_phone_url=settings.citizen.demo_phone_url,
         )
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
-        await _listen(stack, internal_app(internal), settings.idcontact.listen, "idcontact")
+        interface = internal_app(internal)
+        interface.middlewares.insert(0, tells_readiness(probe.why_not))
+        await _listen(stack, interface, settings.idcontact.listen, "idcontact")
         await _listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
         pbx = await _beside_others(stack, settings, office, store)
         supervisors = _supervisor_site(settings, store, desk, calls, monitor)
         await _listen(stack, dashboard_app(dashboard, supervisors), settings.dashboard.listen, "dashboard")
 
-        try:
-            async with asyncio.TaskGroup() as parts:
-                for part in (switchboard, endpoints, monitor):
-                    parts.create_task(part.run(), name=type(part).__name__)
-                for name, run in pbx:
-                    parts.create_task(run(), name=name)
-                parts.create_task(calls.run(), name="history")
-                parts.create_task(notes.run(), name="notes")
-                parts.create_task(_purge(store, settings.sessions.keep_seconds), name="purge")
-                parts.create_task(_purge_history(store, calls, settings.supervisors), name="purge of the history")
-                parts.create_task(_tell_when_ready(switchboard), name="ready")
-        except ExceptionGroup as faults:
-            replaced = faults.subgroup(ReplacedError)
-            if replaced is None:
-                raise
-            raise StartError(
-                f"another process took over the Stasis application {where.app!r}: "
-                "stop it, or give one of both another [asterisk] app"
-            ) from None
+        running: list[Part] = [
+            *((type(part).__name__, part.run) for part in (switchboard, endpoints, monitor, probe)),
+            *pbx,
+            ("history", calls.run),
+            ("notes", notes.run),
+            ("purge", partial(_purge, store, settings.sessions.keep_seconds)),
+            ("purge of the history", partial(_purge_history, store, calls, settings.supervisors)),
+            ("ready", partial(_tell_when_ready, switchboard)),
+        ]
+        await _run(running, where.app)
+
+
+async def _run(running: Sequence[Part], app: str) -> None:
+    """Run all parts until cancelled, or until one of them fails."""
+    try:
+        async with asyncio.TaskGroup() as parts:
+            for name, run in running:
+                parts.create_task(run(), name=name)
+    except ExceptionGroup as faults:
+        if faults.subgroup(ReplacedError) is None:
+            raise
+        raise TakenOverError(
+            f"another process took over the Stasis application {app!r}: "
+            "stop it, or give one of both another [asterisk] app"
+        ) from None
 
 
 async def _opened(stack: AsyncExitStack, settings: Settings, fingerprints: Fingerprints) -> Store:
-    """Open the store, and delete what another configuration left in it."""
+    """Open the store, for this process alone if it is embedded, and delete what another configuration left in it."""
+    if isinstance(settings.sessions.store, Path):
+        stack.enter_context(only_process(settings.sessions.store))
     store = await stack.enter_async_context(open_store(settings, fingerprints))
     forgotten = await store.keep_purposes(settings.purposes.keys())
     if forgotten:

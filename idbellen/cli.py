@@ -25,7 +25,7 @@ from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_mas
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
 from idbellen.ports import Account, Role
-from idbellen.rules import StartError
+from idbellen.rules import StartError, TakenOverError
 from idbellen.storage import open_store
 from idbellen.stores.errors import StoreError
 from idbellen.telemetry import configure_log
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from idbellen.storage import Store
 
 DEFAULT_CONFIG = Path("/etc/idbellen/idbellen.toml")
+# What systemd does not start again (systemd/idbellen.service).
+TAKEN_OVER = 3
 log = structlog.get_logger()
 
 
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, StoreError, StartError, UsageError, OSError) as fault:
         for line in str(fault).splitlines():
             sys.stderr.write(f"idbellen: {line}\n")
-        return 1
+        return TAKEN_OVER if isinstance(fault, TakenOverError) else 1
     except KeyboardInterrupt:
         return 130
 

@@ -35,6 +35,10 @@ class StartError(Exception):
     """idbellen cannot start; the message says what to do."""
 
 
+class TakenOverError(StartError):
+    """Another process took over our Stasis application: to start again would only take it back, and so on."""
+
+
 def call_rules(settings: Settings) -> CallRules:
     """Give the rules of calls that the configuration asks for."""
     calls = settings.calls

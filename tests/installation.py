@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from idbellen.domain.idcontact import Key
     from idbellen.domain.notes import CallNote
     from idbellen.ports import NoteStore
+    from tests.proxy import Proxy
 
 PASSWORD = "a long enough password"
 PASSWORD_HASH = hash_password(PASSWORD)
@@ -64,6 +65,7 @@ class Installation:
         """Write the configuration; ``changes`` are TOML values.
 
         A change is named ``key`` in [calls], or else ``table__key``; further tables come whole, as ``more``.
+        ``ari_port``: of a proxy before Asterisk.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         tables = {
@@ -75,6 +77,7 @@ class Installation:
             "purpose": {},
         }
         more = changes.pop("more", "")
+        ari_port = changes.pop("ari_port", self.pbx.settings.ari_port)
         for name, value in changes.items():
             table, _, key = name.rpartition("__")
             tables[table or "calls"][key] = value
@@ -85,7 +88,7 @@ class Installation:
         self.config.write_text(
             f"""
 [asterisk]
-url = "http://127.0.0.1:{self.pbx.settings.ari_port}/ari"
+url = "http://127.0.0.1:{ari_port}/ari"
 password_file = "ari-password"
 [calls]
 phone_number = "{PHONE_NUMBER}"
@@ -173,7 +176,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
     async def _notes(self) -> AsyncIterator[NoteStore]:
         settings = load(self.config)
         fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
-        async with open_store(settings.sessions.store, fingerprints) as store:
+        async with open_store(settings, fingerprints) as store:
             yield store
 
     async def _calls(self) -> list[CallNote]:
@@ -245,15 +248,16 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         return code
 
     @asynccontextmanager
-    async def dashboard(self, agent: str) -> AsyncIterator[Dashboard]:
-        """Log an agent in and open a dashboard, as the browser does."""
+    async def dashboard(self, agent: str, *, proxy: Proxy | None = None) -> AsyncIterator[Dashboard]:
+        """Log an agent in and open a dashboard, as the browser does; its websocket can go through a proxy."""
         jar = aiohttp.CookieJar(unsafe=True)
         headers = {"Origin": self.dashboard_url}
         async with aiohttp.ClientSession(cookie_jar=jar, headers=headers) as http:
             form = {"name": agent, "password": PASSWORD}
             async with http.post(f"{self.dashboard_url}/login", data=form) as answer:
                 assert answer.status == 200, await answer.text()
-            dashboard = Dashboard(self, http, await http.ws_connect(f"{self.dashboard_url}/live"))
+            live = f"http://127.0.0.1:{proxy.port}/live" if proxy else f"{self.dashboard_url}/live"
+            dashboard = Dashboard(self, http, await http.ws_connect(live), live)
             try:
                 yield dashboard
             finally:
@@ -269,6 +273,24 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
                 assert answer.status == 200, await answer.text()
             async with http.ws_connect(f"{self.dashboard_url}/wallboard/live") as socket:
                 yield Wallboard(socket)
+
+    async def ready(self) -> str:
+        """Ask as whoever watches over the service does; gives ``ready``, or the reason why it is not."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.internal_url}/ready") as answer:
+            text = (await answer.text()).removesuffix("\n")
+            assert answer.status == (200 if text == "ready" else 503)
+            return text
+
+    async def until_ready(self, *, ready: bool = True, seconds: float = 15.0) -> float:
+        """Wait until the service says that it is ready, or that it is not; gives how long that took."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(seconds):
+                while (await self.ready() == "ready") is not ready:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"not {'ready' if ready else 'unready'} in {seconds} s") from None
+        return time.monotonic() - began
 
     # Asterisk's side
 
@@ -334,11 +356,16 @@ class Dashboard:
     """One agent's dashboard, as the page's script drives it."""
 
     def __init__(
-        self, installation: Installation, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse
+        self,
+        installation: Installation,
+        http: aiohttp.ClientSession,
+        socket: aiohttp.ClientWebSocketResponse,
+        live: str,
     ) -> None:
         self._installation = installation
         self._http = http
         self._socket = socket
+        self._live = live
         self.snapshot: dict[str, Any] = {}
         self.refused: list[tuple[str, str]] = []
 
@@ -408,7 +435,7 @@ class Dashboard:
     async def reconnect(self) -> None:
         """Open the websocket again, as the page does after the service was away."""
         await self.close()
-        self._socket = await self._http.ws_connect(f"{self._installation.dashboard_url}/live")
+        self._socket = await self._http.ws_connect(self._live)
         self.snapshot = {}
 
     async def attributes(self, secret: str) -> tuple[int, dict[str, Any]]:

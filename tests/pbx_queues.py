@@ -7,6 +7,7 @@ import secrets
 import shutil
 from itertools import product
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, _fill
 from tests.ports import free_ports
@@ -183,54 +184,6 @@ include => from-internal
             raise AssertionError(await self.cli(f"queue show {queue}")) from None
 
 
-class Wire:
-    """A wire between idbellen and AMI that can be cut, or fall silent without an end."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self.port = free_ports()
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._flows = asyncio.Event()
-        self._flows.set()
-
-    async def lay(self) -> None:
-        """Let connections through, from now on."""
-        self._flows.set()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
-
-    async def cut(self) -> None:
-        """End all connections, and refuse new ones."""
-        assert self._server
-        self._server.close()
-        for writer in tuple(self._writers):
-            writer.close()
-        self._flows.set()
-
-    def silence(self) -> None:
-        """Hold everything back."""
-        self._flows.clear()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._to)
-        self._writers |= {writer, back}
-        try:
-            await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
-        except ConnectionError:
-            pass
-        finally:
-            for end in (writer, back):
-                self._writers.discard(end)
-                end.close()
-
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while data := await source.read(4096):
-            await self._flows.wait()
-            sink.write(data)
-            await sink.drain()
-        sink.close()
-
-
 def pbx_tables(pbx: QueuePbx, folder: Path, *, ami_port: int | None = None, **pbx_values: Any) -> str:
     """Give the tables of idbellen's configuration for such a PBX."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,7 +206,8 @@ password_file = "ami-password"
 async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhone:
     """Plug in a phone that answers and then, each time it is told, does the next step.
 
-    Steps: ``hold``, ``unhold``, ``refer EXTENSION``; after the last it waits for the end.
+    Steps: ``hold``, ``unhold``, ``refer EXTENSION``, ``refer EXTENSION DIALOG`` which takes the place of that dialog
+    (see :meth:`tests.sipp.Caller.dialog`); after the last it waits for the end.
     """
     port = free_ports(PORTS_OF_A_PHONE)
     await telephony._register(name, port, expires=300)
@@ -263,8 +217,10 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
         parts.append('<recv request="BYE" optional="true" next="2"/>\n<recv request="MESSAGE"/>')
         what, _, target = step.partition(" ")
         if what == "refer":
+            extension, _, dialog = target.partition(" ")
+            replaces = f"?Replaces={quote(dialog)}" if dialog else ""
             refer = (
-                f"{_in_dialog('REFER', number)}\nRefer-To: <sip:{target}@127.0.0.1>\n"
+                f"{_in_dialog('REFER', number)}\nRefer-To: <sip:{extension}@127.0.0.1{replaces}>\n"
                 f"Referred-By: <sip:{name}@127.0.0.1>\nContact: <sip:agent@127.0.0.1:[local_port]>"
             )
             parts.append(f'<send retrans="500">{_cdata(refer)}</send><recv response="202"/>{_log("referred")}')
@@ -276,20 +232,14 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
             parts.append('<recv response="100" optional="true"/><recv response="200"/>')
             parts.append(f"<send>{_cdata(_in_dialog('ACK', number))}</send>{_log(what)}")
     parts.append(f"""
-<label id="6"/>
-<recv request="NOTIFY" optional="true" next="7"/>
 <recv request="BYE"/>
 <label id="2"/>
 {OK_TO_REQUEST}
 {_log("over")}
-<nop next="3"/>
-<label id="7"/>
-{OK_TO_REQUEST}
-<nop next="6"/>
-<label id="3"/>
 {_END}
 """)
-    sipp = _Sipp(telephony._folder, f"{name}-scripted", "\n".join(parts), port=port)
+    # How a transfer goes is told at any moment (NOTIFY), which SIPp then answers by itself.
+    sipp = _Sipp(telephony._folder, f"{name}-scripted", "\n".join(parts), "-aa", port=port)
     await telephony._start(sipp)
     telephony._agents[name] = sipp
     return AgentPhone(sipp, name)

@@ -30,6 +30,40 @@ PACKET_MS = 20
 SAMPLES_PER_MS = 8
 END_PACKETS = 3
 EVENTS = "0123456789*#"
+KEYPAD = "123456789*0#"
+ROW_HERTZ = (697, 770, 852, 941)
+COLUMN_HERTZ = (1209, 1336, 1477)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What a caller's phone speaks. ``silence``: 20 ms of it; ``clock``: RTP's units in a ms.
+
+    ``in_band``: keys are tones in the audio, and telephone-event is not offered.
+    """
+
+    payload: int
+    name: str
+    silence: bytes
+    clock: int = 8
+    in_band: bool = False
+
+    @property
+    def sdp(self) -> str:
+        """Give the lines that describe it, after the port."""
+        offered = [(self.payload, self.name)]
+        if not self.in_band:
+            offered.append((PAYLOAD_TYPE, f"telephone-event/{self.clock * 1000}"))
+        maps = "".join(f"\na=rtpmap:{payload} {name}" for payload, name in offered)
+        events = "" if self.in_band else f"\na=fmtp:{PAYLOAD_TYPE} 0-15"
+        return f"RTP/AVP {' '.join(str(payload) for payload, _ in offered)}{maps}{events}"
+
+
+ALAW = Codec(PCMA, "PCMA/8000", PCMA_SILENCE)
+ALAW_TONES = Codec(PCMA, "PCMA/8000", PCMA_SILENCE, in_band=True)
+# RTP's clock for it is wrong by definition (RFC 3551).
+G722 = Codec(9, "G722/8000", b"\xfa" * 160)
+OPUS = Codec(107, "opus/48000/2", b"\xf8\xff\xfe", clock=48)
 
 
 @dataclass(frozen=True)
@@ -67,9 +101,11 @@ class Stalls:
         return arrivals
 
 
-def write_pcap(path: Path, tones: Sequence[Tone], stalls: Stalls | None = None, *, part: int = 0) -> None:
+def write_pcap(
+    path: Path, tones: Sequence[Tone], stalls: Stalls | None = None, *, part: int = 0, codec: Codec = ALAW
+) -> None:
     """Write the packets of these keys, as they arrive; ``part``: the number of the replay within one call."""
-    packets = list(_packets(tones, part))
+    packets = list(_sung(tones, part) if codec.in_band else _packets(tones, part, codec))
     times = [at for at, _ in packets]
     if stalls:
         times = stalls.arrivals(times)
@@ -82,15 +118,15 @@ def write_pcap(path: Path, tones: Sequence[Tone], stalls: Stalls | None = None, 
             file.write(struct.pack("<IIII", 1 + seconds, micros, len(frame), len(frame)) + frame)
 
 
-def _packets(tones: Sequence[Tone], part: int) -> Iterator[tuple[float, bytes]]:
+def _packets(tones: Sequence[Tone], part: int, codec: Codec) -> Iterator[tuple[float, bytes]]:
     # In one stream sequence numbers and time only rise; what repeats them is taken for an old packet.
     sequence = count(1000 + 5000 * part)
     # SIPp replays from the first packet on: silence at the start makes that time 0.
-    origin = 160_000 + 60_000 * part * SAMPLES_PER_MS
-    yield 0, struct.pack(">BBHII", 0x80, PCMA, next(sequence), origin, STREAM) + PCMA_SILENCE
+    origin = (20_000 + 60_000 * part) * codec.clock
+    yield 0, struct.pack(">BBHII", 0x80, codec.payload, next(sequence), origin, STREAM) + codec.silence
     for tone in tones:
         event = EVENTS.index(tone.key)
-        started = origin + tone.at_ms * SAMPLES_PER_MS
+        started = origin + tone.at_ms * codec.clock
         updates = max(1, tone.duration_ms // PACKET_MS)
         for number in range(updates + END_PACKETS):
             last = number >= updates
@@ -98,8 +134,26 @@ def _packets(tones: Sequence[Tone], part: int) -> Iterator[tuple[float, bytes]]:
             at = tone.at_ms + (tone.duration_ms if last else number * PACKET_MS)
             marker = 0x80 if number == 0 else 0
             header = struct.pack(">BBHII", 0x80, marker | PAYLOAD_TYPE, next(sequence), started, STREAM)
-            body = struct.pack(">BBH", event, (0x80 if last else 0) | 10, elapsed * SAMPLES_PER_MS)
+            body = struct.pack(">BBH", event, (0x80 if last else 0) | 10, elapsed * codec.clock)
             yield at, header + body
+
+
+def _sung(tones: Sequence[Tone], part: int) -> Iterator[tuple[float, bytes]]:
+    """Give keys as two tones at a time in the audio (ITU-T Q.23), with silence in between."""
+    for number in range((tones[-1].at_ms + tones[-1].duration_ms) // PACKET_MS + 5):
+        at = number * PACKET_MS
+        key = next((tone.key for tone in tones if tone.at_ms <= at < tone.at_ms + tone.duration_ms), None)
+        audio = PCMA_SILENCE
+        if key:
+            row, column = divmod(KEYPAD.index(key), 3)
+            waves = (ROW_HERTZ[row], COLUMN_HERTZ[column])
+            times = [(at * SAMPLES_PER_MS + n) / 8000 for n in range(160)]
+            audio = bytes(
+                _to_alaw(round(sum(TONE_AMPLITUDE * math.sin(2 * math.pi * hertz * t) for hertz in waves)))
+                for t in times
+            )
+        when = (20_000 + 60_000 * part + at) * SAMPLES_PER_MS
+        yield at, struct.pack(">BBHII", 0x80, PCMA, 1000 + 5000 * part + number, when, STREAM) + audio
 
 
 def _ethernet(payload: bytes) -> bytes:

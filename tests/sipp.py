@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tests.ports import free_ports
-from tests.rtp import PAYLOAD_TYPE, Stalls, Tone, typed, write_pcap
+from tests.rtp import ALAW, Codec, Stalls, Tone, typed, write_pcap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -31,7 +31,7 @@ CALL_SECONDS = 60
 CALLER_NUMBER = "0687654321"
 
 
-def _sdp(sound: Sound | None) -> str:
+def _sdp(sound: Sound | None, codec: Codec = ALAW) -> str:
     """Give the description of the audio: the test's own, or what SIPp replays."""
     port = str(sound.port) if sound else "[media_port]"
     return f"""v=0
@@ -39,10 +39,7 @@ o=sipp 1 1 IN IP4 127.0.0.1
 s=-
 c=IN IP4 127.0.0.1
 t=0 0
-m=audio {port} RTP/AVP 8 {PAYLOAD_TYPE}
-a=rtpmap:8 PCMA/8000
-a=rtpmap:{PAYLOAD_TYPE} telephone-event/8000
-a=fmtp:{PAYLOAD_TYPE} 0-15"""
+m=audio {port} {codec.sdp}"""
 
 
 def _headers(number: str, *, branch: str = "branch", tag: str = "[peer_tag_param]") -> str:
@@ -167,6 +164,11 @@ class Caller:
         """Press the keys of the next round; after the last round: hang up."""
         self._sipp.go_on(self._call_id)
 
+    def dialog(self) -> str:
+        """Give what names the call for a phone that takes its place (the header Replaces, RFC 3891)."""
+        [theirs] = [line.removeprefix("dialog tag=") for line in self._sipp.logged() if line.startswith("dialog")]
+        return f"{self._call_id};to-tag={theirs};from-tag=caller"
+
     async def ended(self, *, seconds: float = 20.0) -> str:
         """Wait until the call has ended; gives ``by asterisk`` or ``by caller``."""
         if await self._sipp.wait(seconds) != 0:
@@ -223,13 +225,14 @@ class Phones:
         info: bool = False,
         hang_up_at_once: bool = False,
         sound: Sound | None = None,
+        codec: Codec = ALAW,
     ) -> Caller:
         """Place a call; each round is keys to press, by RFC 4733 or, with ``info``, by SIP INFO (RFC 6086).
 
         With ``sound`` the audio is the test's own, and keys can only be SIP INFO.
         """
         info = info or sound is not None
-        parts = [_invite(_sdp(sound)), _log("answered")]
+        parts = [_invite(_sdp(sound, codec)), _log("answered")]
         for number, keys in enumerate(rounds):
             if number:
                 parts.append(_WAIT)
@@ -239,7 +242,7 @@ class Phones:
             elif keys:
                 tones = typed(keys) if isinstance(keys, str) else keys
                 pcap = self._folder / f"{secrets.token_hex(6)}.pcap"
-                write_pcap(pcap, tones, stalls, part=number)
+                write_pcap(pcap, tones, stalls, part=number, codec=codec)
                 parts.append(f'<nop><action><exec play_pcap_audio="{pcap}"/></action></nop>')
         if not hang_up_at_once:
             parts.append(_WAIT)
@@ -359,7 +362,10 @@ _ANSWERED = """
 <recv response="100" optional="true"/>
 <recv response="180" optional="true"/>
 <recv response="183" optional="true"/>
-<recv response="200"/>
+<recv response="200"><action>
+<ereg regexp="tag=[^;]*" search_in="hdr" header="To:" assign_to="theirs"/>
+<log message="dialog [$theirs]"/>
+</action></recv>
 """
 _WAIT = """
 <recv request="BYE" optional="true" next="1"/>

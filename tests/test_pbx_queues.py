@@ -11,8 +11,9 @@ from idbellen.demo.pbx import PbxSettings
 from idbellen.ports import Role
 from tests.conftest import AGENTS, PROMPTS
 from tests.installation import ATTRIBUTES
-from tests.pbx_queues import FREEPBX_QUEUE, QUEUE, QueuePbx, Wire, pbx_tables, scripted_agent
+from tests.pbx_queues import FREEPBX_QUEUE, QUEUE, QueuePbx, pbx_tables, scripted_agent
 from tests.ports import free_ports
+from tests.proxy import Proxy
 from tests.rtp import Stalls, typed
 from tests.sipp import CALLER_NUMBER, Phones, phones
 
@@ -361,33 +362,31 @@ async def test_asterisk_ends_in_the_middle(
 async def test_ami_is_away_for_a_while(
     begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones, way: str
 ) -> None:
-    wire = Wire(pbx.ami_port)
-    await wire.lay()
-    installation = await begin(pbx_values={"lost_seconds": "0.3"}, ami_port=wire.port)
-    await telephony.agent("agent1")
-    async with installation.dashboard("agent1") as dashboard:
-        await ready(dashboard, pbx, QUEUE, "agent1")
-        caller = await telephony.call(await installation.log_in_citizen())
-        secret = await sees(dashboard)
-        if way == "cut":
-            await wire.cut()
-        else:
-            wire.silence()
-        # Nobody knows whether the call still goes on, so the screen is cleared.
-        await dashboard._until(lambda now: now["call"] is None, "no call", 15)
-        assert (await dashboard.attributes(secret))[0] == 403
-        await installation.until_log("calls lost sight of")
-        if way == "silent":
-            await wire.cut()
-        assert len(await installation.channels()) == 2, "nobody on the phone noticed"
-        await wire.lay()
-        await dashboard._until(lambda now: now["call"] is not None, "a call", 15)
-        assert await sees(dashboard) != secret
-        caller.go_on()
-        await caller.ended()
-        await no_screen(dashboard)
-    await installation.until_nothing_is_left()
-    await wire.cut()
+    async with Proxy(pbx.ami_port) as proxy:
+        installation = await begin(pbx_values={"lost_seconds": "0.3"}, ami_port=proxy.port)
+        await telephony.agent("agent1")
+        async with installation.dashboard("agent1") as dashboard:
+            await ready(dashboard, pbx, QUEUE, "agent1")
+            caller = await telephony.call(await installation.log_in_citizen())
+            secret = await sees(dashboard)
+            if way == "cut":
+                proxy.refuse()
+                proxy.cut()
+            else:
+                proxy.silence()
+            # Nobody knows whether the call still goes on, so the screen is cleared.
+            await dashboard._until(lambda now: now["call"] is None, "no call", 15)
+            assert (await dashboard.attributes(secret))[0] == 403
+            await installation.until_log("calls lost sight of")
+            assert len(await installation.channels()) == 2, "nobody on the phone noticed"
+            proxy.cut()
+            await proxy.pass_on()
+            await dashboard._until(lambda now: now["call"] is not None, "a call", 15)
+            assert await sees(dashboard) != secret
+            caller.go_on()
+            await caller.ended()
+            await no_screen(dashboard)
+        await installation.until_nothing_is_left()
 
 
 async def test_members_follow_the_dashboard_and_the_other_way_round(

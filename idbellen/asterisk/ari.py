@@ -29,6 +29,9 @@ REQUEST_SECONDS = 5.0
 # A lost socket is noticed within one and a half of these.
 HEARTBEAT_SECONDS = 8.0
 LARGEST_MESSAGE = 1 << 20
+# So long a call waits for the answer to a request that Asterisk may have lost.
+PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 0.2
 GONE = frozenset({404, 409, 422})
 BAD_REQUEST = 400
 
@@ -58,6 +61,8 @@ class Ari:
         self._user = user
         self._headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
         self._http: aiohttp.ClientSession | None = None
+        # Kept by whoever reads the events.
+        self.connected = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS)
@@ -105,12 +110,33 @@ class Ari:
             raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password")
         raise AriError(reason)
 
-    async def create(self, path: str, **params: str | int) -> None:
+    async def insist(self, method: str, path: str, **params: str | int) -> Any:  # noqa: ANN401
+        """Make a request, and again when there was no answer, once Asterisk is back: calls outlive its absence.
+
+        Only for what may be done twice. It fails as :meth:`request` does, but only when Asterisk sends events and has
+        not answered this for :data:`PATIENCE_SECONDS`.
+        """
+        now = asyncio.get_running_loop().time
+        until = now() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self.request(method, path, **params)
+            except AriUnreachableError:
+                if now() >= until:
+                    raise
+            # A lost connection may not be known yet.
+            await asyncio.sleep(RETRY_SECONDS)
+            if not self.connected.is_set():
+                await self.connected.wait()
+                until = now() + PATIENCE_SECONDS
+
+    async def create(self, path: str, *, insist: bool = False, **params: str | int) -> None:
         """Make a channel or a bridge under a name of ours.
 
         To its end even when cancelled: Asterisk makes it all the same, and what is not there yet cannot be discarded.
         """
-        making = asyncio.ensure_future(self.request("POST", path, **params))
+        ask = self.insist if insist else self.request
+        making = asyncio.ensure_future(ask("POST", path, **params))
         try:
             await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -118,10 +144,11 @@ class Ari:
                 await making
             raise
 
-    async def discard(self, path: str, **params: str | int) -> None:
+    async def discard(self, path: str, *, insist: bool = False, **params: str | int) -> None:
         """Delete a channel, bridge, playback or music, which may have gone already."""
+        ask = self.insist if insist else self.request
         try:
-            await self.request("DELETE", path, **params)
+            await ask("DELETE", path, **params)
         except GoneError:
             return
 

@@ -41,11 +41,11 @@ class CallerBridge:
         for leg in legs:
             self._take(leg)
         try:
-            inside = (await self._ari.request("GET", f"/bridges/{self.name}"))["channels"]
+            inside = (await self._ari.insist("GET", f"/bridges/{self.name}"))["channels"]
         except GoneError:
             # It was over but for the goodbye.
             for leg in legs:
-                await self._ari.discard(f"/channels/{leg.channel}")
+                await self._ari.discard(f"/channels/{leg.channel}", insist=True)
             return
         self._held = self._caller.channel not in inside
         if held and not self._held:
@@ -64,7 +64,7 @@ class CallerBridge:
         if not self._held:
             return
         self._held = False
-        await self._ari.discard(f"/channels/{self._caller.channel}/moh")
+        await self._ari.discard(f"/channels/{self._caller.channel}/moh", insist=True)
         await self._put(self._caller.channel)
 
     async def join(self, leg: AgentLeg) -> None:
@@ -86,7 +86,7 @@ class CallerBridge:
             # Asterisk takes people out of a deleted bridge after it has answered, and a prompt that the caller is
             # played in between may never end.
             await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=self._caller.channel)
-        await self._ari.discard(f"/bridges/{self.name}")
+        await self._ari.discard(f"/bridges/{self.name}", insist=True)
 
     def _take(self, leg: AgentChannel) -> None:
         # At a planned stop their phones are left alone as long as this is set.
@@ -99,7 +99,7 @@ class CallerBridge:
 
     async def _try(self, method: str, path: str, **params: str) -> None:
         try:
-            await self._ari.request(method, path, **params)
+            await self._ari.insist(method, path, **params)
         except GoneError:
             # Somebody hung up in this very moment: whoever follows that line is told.
             log.info("hung up in the moment of a change", bridge=self.name)

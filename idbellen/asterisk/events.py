@@ -8,12 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class StasisStart:
-    """A channel has come into our application. ``name`` tells its endpoint: ``PJSIP/ann-00000012``."""
+    """A channel has come into our application. ``name`` tells its endpoint: ``PJSIP/ann-00000012``.
+
+    ``replaces``: the channel whose place it took, by a transfer that a phone made without us.
+    """
 
     channel: str
     args: tuple[str, ...]
     name: str
     caller: str = field(repr=False)
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,14 @@ def parse(message: dict[str, Any]) -> Event | None:
     """
     match message["type"]:
         case "StasisStart":
-            channel = message["channel"]
-            return StasisStart(channel["id"], tuple(message["args"]), channel["name"], channel["caller"]["number"])
+            channel, replaced = message["channel"], message.get("replace_channel")
+            return StasisStart(
+                channel["id"],
+                tuple(message["args"]),
+                channel["name"],
+                channel["caller"]["number"],
+                replaced["id"] if replaced else None,
+            )
         case "StasisEnd":
             return StasisEnd(message["channel"]["id"])
         case "ChannelDestroyed":

@@ -116,6 +116,7 @@ class Legs:
             try:
                 await self._ari.create(
                     f"/channels/{leg.channel}",
+                    insist=False,
                     endpoint=endpoint,
                     app=self._ari.app,
                     appArgs=OWN_ARG,
@@ -148,7 +149,7 @@ class Legs:
                 if not (self.handed_over and leg.talking):
                     with suppress(AriError):
                         # To its end even when we are cancelled once more, or the phone would ring on.
-                        await asyncio.shield(self._ari.discard(f"/channels/{channel}", **why))
+                        await asyncio.shield(self._ari.discard(f"/channels/{channel}", insist=True, **why))
 
 
 async def first_of(*events: asyncio.Event) -> None:

@@ -31,10 +31,13 @@ class Line:
         self.started = asyncio.Event()
         self.ended = asyncio.Event()
         self.cause = 0
-        self._playbacks: dict[str, asyncio.Future[bool]] = {}
+        self._playbacks: dict[str, asyncio.Future[bool | None]] = {}
 
-    def playback(self, playback: str) -> asyncio.Future[bool]:
-        """Give what is done, with whether it failed, when a playback on this channel has ended."""
+    def playback(self, playback: str) -> asyncio.Future[bool | None]:
+        """Give what is done, with whether it failed, when a playback on this channel has ended.
+
+        None: it may have ended while nobody listened, or may still play.
+        """
         return self._playbacks.setdefault(playback, asyncio.get_running_loop().create_future())
 
     def take(self, event: ChannelEvent) -> None:
@@ -57,9 +60,9 @@ class Line:
         if not alive:
             self.ended.set()
         for playback in list(self._playbacks):
-            self._finish(playback, failed=False)
+            self._finish(playback, failed=None)
 
-    def _finish(self, playback: str, *, failed: bool) -> None:
+    def _finish(self, playback: str, *, failed: bool | None) -> None:
         finished = self._playbacks.pop(playback, None)
         if finished and not finished.done():
             finished.set_result(failed)

@@ -124,7 +124,7 @@ class Monitor:
                     failed = await played
             except TimeoutError:
                 failed = True
-        return not failed and leg.alive
+        return failed is False and leg.alive
 
     @asynccontextmanager
     async def _joined(self, leg: AgentChannel, phone: AgentChannel, mode: MonitorMode) -> AsyncIterator[None]:

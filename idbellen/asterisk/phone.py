@@ -40,7 +40,7 @@ class PromptPlayback:
 
     def __init__(self, ari: Ari) -> None:
         self._ari = ari
-        self.parts: dict[str, asyncio.Future[bool]] = {}
+        self.parts: dict[str, asyncio.Future[bool | None]] = {}
 
     async def ended(self) -> None:
         """Wait until they have ended, in whichever way."""
@@ -52,8 +52,8 @@ class PromptPlayback:
         """Stop what still plays or has yet to play."""
         # From the end, or the next would start when the one before is stopped.
         for playback, finished in reversed(self.parts.items()):
-            if not finished.done():
-                await self._ari.discard(f"/playbacks/{playback}")
+            if not finished.done() or finished.result() is None:
+                await self._ari.discard(f"/playbacks/{playback}", insist=True)
 
 
 class CallerPhone:
@@ -86,9 +86,9 @@ class CallerPhone:
     def _path(self) -> str:
         return f"/channels/{self._line.channel}"
 
-    async def _request(self, method: str, path: str, body: Any = None, **params: str | int) -> Any:  # noqa: ANN401
+    async def _request(self, method: str, path: str, **params: str | int) -> Any:  # noqa: ANN401
         try:
-            return await self._ari.request(method, path, body, **params)
+            return await self._ari.insist(method, path, **params)
         except GoneError:
             # The caller has most likely hung up, and the news is on its way; it cancels the story.
             with suppress(TimeoutError):
@@ -128,7 +128,7 @@ class CallerPhone:
         """Call somebody with what Asterisk calls the prompts, whenever some are about to be played."""
         self._on_play = told
 
-    def _look_into(self, prompt: Prompt, finished: asyncio.Future[bool]) -> None:
+    def _look_into(self, prompt: Prompt, finished: asyncio.Future[bool | None]) -> None:
         """Log a missing prompt. A hangup makes a playback fail too; then the channel is gone soon after."""
 
         def warn() -> None:
@@ -155,9 +155,9 @@ class CallerPhone:
         assert isinstance(leg, AgentChannel)  # noqa: S101 - made by ring()
         if self._playback:
             await self._playback.stop()
-        await self._ari.discard(f"{self._path}/moh")
+        await self._ari.discard(f"{self._path}/moh", insist=True)
         async with self._bridge(CallerBridge(self._ari, self._line, music_class)) as bridge:
-            await self._ari.create(f"/bridges/{bridge.name}", type="mixing")
+            await self._ari.create(f"/bridges/{bridge.name}", insist=True, type="mixing")
             await bridge.open(leg)
             yield bridge
 
@@ -193,7 +193,7 @@ class CallerPhone:
     async def hang_up(self) -> None:
         """End the call."""
         self._left = True
-        await self._ari.discard(self._path)
+        await self._ari.discard(self._path, insist=True)
 
     async def to_plain_queue(self) -> None:
         """Send the caller to where an ordinary caller would go."""
@@ -212,7 +212,7 @@ class CallerPhone:
     async def _leave(self, context: str, extension: str = "s", priority: int = 1) -> None:
         self._left = True
         with suppress(GoneError):
-            await self._ari.request(
+            await self._ari.insist(
                 "POST", f"{self._path}/continue", context=context, extension=extension, priority=priority
             )
 

@@ -68,7 +68,7 @@ class Switchboard:
         # Who talks in our bridges without a note of it, each with the bridge.
         self._unnoted: dict[str, str] = {}
         self._strangers: dict[str, tuple[StasisStart, bool]] = {}
-        self.ready = asyncio.Event()
+        self.ready = ari.connected
 
     async def run(self) -> None:
         """Take calls until cancelled; a lost connection is opened again, ever more slowly.
@@ -88,16 +88,18 @@ class Switchboard:
                 raise
 
     async def _listen(self, calls: asyncio.TaskGroup) -> None:
+        now = asyncio.get_running_loop().time
         backoff = FIRST_BACKOFF_SECONDS
         while True:
             reason = "Asterisk closed the connection"
+            since = now()
             try:
                 async with aclosing(self._ari.events()) as events:
                     async for event in events:
                         if event is None:
                             await self._reconcile(calls)
-                            backoff = FIRST_BACKOFF_SECONDS
                             self.ready.set()
+                            self._stories.connected()
                             if self._endpoints:
                                 self._endpoints.connected()
                             log.info("connected with Asterisk", app=self._ari.app)
@@ -105,9 +107,13 @@ class Switchboard:
                             self._take(event, calls)
             except AriError as fault:
                 reason = str(fault)
+            if self.ready.is_set() and now() - since > LONGEST_BACKOFF_SECONDS:
+                # An Asterisk that takes connections and closes them at once is not asked over and over.
+                backoff = FIRST_BACKOFF_SECONDS
             if self.ready.is_set() or backoff == FIRST_BACKOFF_SECONDS:
                 log.error("no connection with Asterisk", reason=reason)
             self.ready.clear()
+            self._stories.lost()
             if self._endpoints:
                 self._endpoints.lost()
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
@@ -119,10 +125,14 @@ class Switchboard:
         if isinstance(event, DeviceStateChanged):
             if self._endpoints:
                 self._endpoints.take(event)
+        elif isinstance(event, StasisStart) and event.replaces:
+            self._refuse_replacement(event.channel, event.replaces, calls)
         elif isinstance(event, StasisStart) and not self.lines.known(event.channel):
             self._come_in(event, calls)
         elif isinstance(event, StasisEnd) and event.channel in self._unnoted:
             calls.create_task(self._leave_unnoted(event.channel))
+        elif isinstance(event, StasisEnd) and event.channel in self._strangers:
+            del self._strangers[event.channel]
         else:
             self.lines.dispatch(event)
 
@@ -135,6 +145,15 @@ class Switchboard:
             calls.create_task(self._feature(start, self._features), name=f"feature {start.channel}")
         else:
             calls.create_task(self._call(start), name=f"call {start.channel}")
+
+    def _refuse_replacement(self, channel: str, replaced: str, calls: asyncio.TaskGroup) -> None:
+        """End the part of a call whose phone transferred it by itself: nobody knows who that brings in.
+
+        Neither the caller's data nor a secret moves along; the dashboard's transfer is the way that does that.
+        """
+        log.warning("transfer by a phone itself refused: use the dashboard's", channel=replaced, replacement=channel)
+        self.lines.dispatch(StasisEnd(replaced))
+        calls.create_task(self._discard(f"/channels/{channel}"))
 
     async def _call(self, start: StasisStart, *, up: bool = False) -> None:
         with self.lines.line(start.channel) as line:

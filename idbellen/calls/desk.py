@@ -155,6 +155,7 @@ class Desk:
         self._ranking: dict[str, int] | None = None
         self._crews: dict[str, tuple[int, int]] = {}
         self._matching = False
+        self.telephony = True
         staff.on_change(self._changed)
 
     @property
@@ -166,6 +167,12 @@ class Desk:
     def ring(self) -> float:
         """How long a phone rings, in seconds."""
         return self._rules.ring
+
+    def set_telephony(self, *, up: bool) -> None:
+        """Note whether calls can come in."""
+        if up != self.telephony:
+            self.telephony = up
+            self._changed()
 
     # What dashboards show
 
@@ -186,6 +193,7 @@ class Desk:
             tuple(self._rules.queues.rules),
             self._rules.numbers,
             self._log.day(name),
+            self.telephony,
         )
 
     def may_see(self, name: str, secret: str) -> bool:
@@ -440,7 +448,7 @@ class Desk:
         if self._rested:
             self._rested.cancel()
             self._rested = None
-        if all(place.being_offered for place in self._places.values()):
+        if not self.telephony or all(place.being_offered for place in self._places.values()):
             return
         now = self.clock()
         agents = self.staff.agents.values()

@@ -63,6 +63,14 @@ class Stories:
             log.exception("call of an earlier process not ended properly", call=note.call)
         log.info("call over", call=note.call)
 
+    def connected(self) -> None:
+        """Note that Asterisk can be reached."""
+        self._office.desk.set_telephony(up=True)
+
+    def lost(self) -> None:
+        """Note that it cannot: agents shall know that nobody can call them."""
+        self._office.desk.set_telephony(up=False)
+
     def hand_over(self) -> None:
         """Leave all calls to the next process, from now on."""
         self._office.notes.hand_over()

@@ -145,11 +145,12 @@ class CallerBoard:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Everything at one moment. ``callers`` are in the order in which they are served."""
+    """Everything at one moment. ``callers`` are in the order in which they are served; ``telephony``: more can come."""
 
     queues: tuple[QueueBoard, ...]
     agents: tuple[AgentBoard, ...]
     callers: tuple[CallerBoard, ...]
+    telephony: bool = True
 
     def message(self, titles: Titles, now: float) -> dict[str, Any]:
         """Give the snapshot that a wallboard gets."""
@@ -167,6 +168,7 @@ class Board:
             "queues": [queue.message(titles, now) for queue in self.queues],
             "agents": [agent.message(titles, now) for agent in self.agents],
             "callers": [caller.message(titles, now) for caller in self.callers],
+            "telephony": self.telephony,
         }
 
 
@@ -274,6 +276,7 @@ class Wallboard:
                 CallerBoard(t.call, t.purpose, t.queue, t.since, t.verified, tuple(offered.get(t.call, ())))
                 for t in tickets
             ),
+            telephony=self._desk.telephony,
         )
 
     def _queue(self, name: str, tickets: Sequence[Ticket], here: Sequence[Agent]) -> QueueBoard:

@@ -123,7 +123,8 @@ class Day:
 class AgentView:
     """Everything that one agent's dashboard shows at one moment.
 
-    ``waiting`` counts callers in each queue that this agent serves; ``numbers``: outside numbers can be rung.
+    ``waiting`` counts callers in each queue that this agent serves; ``numbers``: outside numbers can be rung;
+    ``telephony``: calls can come in.
     """
 
     agent: Agent
@@ -134,6 +135,7 @@ class AgentView:
     queues: tuple[str, ...] = ()
     numbers: bool = False
     today: Day = Day()
+    telephony: bool = True
 
     def message(self, titles: Titles, now: float) -> dict[str, Any]:
         """Give the snapshot that the dashboard gets; ages are in seconds, so that clocks need not agree."""
@@ -148,6 +150,7 @@ class AgentView:
             "afterwards": agent.afterwards.value if ahead else None,
             "afterwards_reason": agent.afterwards_reason if ahead else "",
             "phone": agent.phone.value,
+            "telephony": self.telephony,
             "missed": agent.missed,
             "waiting": sum(self.waiting.values()),
             "queues": [

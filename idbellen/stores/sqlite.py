@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -63,6 +64,30 @@ async def open_store(path: Path, fingerprints: Fingerprints, clock: Clock = time
         yield SqliteStore(connection, path, fingerprints, clock)
     finally:
         await connection.close()
+
+
+@contextmanager
+def only_process(path: Path) -> Iterator[None]:
+    """Keep other processes from serving with this store for the block; commands may use it all the same.
+
+    Raises:
+        StoreError: another process serves with it.
+
+    """
+    try:
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as fault:
+        raise StoreError(f"store {path}: {fault}") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(
+                f"store {path}: another idbellen serves with it: stop that one, or let both use one store in Redis"
+            ) from None
+        yield
+    finally:
+        os.close(lock)
 
 
 async def _one(connection: aiosqlite.Connection, statement: str, *values: Any) -> sqlite3.Row | None:  # noqa: ANN401

@@ -138,8 +138,9 @@ function showState(snapshot) {
   const afterwards = element("afterwards");
   afterwards.textContent = afterwards.getAttribute(`data-${snapshot.afterwards}`) ?? "";
   afterwards.hidden = !afterwards.textContent;
+  element("telephony").hidden = snapshot.telephony;
   // While we use the phone ourselves it is busy for a good reason.
-  const told = !snapshot.offer && !snapshot.call && snapshot.state !== "offline";
+  const told = snapshot.telephony && !snapshot.offer && !snapshot.call && snapshot.state !== "offline";
   showPhone(told ? element("phone").getAttribute(`data-${snapshot.phone}`) : null);
 }
 

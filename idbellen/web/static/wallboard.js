@@ -75,6 +75,7 @@ function setLost(lost) {
 
 function show(snapshot) {
   const { total, queues, agents, callers } = snapshot;
+  element("telephony").hidden = snapshot.telephony;
   showNow(element("total"), total, queues.some((queue) => late(queue)));
   fill(element("total"), {
     available: total.agents.available,
