@@ -263,11 +263,12 @@ class FakePhone:
     channel: str = "channel"
     legs: dict[str, FakeLeg] = field(default_factory=dict)
     ended: Literal["", "planned", "kill -9"] = ""
+    told: Callable[[tuple[str, ...]], None] | None = None
 
     def for_the_next(self, **changes: Any) -> FakePhone:
         """Give the same phone for the process that takes over; what was keyed in meanwhile nobody has heard."""
         keys = [(at, key) for at, key in self.keys if at > now()]
-        return replace(self, **({"keys": keys, "ringing": 0, "talking": 0, "ended": ""} | changes))
+        return replace(self, **({"keys": keys, "ringing": 0, "talking": 0, "ended": "", "told": None} | changes))
 
     async def answer(self) -> None:
         await asyncio.sleep(0.001)
@@ -284,10 +285,12 @@ class FakePhone:
         await asyncio.sleep(0.001)
         self.heard += [(now(), prompt) for prompt in prompts]
         self.playbacks.append(FakePlayback())
+        if self.told:
+            self.told((f"playback {len(self.playbacks)}",))
         return self.playbacks[-1]
 
     def on_play(self, told: Callable[[tuple[str, ...]], None]) -> None:
-        pass
+        self.told = told
 
     async def music(self, music_class: str) -> None:
         await asyncio.sleep(0.001)

@@ -604,7 +604,7 @@ class Stage:
         process = self.installation.process
         with suppress(OSError, IndexError):
             assert process
-            with open(f"/proc/{process.pid}/status") as status:  # noqa: ASYNC230, PTH123
+            with open(f"/proc/{process.pid}/status") as status:  # noqa: PTH123
                 size = int(next(line for line in status if line.startswith("VmRSS")).split()[1])
             self.figures.memory.append((time.monotonic() - self._began, size))
 

@@ -336,6 +336,34 @@ def test_who_has_hung_up_meanwhile_is_ended_as_if_now(way: Way) -> None:
     assert world.sessions.finished == []
 
 
+@pytest.mark.parametrize("in_queue", [False, True], ids=["asked for the code", "taken up in the queue"])
+def test_a_call_that_failed_is_no_longer_noted_when_the_apology_is_played(*, in_queue: bool) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the store is away")
+
+    async def story() -> None:
+        world = World(at_once=False, agents=())
+        await world.start()
+        phone = FakePhone("first", typed(CODES[0], at=5.0, gap=0.0))
+        world.call(phone, CODES[0])
+        if in_queue:
+            await asyncio.sleep(10.0)
+            await world.end("kill -9")
+            await world.start()
+            await asyncio.sleep(1.0)
+            [phone] = world.phones.values()
+            assert world.office
+            world.office.desk._places["first"].wanted.set_exception(RuntimeError("a fault of ours"))
+        else:
+            world.sessions.claim = fail  # type: ignore[method-assign]
+        await asyncio.sleep(30.0)
+        assert (prompts(phone)[-1], phone.end) == (Prompt.APOLOGY, "plain queue")
+        assert world._notes.texts == {}
+        await world.close()
+
+    virtualtime.run(story())
+
+
 # At random moments of random stories
 
 OUTCOMES = [RingOutcome.ANSWERED] * 4 + [RingOutcome.DECLINED, RingOutcome.NO_ANSWER, RingOutcome.UNREACHABLE]
