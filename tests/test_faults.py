@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,16 +15,18 @@ if TYPE_CHECKING:
     from idbellen.demo.pbx import Pbx
     from tests.sipp import Phones
 
-SECONDS = 30.0
+SECONDS, APART = 30.0, 2.0
 
 
 @pytest.mark.parametrize(("redis", "seed"), [(False, 1), (True, 2)], ids=["SQLite", "Redis"])
-async def test_callers_agents_and_faults_at_random(
+async def test_callers_agents_and_faults_at_random(  # noqa: PLR0913 - one thing each
     pbx: Pbx, telephony: Phones, keys_folder: Path, tmp_path: Path, seed: int, *, redis: bool
 ) -> None:
-    faults = plan(seed, WITH_REDIS if redis else WITH_SQLITE, SECONDS, 1.0)
+    faults = plan(seed, WITH_REDIS if redis else WITH_SQLITE, SECONDS, APART)
     async with on_stage(seed, pbx, keys_folder, tmp_path, telephony, redis=redis) as stage:
         figures = await perform(stage, faults, Scale())
+    # Shown when one of these does not hold.
+    sys.stdout.write(f"{figures}\n")
     assert figures.faults["kill -9"]
     assert figures.calls["answered in the history"] > 3
     assert figures.checks["screens"]
