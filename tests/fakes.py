@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from idbellen.domain.board import Day
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import RingOutcome, Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from idbellen.domain.prompts import Prompt
     from idbellen.domain.statistics import CallRecord
@@ -26,10 +26,21 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class FakeSessions:
-    """Sessions by code; counts what is claimed, released and finished."""
+async def travel(*, until_there: bool) -> None:
+    """Take the time that a request needs: to get there (``until_there``), or for its answer to come back."""
+    if until_there:
+        await asyncio.sleep(0.001)
 
-    def __init__(self, *codes: str) -> None:
+
+class FakeSessions:
+    """Sessions by code; counts what is claimed, released and finished.
+
+    ``at_once``: it does at once what is asked and takes its time to answer, instead of the other way round, which
+    matters to who is cancelled in between.
+    """
+
+    def __init__(self, *codes: str, at_once: bool = False) -> None:
+        self._at_once = at_once
         self.codes: dict[str, Session] = {}
         self.claimed: dict[str, str] = {}
         self.finished: list[str] = []
@@ -47,12 +58,14 @@ class FakeSessions:
         self.add(code, replace(self.codes[code], result=result))
 
     async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:  # noqa: ARG002
-        self._secrets[secret] = code
-        await asyncio.sleep(0.001)
+        await travel(until_there=not self._at_once)
         session = self.codes.get(code)
-        if session is None or session.reference in self.claimed or session.reference in self._over:
-            return None
-        self.claimed[session.reference] = call
+        if session and (session.reference in self.claimed or session.reference in self._over):
+            session = None
+        if session:
+            self._secrets[secret] = code
+            self.claimed[session.reference] = call
+        await travel(until_there=self._at_once)
         return session
 
     async def by_reference(self, reference: str) -> Session | None:
@@ -61,34 +74,47 @@ class FakeSessions:
 
     async def by_secret(self, secret: str) -> Session | None:
         await asyncio.sleep(0.001)
-        return self.codes.get(self._secrets.get(secret, ""))
+        session = self.codes.get(self._secrets.get(secret, ""))
+        return session if session and session.reference not in self._over else None
 
     async def release(self, call: str) -> None:
-        await asyncio.sleep(0.001)
+        await travel(until_there=not self._at_once)
         for reference in [held for held, by in self.claimed.items() if by == call]:
             del self.claimed[reference]
+        await travel(until_there=self._at_once)
+
+    async def release_others(self, calls: Collection[str]) -> int:
+        await asyncio.sleep(0.001)
+        others = [held for held, by in self.claimed.items() if by not in calls]
+        for reference in others:
+            del self.claimed[reference]
+        return len(others)
 
     async def finish(self, call: str) -> Session | None:
-        await asyncio.sleep(0.001)
-        [reference] = [held for held, by in self.claimed.items() if by == call]
-        del self.claimed[reference]
-        self.finished.append(reference)
-        self._over.add(reference)
-        return await self.by_reference(reference)
+        await travel(until_there=not self._at_once)
+        ended = [held for held, by in self.claimed.items() if by == call]
+        for reference in ended:
+            del self.claimed[reference]
+            self.finished.append(reference)
+            self._over.add(reference)
+        await travel(until_there=self._at_once)
+        return await self.by_reference(ended[0]) if ended else None
 
 
 class FakeNotes:
-    """Notes by name."""
+    """Notes by name; ``at_once`` as for :class:`FakeSessions`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
         self.texts: dict[str, str] = {}
 
     async def note(self, notes: Mapping[str, str | None]) -> None:
-        await asyncio.sleep(0.001)
+        await travel(until_there=not self._at_once)
         for name, text in notes.items():
             self.texts.pop(name, None)
             if text is not None:
                 self.texts[name] = text
+        await travel(until_there=self._at_once)
 
     async def notes(self) -> dict[str, str]:
         return dict(self.texts)
@@ -135,11 +161,16 @@ class AgentBehaviour:
 
 
 class FakeLeg:
-    """A phone that is rung; from the answer on its owner talks for as long as the behaviour says."""
+    """A phone that is rung; from the answer on its owner talks for as long as the behaviour says.
 
-    def __init__(self, endpoint: str, behaviour: AgentBehaviour) -> None:
+    ``talking``: it is in a bridge, or at least was put there; ``dropped``: it was hung up by us.
+    """
+
+    def __init__(self, endpoint: str, behaviour: AgentBehaviour, channel: str) -> None:
         self.endpoint = endpoint
-        self.channel = f"channel of {endpoint}"
+        self.channel = channel
+        self.talking = False
+        self.dropped = asyncio.Event()
         self._behaviour = behaviour
         self._answered_at = 0.0
 
@@ -149,14 +180,23 @@ class FakeLeg:
         return self._behaviour.outcome
 
     async def hung_up(self) -> None:
-        await asyncio.sleep(max(0.0, self._answered_at + self._behaviour.talks - now()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._answered_at + self._behaviour.talks - now())):
+                await self.dropped.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its owner has answered and not hung up."""
+        return self._answered_at > 0 and now() < self._answered_at + self._behaviour.talks
 
 
 class FakeBridge:
     """Who can hear whom, as ``inside`` tells: "caller" and endpoints; ``story`` notes every change with the time."""
 
-    def __init__(self, leg: FakeLeg, music_class: str) -> None:
-        self.name = f"bridge of {leg.endpoint}"
+    def __init__(self, leg: FakeLeg, music_class: str, name: str) -> None:
+        self.name = name
+        self.open = True
+        leg.talking = True
         self.inside = {"caller", leg.endpoint}
         self.muted: set[str] = set()
         self.music_class = music_class
@@ -175,6 +215,7 @@ class FakeBridge:
 
     async def join(self, leg: FakeLeg) -> None:
         await self._note(f"join {leg.endpoint}")
+        leg.talking = True
         self.inside.add(leg.endpoint)
 
     async def mute(self, leg: FakeLeg, *, on: bool) -> None:
@@ -201,7 +242,11 @@ class FakePlayback:
 
 @dataclass
 class FakePhone:
-    """A caller who keys ``keys`` in, as (time, key), and hangs up at ``hangs_up``."""
+    """A caller who keys ``keys`` in, as (time, key), and hangs up at ``hangs_up``.
+
+    ``legs`` and ``bridges`` are what Asterisk has for this caller. ``ended``: how the process has ended that uses
+    this; the next one uses what :meth:`for_the_next` gives.
+    """
 
     call: str = "call"
     keys: Sequence[tuple[float, str]] = ()
@@ -216,6 +261,14 @@ class FakePhone:
     ringing: int = 0
     talking: int = 0
     channel: str = "channel"
+    legs: dict[str, FakeLeg] = field(default_factory=dict)
+    ended: Literal["", "planned", "kill -9"] = ""
+    told: Callable[[tuple[str, ...]], None] | None = None
+
+    def for_the_next(self, **changes: Any) -> FakePhone:
+        """Give the same phone for the process that takes over; what was keyed in meanwhile nobody has heard."""
+        keys = [(at, key) for at, key in self.keys if at > now()]
+        return replace(self, **({"keys": keys, "ringing": 0, "talking": 0, "ended": "", "told": None} | changes))
 
     async def answer(self) -> None:
         await asyncio.sleep(0.001)
@@ -232,10 +285,12 @@ class FakePhone:
         await asyncio.sleep(0.001)
         self.heard += [(now(), prompt) for prompt in prompts]
         self.playbacks.append(FakePlayback())
+        if self.told:
+            self.told((f"playback {len(self.playbacks)}",))
         return self.playbacks[-1]
 
     def on_play(self, told: Callable[[tuple[str, ...]], None]) -> None:
-        pass
+        self.told = told
 
     async def music(self, music_class: str) -> None:
         await asyncio.sleep(0.001)
@@ -244,26 +299,73 @@ class FakePhone:
     @asynccontextmanager
     async def ring(self, endpoint: str, seconds: float) -> AsyncIterator[FakeLeg]:  # noqa: ARG002
         self.rung.append(endpoint)
+        channel = f"channel {len(self.rung)} of {endpoint}"
+        leg = self.legs[channel] = FakeLeg(endpoint, self.agents.get(endpoint, AgentBehaviour()), channel)
+        async with self._held(leg):
+            await asyncio.sleep(0.001)
+            yield leg
+
+    @asynccontextmanager
+    async def reattach(self, channel: str, endpoint: str) -> AsyncIterator[FakeLeg]:
+        leg = self.legs.get(channel) or FakeLeg(endpoint, AgentBehaviour(talks=0.0), channel)
+        async with self._held(leg):
+            yield leg
+
+    @asynccontextmanager
+    async def _held(self, leg: FakeLeg) -> AsyncIterator[None]:
         self.ringing += 1
         try:
-            await asyncio.sleep(0.001)
-            yield FakeLeg(endpoint, self.agents.get(endpoint, AgentBehaviour()))
+            yield
         finally:
             self.ringing -= 1
-            if self.bridges:
-                self.bridges[-1].left(endpoint)
+            if not self.ended or (self.ended == "planned" and not leg.talking):
+                self.drop(leg)
             await asyncio.sleep(0.001)
+
+    def drop(self, leg: FakeLeg) -> None:
+        """Hang a phone up."""
+        leg.dropped.set()
+        self.legs.pop(leg.channel, None)
+        if self.bridges:
+            self.bridges[-1].left(leg.endpoint)
 
     @asynccontextmanager
     async def bridge(self, leg: FakeLeg, music_class: str) -> AsyncIterator[FakeBridge]:
         self.talking += 1
         try:
             await asyncio.sleep(0.001)
-            self.bridges.append(FakeBridge(leg, music_class))
+            self.bridges.append(FakeBridge(leg, music_class, f"bridge {len(self.bridges)}"))
             yield self.bridges[-1]
         finally:
-            self.talking -= 1
-            await asyncio.sleep(0.001)
+            await self._close_bridge()
+
+    @asynccontextmanager
+    async def rejoin(
+        self, bridge: str, legs: Sequence[FakeLeg], music_class: str, *, held: bool
+    ) -> AsyncIterator[FakeBridge]:
+        self.talking += 1
+        try:
+            [taken] = [one for one in self.bridges if one.name == bridge]
+            taken.music_class = music_class
+            for leg in legs:
+                leg.talking = True
+                if not taken.open:
+                    self.drop(leg)
+            if held and "caller" in taken.inside:
+                await taken.hold()
+            elif not held and "caller" not in taken.inside:
+                await taken.resume()
+            yield taken
+        finally:
+            await self._close_bridge()
+
+    async def _close_bridge(self) -> None:
+        self.talking -= 1
+        if not self.ended:
+            self.bridges[-1].open = False
+            for leg in self.legs.values():
+                leg.talking = False
+        await asyncio.sleep(0.001)
 
     async def hung_up(self) -> None:
         await asyncio.sleep(max(0.0, self.hangs_up - now()))

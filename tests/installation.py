@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import aiohttp
 
@@ -27,7 +27,7 @@ from idbellen.web.passwords import hash_password
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
@@ -145,7 +145,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as notify:
             notify.bind(name)
             notify.setblocking(False)
-            with self.log.open("ab") as sink:
+            with self._sink() as sink:
                 self.process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "idbellen", "serve", "--config", str(self.config),
                     stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
@@ -153,6 +153,12 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
                 )  # fmt: skip
             async with asyncio.timeout(READY_SECONDS):
                 assert await asyncio.get_running_loop().sock_recv(notify, 64) == b"READY=1"
+
+    @contextmanager
+    def _sink(self) -> Iterator[BinaryIO]:
+        """Give where the service writes its log, for its start."""
+        with self.log.open("ab") as sink:
+            yield sink
 
     async def stop(self) -> int:
         """End the service as systemd does; gives its exit code."""

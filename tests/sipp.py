@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # A SIP port; two ports up, four for audio and video.
 PORTS_OF_A_PHONE = 6
 CALL_SECONDS = 60
+# The longest that Asterisk takes: a phone registers once.
+REGISTERED_SECONDS = 7200
 CALLER_NUMBER = "0687654321"
 
 
@@ -155,19 +157,24 @@ class Caller:
 
     def __init__(self, sipp: _Sipp, call_id: str) -> None:
         self._sipp = sipp
-        self._call_id = call_id
+        self.call_id = call_id
 
-    async def answered(self) -> None:
-        await self._sipp.until("answered")
+    async def answered(self, *, seconds: float = 10.0) -> None:
+        await self._sipp.until("answered", seconds=seconds)
 
     def go_on(self) -> None:
         """Press the keys of the next round; after the last round: hang up."""
-        self._sipp.go_on(self._call_id)
+        self._sipp.go_on(self.call_id)
 
     def dialog(self) -> str:
         """Give what names the call for a phone that takes its place (the header Replaces, RFC 3891)."""
         [theirs] = [line.removeprefix("dialog tag=") for line in self._sipp.logged() if line.startswith("dialog")]
-        return f"{self._call_id};to-tag={theirs};from-tag=caller"
+        return f"{self.call_id};to-tag={theirs};from-tag=caller"
+
+    async def over(self) -> None:
+        """Wait until the call has ended, in whichever way."""
+        assert self._sipp.process
+        await self._sipp.process.wait()
 
     async def ended(self, *, seconds: float = 20.0) -> str:
         """Wait until the call has ended; gives ``by asterisk`` or ``by caller``."""
@@ -186,6 +193,11 @@ class AgentPhone:
     @property
     def port(self) -> int:
         return self._sipp.port
+
+    @property
+    def in_call(self) -> bool:
+        """Whether the phone talks."""
+        return self._sipp.in_call
 
     def count(self, text: str) -> int:
         """Give how often something has happened: rung, talking, talked or over."""
@@ -292,7 +304,7 @@ class Phones:
         }[does]
         # Asterisk takes the address that a registration comes from for the phone's (rewrite_contact).
         port = free_ports(PORTS_OF_A_PHONE)
-        await self._register(name, port, expires=300)
+        await self._register(name, port, expires=REGISTERED_SECONDS)
         sipp = _Sipp(self._folder, f"{name}-{does}", scenario, port=port)
         await self._start(sipp)
         self._agents[name] = sipp

@@ -56,12 +56,13 @@ def new_office(  # noqa: PLR0913, PLR0917 - each has its usual value
     hours: OpeningHours | Mapping[str, OpeningHours] = ALWAYS,
     log: FakeCallLog | None = None,
     most_missed: int = 0,
+    store: FakeNotes | None = None,
 ) -> Office:
     log = log or FakeCallLog()
     staff = Staff(now, StaffRules(grace=15.0, rest=5.0, most_missed=most_missed))
     desk = Desk(now, staff, DeskRules(queues, ring=20.0, numbers=True), log)
     all_hours = dict.fromkeys(queues.rules, hours) if isinstance(hours, OpeningHours) else hours
-    notes = Notes(FakeNotes())
+    notes = Notes(store or FakeNotes())
     staff.on_agent(notes.keep_agent)
     return Office(rules, all_hours, sessions, desk, Progress(desk), FakeFeedback(), log, notes, now)
 

@@ -160,8 +160,11 @@ async def resume_call(phone: Phone, note: CallNote, office: Office) -> None:
                 memo = office.notes.call(note)
                 phone.on_play(memo.playing)
                 words = control_words(claim.secret, claim.session.language or office.rules.language)
-                with office.progress.call(claim.session.reference, phone.call, words) as journey:
-                    await connect(Caller(phone, claim, journey, memo), office)
+                try:
+                    with office.progress.call(claim.session.reference, phone.call, words) as journey:
+                        await connect(Caller(phone, claim, journey, memo), office)
+                finally:
+                    memo.forget()
                 return
         await take_call(phone, office)
     finally:

@@ -134,17 +134,20 @@ class Notes:
 
 
 class Memo:
-    """The note of one call in hand."""
+    """The note of one call in hand, until it is forgotten: what is changed afterwards is nothing."""
 
     def __init__(self, notes: Notes, note: CallNote) -> None:
         self._notes = notes
+        self._forgotten = False
         self.note = note
         notes.keep_call(note)
 
     def change(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of CallNote
         """Change some fields."""
         self.note = replace(self.note, **changes)
-        self._notes.keep_call(self.note)
+        # A caller whose call has failed is still played the apology.
+        if not self._forgotten:
+            self._notes.keep_call(self.note)
 
     def playing(self, playbacks: tuple[str, ...]) -> None:
         """Note which prompts the caller is being played: as long as they play, nobody can talk with the caller."""
@@ -152,6 +155,7 @@ class Memo:
 
     def forget(self) -> None:
         """Forget the call."""
+        self._forgotten = True
         self._notes.forget_call(self.note.call)
 
 
