@@ -237,24 +237,17 @@ async def test_keys_are_made_once(tmp_path: Path, kind: str) -> None:
 
 async def test_serve_tells_in_one_line_why_it_cannot_start(installation: Installation) -> None:
     code, output = await run_cli("serve", "--config", str(installation.config))
-    assert code == 1
+    assert (code, output.count("\n")) == (1, 1)
+    assert "another idbellen serves with it: stop that one" in output
+    config = installation.config.read_text()
+    other = installation.folder / "other.toml"
+    other.write_text(config.replace('store = "idbellen.db"', 'store = "other.db"'))
+    code, output = await run_cli("serve", "--config", str(other))
+    assert (code, output.count("\n")) == (1, 1)
     assert "[idcontact] listen" in output
     assert "cannot be listened on" in output
     code, output = await run_cli("serve", "--config", "/nowhere.toml")
     assert (code, output) == (1, "idbellen: /nowhere.toml: No such file or directory\n")
-
-
-async def test_a_second_instance_takes_over_and_the_first_says_so_and_ends(
-    installation: Installation, keys_folder: Path, tmp_path: Path
-) -> None:
-    second = Installation(tmp_path / "second", installation.pbx)
-    second.write(keys_folder)
-    await second.start()
-    assert installation.process
-    async with asyncio.timeout(5):
-        assert await installation.process.wait() == 1
-    assert "another process took over the Stasis application 'idbellen'" in installation.log.read_text()
-    assert await second.stop() == 0
 
 
 async def test_the_unit_file_is_sound() -> None:
