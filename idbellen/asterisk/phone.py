@@ -95,7 +95,18 @@ class CallerPhone:
                 async with asyncio.timeout(HANGUP_SECONDS):
                     await self.hung_up()
                     await asyncio.Event().wait()
-            raise
+            if await self._exists():
+                raise
+            # The news was lost: Asterisk may take us for connected, or us it, when it is not so.
+            self._line.ended.set()
+            return await asyncio.Event().wait()
+
+    async def _exists(self) -> bool:
+        try:
+            await self._ari.insist("GET", self._path)
+        except GoneError:
+            return False
+        return True
 
     async def answer(self) -> None:
         """Answer; from now on no digit is lost."""

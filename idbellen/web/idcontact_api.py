@@ -24,7 +24,7 @@ from idbellen.domain.idcontact import (
     TokenRefusedError,
     admission,
 )
-from idbellen.ports import Attached, Session
+from idbellen.ports import Attached, Session, StoreError
 from idbellen.web.issuing import NoFreeCodeError, dial_address
 
 if TYPE_CHECKING:
@@ -130,6 +130,9 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
         return web.json_response({"error": error}, status=fault.status, headers=kept)
     except NoFreeCodeError as fault:
         log.error("no session started", reason=str(fault))  # noqa: TRY400 - it is no fault of the program
+        return web.json_response({"error": "ServiceUnavailable"}, status=503)
+    except StoreError as fault:
+        log.error("request not served: the store cannot be used", route=_route(request), reason=str(fault))  # noqa: TRY400
         return web.json_response({"error": "ServiceUnavailable"}, status=503)
     except Exception:
         log.exception("request failed", route=_route(request))

@@ -22,6 +22,7 @@ from idbellen.domain.codes import new_secret
 from idbellen.domain.digits import START_OVER
 from idbellen.domain.idcontact import Admission, AuthStatus, admission
 from idbellen.domain.lockout import Lockout
+from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,6 +98,9 @@ def _guard(credentials: Credentials) -> Middleware:
         except web.HTTPException as fault:
             kept = {name: fault.headers[name] for name in ("WWW-Authenticate", "Retry-After") if name in fault.headers}
             response = web.json_response({"error": fault.reason.replace(" ", "")}, status=fault.status, headers=kept)
+        except StoreError as fault:
+            log.error("request not served: the store cannot be used", reason=str(fault))  # noqa: TRY400
+            response = web.json_response({"error": "ServiceUnavailable"}, status=503)
         except Exception:
             log.exception("request failed")
             response = web.json_response({"error": "InternalError"}, status=500)

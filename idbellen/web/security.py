@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
+
+from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
+log = structlog.get_logger()
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HSTS_SECONDS = 365 * 24 * 3600
+RETRY_SECONDS = 10
+_STARTED = web.RequestKey("started", bool)
+# In both languages, since it takes the store to know which one is wanted.
+_UNAVAILABLE = """<!DOCTYPE html>
+<html lang="nl"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Even niet</title>
+<main><h1>Dit lukt nu niet</h1><p>Probeer het over een minuut opnieuw.</p>
+<div lang="en"><h2>This does not work now</h2><p>Try again in a minute.</p></div></main></html>
+"""
 
 
 def origin_of(url: str) -> str:
@@ -45,12 +58,29 @@ def harden(app: web.Application, url: str, *, form_targets: tuple[str, ...] = ()
         headers["Strict-Transport-Security"] = f"max-age={HSTS_SECONDS}"
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        request[_STARTED] = True
         response.headers.update(headers)
         static = request.path.startswith("/static/")
         response.headers["Cache-Control"] = "no-cache" if static else "no-store"
 
     app.on_response_prepare.append(add_headers)
+    app.middlewares.append(_without_store)
     app.middlewares.append(_same_origin(origin_of(url)))
+
+
+@web.middleware
+async def _without_store(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except StoreError as fault:
+        # The path can hold a handle.
+        log.error("page not given: the store cannot be used", reason=str(fault))  # noqa: TRY400
+        if _STARTED in request:
+            # The page that listens comes back by itself.
+            raise ConnectionResetError from None
+        return web.Response(
+            status=503, text=_UNAVAILABLE, content_type="text/html", headers={"Retry-After": f"{RETRY_SECONDS}"}
+        )
 
 
 def _same_origin(origin: str) -> Middleware:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import WSCloseCode, web
 
+from idbellen.ports import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -125,6 +127,11 @@ async def _check(socket: web.WebSocketResponse, page: Page) -> None:
     # An open page counts as activity; the absolute time-out, or a changed account, ends it all the same.
     while True:
         await asyncio.sleep(page.check)
-        if not await page.still_allowed():
+        try:
+            allowed = await page.still_allowed()
+        except StoreError:
+            # Nobody can tell; who talks shall not lose the screen for that.
+            continue
+        if not allowed:
             await dismiss(socket)
             return

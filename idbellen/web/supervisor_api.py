@@ -13,6 +13,7 @@ from aiohttp import web
 
 from idbellen.calls.wallboard import figures_message, quarters
 from idbellen.domain.statistics import by_day, day_bounds, day_of
+from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -85,6 +86,9 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
     except web.HTTPException as error:
         headers = {name: error.headers[name] for name in ("Allow", "WWW-Authenticate") if name in error.headers}
         return web.json_response({"error": error.text}, status=error.status, headers=headers)
+    except StoreError as fault:
+        log.error("request of a wallboard not served: the store cannot be used", reason=str(fault))  # noqa: TRY400
+        return web.json_response({"error": "the figures cannot be read at this moment"}, status=503)
     except Exception:
         log.exception("request of a wallboard failed", path=request.path)
         return web.json_response({"error": "something went wrong; the log says what"}, status=500)

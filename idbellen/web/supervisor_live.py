@@ -14,6 +14,7 @@ import structlog
 from aiohttp import WSMsgType, web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from idbellen.ports import StoreError
 from idbellen.web.sockets import Page, Sockets, dismiss, not_understood
 
 if TYPE_CHECKING:
@@ -158,6 +159,9 @@ class SupervisorLive:
     async def _fulfil(self, socket: web.WebSocketResponse, account: Account, wish: Wish) -> None:
         try:
             refused = await self._take(account, wish)
+        except StoreError as fault:
+            log.error("wish of a supervisor not carried out: the store cannot be used", reason=str(fault))  # noqa: TRY400
+            refused = "failed"
         except Exception:
             log.exception("wish of a supervisor failed", agent=account.name, wish=wish.type)
             refused = "failed"
