@@ -22,6 +22,7 @@ from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
 from idbellen.calls.desk import Desk
+from idbellen.calls.ends import Ends
 from idbellen.calls.flow import Office
 from idbellen.calls.notes import Notes
 from idbellen.calls.progress import Progress
@@ -114,7 +115,9 @@ async def serve(settings: Settings) -> None:
             HttpFeedback(FeedbackRules(frozenset(own.allowed_hosts), own.timeout_seconds), store)
         )
         hours = {queue: opening_hours(settings, queue) for queue in desk.queues.rules}
-        office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, clock)
+        ends = Ends(store, feedback)
+        stack.push_async_callback(ends.flush)
+        office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, ends, clock)
         where = settings.asterisk
         ari = await stack.enter_async_context(Ari(where.url, where.app, where.user, password))
         switchboard, endpoints, monitor = _telephony(ari, office, store, earlier)
@@ -164,6 +167,7 @@ async def serve(settings: Settings) -> None:
             *pbx,
             ("history", calls.run),
             ("notes", notes.run),
+            ("ends of calls", ends.run),
             ("purge", partial(_purge, store, settings.sessions.keep_seconds)),
             ("purge of the history", partial(_purge_history, store, calls, settings.supervisors)),
             ("ready", partial(_tell_when_ready, switchboard)),
