@@ -1,6 +1,6 @@
 # The two commands of a newcomer are "make run" and "make test".
 .DEFAULT_GOAL := help
-.PHONY: help setup run call hangup test bench screens clean
+.PHONY: help setup run call hangup test bench soak load screens clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -28,6 +28,10 @@ test:  ## set everything up and run all checks and tests
 bench:  ## measure, and write docs/benchmarks.md
 	@sh tools/setup test
 	@.venv/bin/python -m tests.bench
+
+soak:  ## bring faults about for an hour, or MINUTES=..., and write docs/soak.md
+	@sh tools/setup test
+	@.venv/bin/python -m tests.soak --minutes $(or $(MINUTES),60)
 
 screens:  ## make the pictures in docs/
 	@sh tools/setup test

@@ -19,6 +19,7 @@ from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import ReplacedError, Switchboard
 from idbellen.calls.desk import Desk
+from idbellen.calls.ends import Ends
 from idbellen.calls.flow import Office
 from idbellen.calls.notes import Notes
 from idbellen.calls.progress import Progress
@@ -129,7 +130,9 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
             HttpFeedback(FeedbackRules(frozenset(own.allowed_hosts), own.timeout_seconds), store)
         )
         hours = {queue: opening_hours(settings, queue) for queue in desk.queues.rules}
-        office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, clock)
+        ends = Ends(store, feedback)
+        stack.push_async_callback(ends.flush)
+        office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, ends, clock)
         where = settings.asterisk
         ari = Ari(where.url, where.app, where.user, password, turns.confirm if turns else None)
         await stack.enter_async_context(ari)
@@ -180,6 +183,7 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
             *pbx,
             ("history", calls.run),
             ("notes", notes.run),
+            ("ends of calls", ends.run),
             ("purge", partial(_purge, store, settings.sessions.keep_seconds)),
             ("purge of the history", partial(_purge_history, store, calls, settings.supervisors)),
             ("ready", partial(_tell_when_ready, switchboard)),

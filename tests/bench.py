@@ -20,10 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings, find_build
+from idbellen.demo.pbx import CHECKOUT, find_build
 from tests.browser import chromium
-from tests.installation import PASSWORD, Installation, Spy, make_keys, spy
-from tests.ports import free_ports
+from tests.installation import PASSWORD, Installation, Spy, make_keys, own_pbx, spy
 from tests.sipp import Caller, Phones, phones
 
 if TYPE_CHECKING:
@@ -152,16 +151,7 @@ async def measure(loads: list[Load]) -> None:
     agents = tuple(f"agent{number}" for number in range(1, MANY + 1))
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="idbellen-bench-")))
-        rtp = free_ports(1000)
-        pbx = Pbx(
-            PbxSettings(
-                directory=folder / "asterisk", prompts=CHECKOUT / ".run/prompts", ari_port=free_ports(),
-                sip_port=free_ports(), rtp_start=rtp, rtp_end=rtp + 999, agents=agents,
-            )
-        )  # fmt: skip
-        stack.push_async_callback(pbx.stop)
-        (folder / "asterisk").mkdir()
-        await pbx.start()
+        pbx = await stack.enter_async_context(own_pbx(folder, agents))
         installation = Installation(folder / "idbellen", pbx)
         # A page that is cut off for a moment, because the machine is full, shall not lose its agent.
         installation.write(make_keys(folder / "keys"), dashboard__grace_seconds="60")

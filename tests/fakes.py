@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from idbellen.domain.board import Day
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import RingOutcome, Session
+from idbellen.stores.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -36,8 +37,10 @@ class FakeSessions:
     """Sessions by code; counts what is claimed, released and finished.
 
     ``at_once``: it does at once what is asked and takes its time to answer, instead of the other way round, which
-    matters to who is cancelled in between.
+    matters to who is cancelled in between. ``away_until``: before that it fails.
     """
+
+    away_until = 0.0
 
     def __init__(self, *codes: str, at_once: bool = False) -> None:
         self._at_once = at_once
@@ -57,9 +60,10 @@ class FakeSessions:
     def set_result(self, code: str, result: AuthResult | None) -> None:
         self.add(code, replace(self.codes[code], result=result))
 
-    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:  # noqa: ARG002
+    async def claim(self, code: str, *, call: str, secret: str, **_: float) -> Session | None:
         await travel(until_there=not self._at_once)
         session = self.codes.get(code)
+        self._fail_if_away()
         if session and (session.reference in self.claimed or session.reference in self._over):
             session = None
         if session:
@@ -77,8 +81,13 @@ class FakeSessions:
         session = self.codes.get(self._secrets.get(secret, ""))
         return session if session and session.reference not in self._over else None
 
+    def _fail_if_away(self) -> None:
+        if now() < self.away_until:
+            raise StoreError("the store is away")
+
     async def release(self, call: str) -> None:
         await travel(until_there=not self._at_once)
+        self._fail_if_away()
         for reference in [held for held, by in self.claimed.items() if by == call]:
             del self.claimed[reference]
         await travel(until_there=self._at_once)
@@ -92,6 +101,7 @@ class FakeSessions:
 
     async def finish(self, call: str) -> Session | None:
         await travel(until_there=not self._at_once)
+        self._fail_if_away()
         ended = [held for held, by in self.claimed.items() if by == call]
         for reference in ended:
             del self.claimed[reference]
@@ -263,12 +273,12 @@ class FakePhone:
     channel: str = "channel"
     legs: dict[str, FakeLeg] = field(default_factory=dict)
     ended: Literal["", "planned", "kill -9"] = ""
-    told: Callable[[tuple[str, ...]], None] | None = None
+    on_prompts: Callable[[tuple[str, ...]], None] | None = None
 
     def for_the_next(self, **changes: Any) -> FakePhone:
         """Give the same phone for the process that takes over; what was keyed in meanwhile nobody has heard."""
         keys = [(at, key) for at, key in self.keys if at > now()]
-        return replace(self, **({"keys": keys, "ringing": 0, "talking": 0, "ended": "", "told": None} | changes))
+        return replace(self, **({"keys": keys, "ringing": 0, "talking": 0, "ended": "", "on_prompts": None} | changes))
 
     async def answer(self) -> None:
         await asyncio.sleep(0.001)
@@ -285,12 +295,12 @@ class FakePhone:
         await asyncio.sleep(0.001)
         self.heard += [(now(), prompt) for prompt in prompts]
         self.playbacks.append(FakePlayback())
-        if self.told:
-            self.told((f"playback {len(self.playbacks)}",))
+        if self.on_prompts:
+            self.on_prompts((f"playback {len(self.playbacks)}",))
         return self.playbacks[-1]
 
     def on_play(self, told: Callable[[tuple[str, ...]], None]) -> None:
-        self.told = told
+        self.on_prompts = told
 
     async def music(self, music_class: str) -> None:
         await asyncio.sleep(0.001)

@@ -17,6 +17,7 @@ import aiohttp
 
 from idbellen import keys
 from idbellen.config import load, read_master_key
+from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from idbellen.demo.tokens import auth_result
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import load_key
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
-    from idbellen.demo.pbx import Pbx
     from idbellen.domain.idcontact import Key
     from idbellen.domain.notes import CallNote
     from idbellen.ports import NoteStore
@@ -332,6 +332,25 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(f"not logged {times} times: {text!r}\n{self.log.read_text()}") from None
+
+
+@asynccontextmanager
+async def own_pbx(folder: Path, agents: tuple[str, ...], *, rtp_ports: int = 1000) -> AsyncIterator[Pbx]:
+    """Give an Asterisk of one's own, for what does not run under pytest; who is not verified is hung up on there."""
+    rtp = free_ports(rtp_ports)
+    directory = folder / "asterisk"
+    directory.mkdir(parents=True)
+    pbx = Pbx(
+        PbxSettings(
+            directory=directory, prompts=CHECKOUT / ".run/prompts", ari_port=free_ports(), sip_port=free_ports(),
+            rtp_start=rtp, rtp_end=rtp + rtp_ports - 1, agents=agents,
+        )
+    )  # fmt: skip
+    try:
+        await pbx.start()
+        yield pbx
+    finally:
+        await pbx.stop()
 
 
 class Wallboard:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from idbellen.calls.desk import Desk, DeskRules
+from idbellen.calls.ends import Ends
 from idbellen.calls.flow import CallRules, Office, PurposeRules
 from idbellen.calls.notes import Notes
 from idbellen.calls.progress import Progress
@@ -64,7 +65,9 @@ def new_office(  # noqa: PLR0913, PLR0917 - each has its usual value
     all_hours = dict.fromkeys(queues.rules, hours) if isinstance(hours, OpeningHours) else hours
     notes = Notes(store or FakeNotes())
     staff.on_agent(notes.keep_agent)
-    return Office(rules, all_hours, sessions, desk, Progress(desk), FakeFeedback(), log, notes, now)
+    feedback = FakeFeedback()
+    ends = Ends(sessions, feedback)
+    return Office(rules, all_hours, sessions, desk, Progress(desk), feedback, log, notes, ends, now)
 
 
 def account(name: str, **queues: int) -> Account:

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from idbellen.calls.supervise import Stories
 from idbellen.domain.agents import AgentState
+from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import QueueRules, Queues
 from idbellen.domain.statistics import CallOutcome
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from idbellen.calls.flow import Office
     from idbellen.domain.board import CallView
     from idbellen.domain.notes import CallNote, TalkNote
+    from idbellen.ports import Session
 
 Way = Literal["planned", "kill -9"]
 Step = tuple[float, str, Verb, Target | None]
@@ -91,6 +93,7 @@ class World:
         await self.sessions.release_others({note.call for note in earlier.calls})
         office.desk.on_change(self._look)
         self._run(office.notes.run())
+        self._run(office.ends.run())
         self._reconcile(earlier.calls)
         for name in self._agents:
             asyncio.get_running_loop().call_later(BACK_SECONDS, self._open_page, office, name)
@@ -166,6 +169,7 @@ class World:
             if not isinstance(result, asyncio.CancelledError | None):
                 raise result
         if way == "planned":
+            await office.ends.flush()
             await office.notes.flush()
         self._pages.close()
 
@@ -359,6 +363,61 @@ def test_a_call_that_failed_is_no_longer_noted_when_the_apology_is_played(*, in_
         await asyncio.sleep(30.0)
         assert (prompts(phone)[-1], phone.end) == (Prompt.APOLOGY, "plain queue")
         assert world._notes.texts == {}
+        await world.close()
+
+    virtualtime.run(story())
+
+
+@pytest.mark.parametrize("restart", [None, *WAYS])
+@pytest.mark.parametrize("served", [False, True], ids=["given up", "served"])
+def test_a_store_that_is_away_when_a_call_ends_is_told_afterwards(restart: Way | None, *, served: bool) -> None:
+    async def story() -> None:
+        world = World(at_once=False, agents=("ann",))
+        await world.start()
+        await asyncio.sleep(2 * BACK_SECONDS)
+        assert world.office
+        if served:
+            world.office.desk.staff.set_available("ann")
+        phone = FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=10.0)
+        world.call(phone, CODES[0])
+        await asyncio.sleep(9.0 - now())
+        # The first process is told in time, or ends before that.
+        world.sessions.away_until = 15.0 if restart is None else 10.2
+        await asyncio.sleep(10.5 - now())
+        assert world.sessions.claimed == {f"session {CODES[0]}": "first"}
+        assert Prompt.APOLOGY not in prompts(phone)
+        if restart:
+            await world.end(restart)
+            await world.start()
+        await asyncio.sleep(17.0 - now())
+        assert world.sessions.claimed == {}
+        # Of a crash in between only the next process is told, to which nothing is noted any more.
+        assert world.sessions.finished == ([f"session {CODES[0]}"] if served and restart != "kill -9" else [])
+        await world.close()
+
+    virtualtime.run(story())
+
+
+def test_what_is_told_late_does_not_undo_the_next_try() -> None:
+    async def story() -> None:
+        world = World(at_once=False, agents=())
+        world.sessions.set_result(CODES[0], AuthResult(AuthStatus.FAILED, {}))
+        await world.start()
+        keys = typed(CODES[0], at=2.0, gap=0.0) + typed(CODES[1], at=4.7, gap=0.0)
+        claim = world.sessions.claim
+
+        async def claim_and_go_away(code: str, **how: Any) -> Session | None:
+            session = await claim(code, **how)
+            # Until after the first session should have been given back.
+            world.sessions.away_until = max(world.sessions.away_until, 4.5)
+            return session
+
+        world.sessions.claim = claim_and_go_away  # type: ignore[method-assign]
+        world.call(FakePhone("first", keys, hangs_up=10.0), CODES[0])
+        await asyncio.sleep(5.0)
+        assert world.sessions.claimed == {f"session {CODES[1]}": "first"}
+        await asyncio.sleep(10.0)
+        assert world.sessions.claimed == {}
         await world.close()
 
     virtualtime.run(story())

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from idbellen.calls.desk import Desk
+    from idbellen.calls.ends import Ends
     from idbellen.calls.notes import Memo, Notes
     from idbellen.calls.progress import Journey, Progress
     from idbellen.domain.hours import OpeningHours
@@ -104,7 +105,7 @@ class CallRules:
 class Office:
     """What every call is told with: the rules, the sessions, the desk, the citizens' pages and the time.
 
-    ``hours``: of every queue. ``notes``: of what is in hand, for the next process.
+    ``hours``: of every queue. ``notes``: of what is in hand, for the next process. ``ends``: tells the store.
     """
 
     rules: CallRules
@@ -115,6 +116,7 @@ class Office:
     feedback: SessionFeedback
     calls: CallLog
     notes: Notes
+    ends: Ends
     clock: Clock
 
 
@@ -264,6 +266,8 @@ async def claimed(call: str, code: str, office: Office) -> AsyncIterator[Claim |
     """
 
     async def exchange() -> Claim | None:
+        # Or what is told of the try before would undo this one.
+        await office.ends.settle(call)
         secret = new_secret()
         session = await office.sessions.claim(code, call=call, secret=secret, now=office.clock())
         return Claim(session, secret) if session else None
@@ -284,12 +288,8 @@ async def _held(
         # Also when the hangup came while the store was at work: what it then did is undone by the call's name.
         if office.notes.handed_over:
             log.info("left to the next process", call=call)
-        elif claim.served if claim else served:
-            ended = await office.sessions.finish(call)
-            if ended:
-                office.feedback.logout(ended)
         else:
-            await office.sessions.release(call)
+            await office.ends.end(call, served=claim.served if claim else served)
 
 
 async def admitted(phone: Handset, claim: Claim, office: Office) -> bool:
