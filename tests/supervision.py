@@ -20,7 +20,7 @@ from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
 from idbellen.domain.board import CallView, Titles
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Target, day_bounds, day_of
-from idbellen.ports import Account, Role
+from idbellen.ports import Account, Role, StoreError
 from idbellen.web.idcontact_api import Credentials, bearer
 from idbellen.web.pages import STATIC
 from idbellen.web.security import harden
@@ -63,13 +63,14 @@ class FakeStore:
         self.records: list[CallRecord] = []
         self.audited: list[tuple[str, str, str, dict[str, str]]] = []
         self.works = True
+        self.fault: Exception = StoreError("store: disk I/O error")
 
     async def keep_call(self, record: CallRecord) -> None:
         self.records.append(record)
 
     async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
         if not self.works:
-            raise OSError("disk I/O error")
+            raise self.fault
         found = [r for r in self.records if since <= r.arrived < until and queue in (None, r.queue)]
         return sorted(found, key=lambda record: record.arrived)
 

@@ -36,7 +36,7 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.hours import OpeningHours
 from idbellen.domain.idcontact import TokenOpener
 from idbellen.domain.queueing import Queues
-from idbellen.stores.sqlite import open_store
+from idbellen.stores.sqlite import SqliteStore, open_store
 from idbellen.web.idcontact_api import LARGEST_BODY, Credentials, InternalSite, bearer, internal_app
 from idbellen.web.issuing import CodeIssuer
 from idbellen.web.purposes import Purpose
@@ -198,6 +198,10 @@ def documented(path: str) -> set[int]:
     return {int(status) for status in OPERATIONS[path].definition.raw["responses"]}
 
 
+def broken(*_: object, **__: object) -> None:
+    raise RuntimeError("a fault of ours")
+
+
 def destroy(store: Path) -> None:
     with closing(sqlite3.connect(store)) as other:
         other.execute("DROP TABLE sessions")
@@ -219,11 +223,15 @@ async def test_every_status_of_a_start_occurs(interface: Interface, monkeypatch:
     monkeypatch.setattr("idbellen.web.issuing.new_code", lambda _: "1212121212")
     seen |= {(await interface.ask(path, body=good)).status_code for _ in range(2)}
     destroy(interface.store)
+    out_of_order = await interface.ask(path, body=good)
+    assert out_of_order.status_code == 503
+    seen.add(out_of_order.status_code)
+    monkeypatch.setattr("idbellen.web.idcontact_api.new_handle", broken)
     seen.add((await interface.ask(path, body=good)).status_code)
     assert seen == documented(path)
 
 
-async def test_every_status_of_a_delivery_occurs(interface: Interface) -> None:
+async def test_every_status_of_a_delivery_occurs(interface: Interface, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = await interface.handle()
     requests_made: list[tuple[int, Mapping[str, Any]]] = [
         (400, {"body": "nonsense"}),
@@ -238,8 +246,10 @@ async def test_every_status_of_a_delivery_occurs(interface: Interface) -> None:
         answer = await interface.ask(RESULT, **({"handle": handle} | request))
         assert answer.status_code == status
     destroy(interface.store)
+    assert (await interface.ask(RESULT, handle=handle, body=token())).status_code == 503
+    monkeypatch.setattr(SqliteStore, "by_attr_handle", broken)
     assert (await interface.ask(RESULT, handle=handle, body=token())).status_code == 500
-    assert documented(RESULT) == {status for status, _ in requests_made} | {500}
+    assert documented(RESULT) == {status for status, _ in requests_made} | {500, 503}
 
 
 async def test_a_body_that_is_not_in_its_encoding_is_refused(interface: Interface) -> None:

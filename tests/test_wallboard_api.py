@@ -110,12 +110,14 @@ async def test_every_status_occurs(path: str) -> None:
             assert (await ask(stage, path, token=given_token)).status_code == 404
         seen.add(404)
     documented = {int(status) for status in OPERATIONS[path].definition.raw["responses"]}
-    assert seen | {500} == documented
+    assert seen | {500, 503} == documented
 
 
 async def test_a_store_that_fails_is_told_as_json() -> None:
     async with serve() as stage:
         stage.store.works = False
+        assert (await ask(stage, "/history")).status_code == 503
+        stage.store.fault = RuntimeError("a fault of ours")
         assert (await ask(stage, "/history")).status_code == 500
         assert (await ask(stage, "/queues")).status_code == 200, "today's figures are in memory"
 
