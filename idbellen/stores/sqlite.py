@@ -96,17 +96,6 @@ async def _one(connection: aiosqlite.Connection, statement: str, *values: Any) -
     return next(iter(rows), None)
 
 
-@contextmanager
-def _faults() -> Iterator[None]:
-    """Turn a full disk or a damaged file into our own error; a broken constraint is left to the caller."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.Error as fault:
-        raise StoreError(f"store: {fault}") from None
-
-
 class SqliteStore:
     """Implements the ports ``SessionStore``, ``NoteStore``, ``AccountStore`` and ``History`` of :mod:`idbellen.ports`.
 
@@ -115,20 +104,31 @@ class SqliteStore:
 
     def __init__(self, connection: aiosqlite.Connection, path: Path, fingerprints: Fingerprints, clock: Clock) -> None:
         self._connection = connection
+        self._path = path
         self.audit = SqliteAuditTrail(path, fingerprints.derive("audit trail"), clock)
         self._fingerprint = fingerprints.of
         self._vault = Vault(fingerprints.derive("auth results"))
 
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turn a full disk or a damaged file into our own error; a broken constraint is left to the caller."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as fault:
+            raise StoreError(f"store {self._path}: {fault}") from None
+
     async def _row(self, statement: str, *values: Any) -> sqlite3.Row | None:  # noqa: ANN401
-        with _faults():
+        with self._faults():
             return await _one(self._connection, statement, *values)
 
     async def _rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:  # noqa: ANN401
-        with _faults():
+        with self._faults():
             return list(await self._connection.execute_fetchall(statement, values))
 
     async def _change(self, statement: str, *values: Any) -> int:  # noqa: ANN401
-        with _faults():
+        with self._faults():
             async with self._connection.execute(statement, values) as cursor:
                 return cursor.rowcount
 
