@@ -20,8 +20,10 @@ import structlog
 
 from idbellen import __version__, keys
 from idbellen.app import serve
+from idbellen.asterisk.ari import Ari, AriError
+from idbellen.asterisk.callers_left import send_away
 from idbellen.check import Finding, check, check_keys
-from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key
+from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key, read_secret
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
 from idbellen.listening import notify_systemd
@@ -30,6 +32,7 @@ from idbellen.rules import StartError, TakenOverError
 from idbellen.storage import open_store
 from idbellen.stores.errors import StoreError
 from idbellen.telemetry import configure_log
+from idbellen.turns import nobody_serves
 from idbellen.web.passwords import LEAST_PASSWORD_LENGTH, hash_password
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_action(commands, "serve", _serve, "Run the service.")
     text = "Say what is wrong with configuration, keys, store, ARI, modules, prompts and dialplan."
     _add_action(commands, "check", _check, text)
+    text = "While no process serves: send callers who wait for one to the plain queue. Who talks, talks on."
+    _add_action(commands, "send-away", _send_away, text)
     text = "Run all of it on this machine, with demo stand-ins and phones."
     demo = commands.add_parser("demo", help=text, description=text)
     demo.set_defaults(run=_demo)
@@ -147,6 +152,22 @@ def _add_keys_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     made.add_argument("--kind", choices=("rsa", "ec"), default="rsa", help="of the key pair; default: %(default)s")
     text = "Look at all keys that the configuration names; tells their thumbprints, to compare with the other side's."
     _add_action(key_actions, "check", _keys_check, text)
+
+
+def _send_away(options: argparse.Namespace) -> int:
+    return _run(_send_callers_away(load(options.config)))
+
+
+async def _send_callers_away(settings: Settings) -> int:
+    where = settings.asterisk
+    ari = Ari(where.url, where.app, where.user, read_secret(where.password_file))
+    try:
+        async with nobody_serves(settings, _fingerprints(settings)), ari:
+            sent = await send_away(ari)
+    except AriError as fault:
+        raise UsageError(str(fault)) from None
+    sys.stdout.write(f"callers sent to the plain queue: {sent}\n")
+    return 0
 
 
 def _serve(options: argparse.Namespace) -> int:

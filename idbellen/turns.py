@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from idbellen.listening import listen, notify_systemd
 from idbellen.rules import StartError, TakenOverError
+from idbellen.storage import open_store
+from idbellen.stores.redis import RedisStore
 from idbellen.stores.redis_turns import TurnLostError, Turns
+from idbellen.stores.sqlite import only_process
 from idbellen.web.relay import relay_app, relay_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from idbellen.config import Settings
-    from idbellen.stores.redis import RedisStore
+    from idbellen.domain.codes import Fingerprints
 
 log = structlog.get_logger()
 
@@ -57,6 +61,28 @@ async def serve_in_turn(settings: Settings, store: RedisStore, serve: Callable[[
             log.warning("another process serves now", reason=str(loss))
         finally:
             await turns.leave()
+
+
+@asynccontextmanager
+async def nobody_serves(settings: Settings, fingerprints: Fingerprints) -> AsyncIterator[None]:
+    """See to it that no process serves, for the block.
+
+    Raises:
+        StoreError: one does, or the store cannot be used.
+        StartError: one does.
+
+    """
+    async with AsyncExitStack() as stack:
+        if isinstance(settings.sessions.store, Path):
+            stack.enter_context(only_process(settings.sessions.store))
+        else:
+            store = await stack.enter_async_context(open_store(settings, fingerprints))
+            assert isinstance(store, RedisStore)  # noqa: S101 - by its URL
+            turns = store.turns({})
+            if not await turns.take(patience=ALONE_SECONDS):
+                raise StartError(f"[sessions] store: {SERVED}")
+            stack.push_async_callback(turns.leave)
+        yield
 
 
 async def _serve_this_turn(turns: Turns, serve: Callable[[Turns], Awaitable[None]]) -> None:

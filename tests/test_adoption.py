@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.installation import spy
+from tests.installation import run_cli, spy
 from tests.rtp import sounds
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.sipp import Phones
 
 WAYS = ("planned", "kill -9")
+# The cause with which the tests' plain queue hangs up (tests/conftest.py).
+PLAIN_CAUSE = 58
 WELCOME = "sound:idbellen/welcome"
 # What the page's script needs to come back, with room for a busy machine.
 GRACE = {"dashboard__grace_seconds": "10"}
@@ -289,3 +291,33 @@ async def test_callers_without_a_note_are_asked_for_the_code_and_pairs_without_o
         talker.go_on()
         await talker.ended()
     await installation.until_nothing_is_left()
+
+
+async def test_who_waits_for_a_process_that_stays_away_is_sent_to_the_plain_queue(
+    pbx: Pbx, installation: Installation, telephony: Phones, voices: tuple[Sound, Sound]
+) -> None:
+    voice, first = voices
+    await telephony.agent("agent1", sound=first)
+    config = str(installation.config)
+    async with installation.dashboard("agent1") as dashboard, spy(pbx) as seen:
+        await dashboard.available()
+        talker = await telephony.call(await installation.log_in_citizen(), sound=voice)
+        await dashboard.until("in_call")
+        waiter = await telephony.call(await installation.log_in_citizen())
+        await installation.until_log("accepted=True", times=2)
+        code, output = await run_cli("send-away", "--config", config)
+        assert (code, "another idbellen serves with it: stop that one" in output) == (1, True)
+        assert await installation.stop() == 0
+        assert await run_cli("send-away", "--config", config) == (0, "callers sent to the plain queue: 1\n")
+        await seen.until("ChannelDestroyed", cause=PLAIN_CAUSE)
+        assert await waiter.ended() == "by asterisk"
+        await asyncio.gather(voice.hears(first), first.hears(voice))
+        assert await run_cli("send-away", "--config", config) == (0, "callers sent to the plain queue: 0\n")
+        await installation.start()
+        await dashboard.reconnect()
+        await dashboard.until("in_call")
+        talker.go_on()
+        await talker.ended()
+        await dashboard.until("available")
+    await installation.until_nothing_is_left()
+    await noted(installation)
