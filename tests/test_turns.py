@@ -15,7 +15,7 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.stores.errors import StoreError
 from idbellen.stores.redis import open_store
 from idbellen.stores.redis_turns import TurnLostError
-from tests.installation import Installation, spy
+from tests.installation import Installation, run_cli, spy
 from tests.proxy import Proxy
 from tests.rtp import sounds
 
@@ -179,6 +179,8 @@ async def test_calls_in_hand_outlive_the_store_and_new_ones_take_the_fallback(
         await caller.ended()
         await dashboard.until("available")
     assert "our turn" not in pair.second.log.read_text()
+    code, output = await run_cli("send-away", "--config", str(first.config))
+    assert (code, "another idbellen serves with it" in output) == (1, True)
     await first.until_nothing_is_left()
 
 
