@@ -91,11 +91,20 @@ class CallerPhone:
             return await self._ari.insist(method, path, **params)
         except GoneError:
             # The caller has most likely hung up, and the news is on its way; it cancels the story.
+            await self._await_news()
+            raise
+
+    async def _await_news(self) -> None:
+        """Give the news of a hangup its time, which begins when there is a connection for news."""
+        while True:
+            was_connected = self._ari.connected.is_set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(HANGUP_SECONDS):
                     await self.hung_up()
                     await asyncio.Event().wait()
-            raise
+            if was_connected:
+                return
+            await self._ari.connected.wait()
 
     async def answer(self) -> None:
         """Answer; from now on no digit is lost."""
