@@ -33,6 +33,10 @@ soak:  ## bring faults about for an hour, or MINUTES=..., and write docs/soak.md
 	@sh tools/setup test
 	@.venv/bin/python -m tests.soak --minutes $(or $(MINUTES),60)
 
+load:  ## let many call while the service is killed, and write docs/benchmarks.md
+	@sh tools/setup test
+	@.venv/bin/python -m tests.load
+
 screens:  ## make the pictures in docs/
 	@sh tools/setup test
 	@.venv/bin/python -m tests.screens

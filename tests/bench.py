@@ -36,6 +36,8 @@ MANY = 20
 REAL_PAGES = 4
 GOALS_MS = {"decision": 50, "screen": 150}
 REPORT = CHECKOUT / "docs" / "benchmarks.md"
+# The part of the page that tests/load.py writes.
+LOAD = "## Load\n"
 
 # Notes when the attributes of a call stand on the screen: after the frame in which they were drawn.
 WATCH = """() => {
@@ -223,6 +225,13 @@ last digit in, and twenty agents answer, within the same few milliseconds.
 """
 
 
+def write(text: str, *, part: bool = False) -> None:
+    """Put the page in place; or its last part, which begins with :data:`LOAD`, and which each leaves to the other."""
+    before, mark, load = (REPORT.read_text() if REPORT.exists() else "").partition(LOAD)
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(f"{before.rstrip()}\n\n{LOAD}{text}" if part else f"{text}\n{mark}{load}".rstrip() + "\n")
+
+
 async def main() -> None:
     loads = [
         Load("one", 1, 1.0, 20),
@@ -231,8 +240,7 @@ async def main() -> None:
     ]
     await measure(loads)
     text = report(loads, find_build().version())
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(text)
+    write(text)
     sys.stdout.write(text)
 
 

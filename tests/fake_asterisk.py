@@ -141,6 +141,7 @@ class FakeAsterisk(Ari):
 
     def _do(self, method: str, kind: str, *where: str, **params: str | int) -> Any:
         if method == "GET":
+            self._there(kind != "channels" or not where or where[0] in self.channels)
             return self._look(kind)
         if kind == "bridges":
             self._bridge(method, *where, **params)

@@ -72,6 +72,8 @@ RECOVERY_SECONDS = 30.0
 BOUND_SECONDS = 10.0
 # A wrong screen is one at once; this is what two looks at different places are apart.
 SCREEN_SECONDS = 2.0
+# So many others try to see what is on a screen.
+MOST_REFUSED = 6
 LONGEST_WAIT = 14.0
 # So many do not wait for long, or hang up while they key the code in, which takes some seconds.
 HURRIED = 0.3
@@ -170,11 +172,15 @@ class Agent:
         while True:
             try:
                 await self.dashboard.next()
+                await self.look()
             except NETWORK_FAULTS:
                 self.dashboard.snapshot = {}
                 await asyncio.sleep(0.3)
                 with suppress(*NETWORK_FAULTS):
                     await self.dashboard.reconnect()
+
+    async def look(self) -> None:
+        """Look at what has come; here with the eyes alone."""
 
     async def act(self, chance: random.Random, others: Sequence[str], asked: Counter[str]) -> None:
         """Do something every now and then."""
@@ -229,12 +235,14 @@ class Stage:
         self.agents = agents
         self.redis: RedisProcess | None = None
         self.redis_proxy: Proxy | None = None
+        # Seconds between two looks at everything.
+        self.every = 1.0
         self.figures = Figures()
         self.people: list[Person] = []
         self.events: list[str] = []
         self.killed_at: list[float] = []
         self._names: dict[str, str] = {}
-        self._asked_for_code: set[str] = set()
+        self.asked_for_code: set[str] = set()
         self._began = time.monotonic()
         self._calm_since = self._began
         self._calm = True
@@ -314,7 +322,7 @@ class Stage:
                     return 0
             if time.monotonic() >= until:
                 return rounds
-            if rounds > 1 and caller.call_id in self._asked_for_code:
+            if rounds > 1 and caller.call_id in self.asked_for_code:
                 caller.go_on()
                 rounds -= 1
 
@@ -408,9 +416,9 @@ class Stage:
     # What must hold
 
     async def watch(self) -> None:
-        """Look at everything once a second."""
+        """Look at everything every so often."""
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(self.every)
             if not self._calm:
                 self._suspects.clear()
                 continue
@@ -439,7 +447,7 @@ class Stage:
         people = {person.call_id: person for person in self.people if person.call_id}
         callers = {id_: people[sip] for id_, channel in channels.items() if (sip := channel["protocol_id"]) in people}
         asked = {note.channel for note in notes if note.ticket is None}
-        self._asked_for_code = {person.call_id for id_, person in callers.items() if id_ in asked}
+        self.asked_for_code = {person.call_id for id_, person in callers.items() if id_ in asked}
         found = dict.fromkeys(self._left_over(channels, bridges, callers), BOUND_SECONDS)
         found |= dict.fromkeys(self._misplaced(notes, channels, bridges, callers), BOUND_SECONDS)
         found |= dict.fromkeys(await self._wrong_screens(channels, bridges, callers), SCREEN_SECONDS)
@@ -448,6 +456,17 @@ class Stage:
     async def _call_notes(self) -> list[CallNote]:
         async with self.store() as store:
             return [read_call(text) for name, text in (await store.notes()).items() if name.startswith("call ")]
+
+    async def until_waiting(self, count: int, seconds: float) -> None:
+        """Wait until so many callers wait."""
+        waiting = 0
+        try:
+            async with asyncio.timeout(seconds):
+                while waiting < count:
+                    await asyncio.sleep(0.5)
+                    waiting = sum(note.ticket is not None for note in await self._call_notes())
+        except TimeoutError:
+            raise self.fail(f"{waiting} of {count} wait") from None
 
     def _left_over(
         self, channels: dict[str, Any], bridges: dict[str, set[str]], callers: dict[str, Person]
@@ -529,7 +548,7 @@ class Stage:
     async def _seen_by_others(self, shown: dict[str, list[str]]) -> list[str]:
         found = []
         for secret, names in shown.items():
-            for agent in self.agents:
+            for agent in random.sample(self.agents, min(len(self.agents), MOST_REFUSED)):
                 mine = agent.call and agent.call["secret"]
                 if agent.name in names or mine == secret:
                     continue
@@ -637,16 +656,35 @@ class Scale:
     apart: float = 0.5
 
 
+async def one_by_one(telephony: Phones, names: Sequence[str]) -> list[AgentPhone]:
+    """Give every agent a phone of their own, as :data:`PHONES` has it."""
+    behaviours = zip(names, itertools.cycle(PHONES), strict=False)
+    return [await telephony.agent(name, does, after_ms=after_ms) for name, (does, after_ms) in behaviours]
+
+
 @asynccontextmanager
 async def on_stage(  # noqa: PLR0913 - one thing each
-    seed: int, pbx: Pbx, keys_folder: Path, folder: Path, telephony: Phones, *, redis: bool
+    seed: int,
+    pbx: Pbx,
+    keys_folder: Path,
+    folder: Path,
+    telephony: Phones,
+    *,
+    redis: bool,
+    plug_in: Callable[[Phones, Sequence[str]], Awaitable[list[AgentPhone]]] = one_by_one,
+    agent: type[Agent] = Agent,
+    **changes: str,
 ) -> AsyncIterator[Stage]:
-    """Start a service with its proxies, store, agents and dashboards; afterwards the logs are searched."""
+    """Start a service with its proxies, store, agents and dashboards; afterwards the logs are searched.
+
+    ``plug_in`` gives the agents' phones, ``agent`` is what they do, ``changes`` are of the configuration.
+    """
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(pbx.settings.ari_port))
         installation = PipedInstallation(folder / "idbellen", pbx)
         server = redis_proxy = None
-        changes = {"ari_port": str(proxy.port), "dashboard__grace_seconds": str(GRACE_SECONDS), "more": QUEUES}
+        usual = {"dashboard__grace_seconds": str(GRACE_SECONDS), "more": QUEUES}
+        changes = usual | changes | {"ari_port": str(proxy.port)}
         if redis:
             # What it has said is kept is kept, as docs/decisions/0022-redis.md asks for.
             server = RedisProcess(folder / "redis", 'save ""', "appendonly yes", "appendfsync always")
@@ -656,15 +694,13 @@ async def on_stage(  # noqa: PLR0913 - one thing each
             changes["sessions__store"] = f'"redis://127.0.0.1:{redis_proxy.port}"'
         installation.write(keys_folder, **changes)
         names = pbx.settings.agents
-        # Every other agent serves both queues, and prefers the second.
-        await installation.add_agents(*names, queues={name: {"default": 1, "second": 0} for name in names[1::2]})
+        await installation.add_agents(*names)
         await installation.start()
         stack.push_async_callback(_end, installation)
-        agents = []
-        for number, name in enumerate(names):
-            does, after_ms = PHONES[number % len(PHONES)]
-            phone = await telephony.agent(name, does, after_ms=after_ms)
-            agents.append(Agent(name, phone, await stack.enter_async_context(installation.dashboard(name))))
+        agents = [
+            agent(name, phone, await stack.enter_async_context(installation.dashboard(name)))
+            for name, phone in zip(names, await plug_in(telephony, names), strict=True)
+        ]
         stage = Stage(seed, proxy, installation, telephony, agents)
         stage.redis, stage.redis_proxy = server, redis_proxy
         yield stage

@@ -30,6 +30,8 @@ PORTS_OF_A_PHONE = 6
 CALL_SECONDS = 60
 # The longest that Asterisk takes: a phone registers once.
 REGISTERED_SECONDS = 7200
+# So often those of a crowd key their code in.
+KEYED_AT_MOST = 3
 CALLER_NUMBER = "0687654321"
 
 
@@ -221,6 +223,34 @@ class AgentPhone:
         self._sipp.go_on(self.latest("rung").removeprefix("rung").strip())
 
 
+class Crowd:
+    """Many callers in one process: the call of the n-th of them, from 1, has the Call-ID that :meth:`call_id` gives.
+
+    Each keys their code in, once more when told so, twice at most, and stays until Asterisk hangs up.
+    """
+
+    def __init__(self, sipp: _Sipp, name: str) -> None:
+        self._sipp = sipp
+        self._name = name
+
+    def call_id(self, number: int) -> str:
+        return f"{number}-{self._name}"
+
+    def key_again(self, call_id: str) -> None:
+        """Let one of them key the code in again."""
+        self._sipp.go_on(call_id)
+
+    @property
+    def ended(self) -> int:
+        """How many calls have ended."""
+        return self._sipp.times("ended")
+
+    async def over(self, *, seconds: float) -> None:
+        """Wait until all have ended, each as its scenario says."""
+        if await self._sipp.wait(seconds) != 0:
+            raise SippError(f"not all calls ended properly: {self._sipp.errors()[-2000:]}")
+
+
 class Phones:
     """Makes phones beside one Asterisk, and ends them all."""
 
@@ -269,6 +299,39 @@ class Phones:
         if sound:
             sound.in_call = lambda: sipp.in_call
         return Caller(sipp, call_id)
+
+    async def crowd(self, codes: Sequence[str], *, rate: float, seconds: float) -> Crowd:
+        """Let many call in turn, so many a second; they must have ended by then. Their audio is nowhere."""
+        name = f"crowd{secrets.token_hex(4)}"
+        file = self._folder / f"{name}.csv"
+        file.write_text("\n".join(["SEQUENTIAL", *(";".join(code) + ";" for code in codes)]) + "\n")
+        keys = "".join(_info(f"[field{place}]") for place in range(len(codes[0])))
+        scenario = f"""
+{_invite(_sdp(None))}
+{_log("answered")}
+{_WAIT.join([keys] * KEYED_AT_MOST)}
+<recv request="BYE"/>
+<label id="1"/>
+{OK_TO_REQUEST}
+{_log("ended by asterisk")}
+"""
+        sipp = _Sipp(
+            self._folder, name, scenario, f"127.0.0.1:{self._pbx.settings.sip_port}",
+            "-s", "+31201234567", "-inf", str(file), "-cid_str", f"%u-{name}", "-m", str(len(codes)),
+            "-r", str(max(1, round(rate * 10))), "-rp", "10000", "-l", str(len(codes)), "-timeout", str(round(seconds)),
+            "-timeout_error",
+        )  # fmt: skip
+        await self._start(sipp)
+        return Crowd(sipp, name)
+
+    async def agents(self, names: Sequence[str], *, talks: float) -> AgentPhone:
+        """Plug the phones of many agents in, as one process; each hangs up when it has talked for so many seconds."""
+        port = free_ports(PORTS_OF_A_PHONE)
+        for name in names:
+            await self._register(name, port, expires=REGISTERED_SECONDS)
+        sipp = _Sipp(self._folder, "agents", _answer(100, _sdp(None), talks_ms=round(talks * 1000)), port=port)
+        await self._start(sipp)
+        return AgentPhone(sipp, "agents")
 
     async def dial(self, agent: str, number: str) -> Caller:
         """Let an agent's phone call a number."""
@@ -470,7 +533,14 @@ def _refuse(status: str) -> str:
     return f'{_TAKE_INVITE}{_reply("180 Ringing")}{_reply(status)}<recv request="ACK"/>{_log("over")}{_END}'
 
 
-def _answer(after_ms: int, sdp: str) -> str:
+def _answer(after_ms: int, sdp: str, *, talks_ms: int = 0) -> str:
+    """Give the scenario of a phone that answers and talks until it is told to hang up, or for so long."""
+    until = """<recv request="BYE" optional="true" next="2"/>
+<recv request="MESSAGE"/>"""
+    if talks_ms:
+        until = f"""<recv request="BYE" next="2" timeout="{talks_ms}" ontimeout="6"/>
+<label id="6"/>
+<nop/>"""
     bye = (
         "BYE [$contact] SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
         "From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: 900 BYE\nMax-Forwards: 70"
@@ -486,8 +556,7 @@ def _answer(after_ms: int, sdp: str) -> str:
 {_reply("200 OK", body=sdp)}
 <recv request="ACK"/>
 {_log("talking")}
-<recv request="BYE" optional="true" next="2"/>
-<recv request="MESSAGE"/>
+{until}
 <send retrans="500">{_cdata(bye)}</send>
 <recv request="BYE" optional="true" next="2"/>
 <recv response="200" next="5"/>

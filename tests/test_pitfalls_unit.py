@@ -20,7 +20,9 @@ from idbellen.asterisk import ari as ari_module
 from idbellen.asterisk import probe as probe_module
 from idbellen.asterisk.ari import Ari, AriUnreachableError
 from idbellen.asterisk.events import StasisStart, parse
-from idbellen.asterisk.legs import OWN_ARG
+from idbellen.asterisk.legs import OWN_ARG, Legs
+from idbellen.asterisk.lines import Lines
+from idbellen.asterisk.phone import CallerPhone
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import LONGEST_BACKOFF_SECONDS, Switchboard
 from idbellen.domain.agents import AgentState
@@ -28,7 +30,8 @@ from idbellen.domain.codes import new_code
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.statistics import CallOutcome
 from idbellen.web.issuing import dial_address
-from tests.fake_asterisk import AriServer, Behaviour, Stage, ari_server, on_stage
+from tests import virtualtime
+from tests.fake_asterisk import AriServer, Behaviour, FakeAsterisk, Stage, ari_server, on_stage
 from tests.fakes import FakePhone, FakeSessions
 from tests.ports import free_ports
 from tests.proxy import Proxy
@@ -170,6 +173,23 @@ def test_06_a_prompt_that_still_plays_after_a_reconnect_is_stopped_when_an_agent
         await asyncio.sleep(30)
 
     on_stage(story)
+
+
+def test_06_who_has_hung_up_while_nobody_listened_is_no_fault_however_long_that_was() -> None:
+    async def story() -> None:
+        asterisk, lines = FakeAsterisk(), Lines()
+        with lines.line("gone") as line:
+            phone = CallerPhone(asterisk, line, Legs(asterisk, lines), caller="", up=True)
+            playing = asyncio.create_task(phone.play([Prompt.WELCOME]))
+            await asyncio.sleep(1.0)
+            assert not line.ended.is_set(), "the news may be on its way"
+            await asyncio.sleep(9.0)
+            assert line.ended.is_set(), "no news, and no channel"
+            assert not playing.done(), "the hangup ends the story, and not a fault"
+            playing.cancel()
+            await asyncio.wait([playing])
+
+    virtualtime.run(story())
 
 
 async def test_16_a_request_that_hangs_while_others_answer_makes_us_unready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ class CallerPhone:
                     await asyncio.Event().wait()
             if await self._exists():
                 raise
-            # The news was lost: Asterisk may take us for connected, or us it, when it is not so.
+            # The news was lost: Asterisk may take us for connected, or we it, when it is not so.
             self._line.ended.set()
             return await asyncio.Event().wait()
 
