@@ -23,7 +23,7 @@ test:  ## set everything up and run all checks and tests
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
 bench:  ## measure, and write docs/benchmarks.md
 	@sh tools/setup test

@@ -10,12 +10,13 @@ import pytest
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from tests.browser import chromium, open_windows
 from tests.installation import Installation, make_keys
+from tests.logs import personal_data_in_logs
 from tests.ports import free_ports
 from tests.redis_servers import RedisProcess
 from tests.sipp import phones
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from playwright.async_api import Browser
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
 PROMPTS = CHECKOUT / ".run" / "prompts"
 AGENTS = ("agent1", "agent2", "agent3")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The search of the logs comes after all that writes them.
-    items.sort(key=lambda item: item.path.name == "test_logs.py")
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +56,11 @@ async def pbx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pbx]:
 
 
 @pytest.fixture(scope="session")
-def all_installations() -> list[Installation]:
-    """Every installation of this run, for the search of the logs."""
-    return []
+def all_installations(pbx: Pbx) -> Iterator[list[Installation]]:
+    """Every installation of this run; at its end their logs, and Asterisk's, are searched for what is personal."""
+    installations: list[Installation] = []
+    yield installations
+    assert personal_data_in_logs(pbx, installations) == []
 
 
 @pytest.fixture

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections import deque
 from contextlib import ExitStack, closing
 
+# Of the processes that run the tests side by side each has ports of its own: gw0 and gw1, or one process alone.
+_WORKERS = 2
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+
+
+def _share(of: range) -> range:
+    size = len(of) // _WORKERS
+    return range(of.start + _WORKER * size, of.start + (_WORKER + 1) * size)
+
+
 # Many neighbours, such as those for RTP, are not all in use at any time, so nobody else gets ports between them.
 MANY = 40
-PORTS_FOR_MANY = range(20_000, 24_000)
+PORTS_FOR_MANY = _share(range(10_000, 18_000))
 # All below the ports that the system gives out by itself.
-PORTS_FOR_FEW = range(24_000, 32_000)
+PORTS_FOR_FEW = _share(range(18_000, 32_000))
 # What was given so long ago is in use, which is seen, or no longer wanted.
 _given: deque[int] = deque(maxlen=3000)
 _blocks: set[int] = set()
