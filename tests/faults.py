@@ -255,7 +255,10 @@ class Stage:
     def fail(self, text: str) -> AssertionError:
         """Give a fault as something to raise."""
         lately = "\n".join(self.events[-40:])
-        return AssertionError(f"seed {self.seed}: {text}\nwhat happened last, in seconds:\n{lately}")
+        log = "".join(self.installation.log.read_text().splitlines(keepends=True)[-60:])
+        return AssertionError(
+            f"seed {self.seed}: {text}\nwhat happened last, in seconds:\n{lately}\nthe end of the log:\n{log}"
+        )
 
     # Citizens
 
@@ -333,7 +336,11 @@ class Stage:
         self.note(f"{fault.kind} for {fault.lasts:.1f} s")
         self.figures.faults[fault.kind] += 1
         self._calm = False
-        over = await getattr(self, f"_{fault.kind.lower().replace(' -9', '').replace(' ', '_')}")(fault.lasts)
+        bring = getattr(self, f"_{fault.kind.lower().replace(' -9', '').replace(' ', '_')}")
+        try:
+            over = await bring(fault.lasts)
+        except TimeoutError:
+            raise self.fail(f"{fault.kind}: the service does not start or end in time") from None
         began = time.monotonic() if over is None else over
         try:
             await self.installation.until_ready(seconds=RECOVERY_SECONDS)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from idbellen.demo.pbx import find_build
 from tests.bench import machine, percentile, write
-from tests.faults import Agent, Fault, Person, on_stage
+from tests.faults import STORE_FAULTS, Agent, Fault, Person, on_stage
 from tests.installation import make_keys, own_pbx
 from tests.sipp import phones
 
@@ -76,11 +76,16 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What came of it; ``lost``: the channels of callers who were taken in and reached nobody."""
+    """What came of it.
+
+    ``without_store``: whose code came while the store was away, which sends them to the plain queue with an apology;
+    ``lost``: the channels of all others who were taken in and reached nobody.
+    """
 
     placed: int = 0
     taken_in: int = 0
     answered: int = 0
+    without_store: int = 0
     lost: list[str] = field(default_factory=list)
     taken_up: int = 0
     recoveries: dict[str, float] = field(default_factory=dict)
@@ -213,13 +218,18 @@ async def perform(stage: Stage, options: Options, outcome: Outcome) -> None:
 async def count(stage: Stage, outcome: Outcome) -> None:
     """Find out who reached an agent, by the log and the history."""
     calls: dict[str, set[str]] = defaultdict(set)
-    for name, channel in re.findall(r"\] call +call=(\S+) channel=(\S+)", stage.installation.log.read_text()):
+    log = stage.installation.log.read_text()
+    for name, channel in re.findall(r"\] call +call=(\S+) channel=(\S+)", log):
         calls[channel].add(name)
     async with stage.store() as store:
         records = await store.calls(0.0, time.time() + 1)
     served = {record.call for record in records if record.outcome.value == "answered"}
     outcome.taken_in, outcome.answered = len(calls), len(served)
-    outcome.lost = [channel for channel, names in calls.items() if not names & served]
+    # That it was the store's fault, and nothing else, is seen when the logs are searched.
+    failed = set(re.findall(r"\] call failed +call=(\S+)", log)) if outcome.recoveries.keys() & STORE_FAULTS else set()
+    unserved = {channel: names for channel, names in calls.items() if not names & served}
+    outcome.lost = [channel for channel, names in unserved.items() if not names & failed]
+    outcome.without_store = len(unserved) - len(outcome.lost)
 
 
 async def run(options: Options) -> Outcome:
@@ -264,6 +274,7 @@ The store is {'Redis' if options.redis else 'SQLite'}; everything shares the mac
 | of them sent to the plain queue by the dialplan while the service was away | {outcome.placed - outcome.taken_in} |
 | taken in | {outcome.taken_in} |
 | answered by an agent | {outcome.answered} |
+| sent to the plain queue with an apology, since the store was away when their code came | {outcome.without_store} |
 | lost | {len(outcome.lost)} |
 | wrong screens, of {outcome.checks} looked at | 0 |
 | most who waited | {outcome.most_waiting} |

@@ -7,7 +7,7 @@ import datetime as dt
 import ipaddress
 import signal
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from idbellen.ports import Account
 from idbellen.stores import redis, redis_audit_trail
 from idbellen.stores.errors import StoreError
 from idbellen.stores.redis import open_store
+from idbellen.stores.redis_connection import RedisConnection
 from idbellen.stores.redis_url import RedisUrl
 from tests.installation import run_cli
 from tests.redis_servers import SECONDS, RedisProcess
@@ -411,6 +412,20 @@ async def test_a_server_that_hangs_behind_tls_is_told_in_time(make: Make, tmp_pa
             await store.accounts()
         server.send(signal.SIGCONT)
         assert await store.accounts() == []
+
+
+async def test_a_cancellation_in_the_moment_of_the_answer_is_not_lost() -> None:
+    class Client:
+        async def execute_command(self, *_: str) -> str:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return "an answer"
+
+    command = asyncio.create_task(RedisConnection(Client(), RedisUrl((("127.0.0.1", 1),))).command("PING"))
+    await asyncio.sleep(0)
+    command.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await command
 
 
 # Several servers
