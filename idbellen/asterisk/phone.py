@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from idbellen.asterisk.ari import HEARTBEAT_SECONDS, Ari, AriError, GoneError
+from idbellen.asterisk.ari import Ari, AriError, GoneError
 from idbellen.asterisk.bridge import CallerBridge
 from idbellen.asterisk.legs import AgentChannel, fresh
 from idbellen.domain.prompts import Prompt, media
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PLAIN_CONTEXT = "idbellen-plain"
-# How long a hangup may take to be told after a request has found its channel gone: longer than a connection for events
-# can be dead without anybody noticing.
-HANGUP_SECONDS = 2 * HEARTBEAT_SECONDS
+# How long a hangup may take to be told after a request has found its channel gone.
+HANGUP_SECONDS = 5.0
 HANGUP_NEWS_SECONDS = 0.5
 # No prompts take longer: nobody is kept waiting for an end that Asterisk does not tell.
 LONGEST_PROMPTS_SECONDS = 60.0
