@@ -16,7 +16,7 @@ from tests.redis_servers import RedisProcess
 from tests.sipp import phones
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from playwright.async_api import Browser
@@ -34,7 +34,10 @@ def keys_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def pbx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pbx]:
+async def pbx(
+    tmp_path_factory: pytest.TempPathFactory, all_installations: list[Installation]
+) -> AsyncIterator[Pbx]:
+    """Start the Asterisk that tests share; at its end all logs are searched for what is personal."""
     settings = PbxSettings(
         directory=tmp_path_factory.mktemp("asterisk"),
         prompts=PROMPTS,
@@ -53,14 +56,13 @@ async def pbx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pbx]:
     await pbx.cli("dialplan add extension s,2,Hangup(58) into idbellen-test-plain")
     yield pbx
     await pbx.stop()
+    assert personal_data_in_logs(pbx, all_installations) == []
 
 
 @pytest.fixture(scope="session")
-def all_installations(pbx: Pbx) -> Iterator[list[Installation]]:
-    """Every installation of this run; at its end their logs, and Asterisk's, are searched for what is personal."""
-    installations: list[Installation] = []
-    yield installations
-    assert personal_data_in_logs(pbx, installations) == []
+def all_installations() -> list[Installation]:
+    """Every installation of this run, for the search of the logs."""
+    return []
 
 
 @pytest.fixture

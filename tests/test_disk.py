@@ -54,13 +54,13 @@ async def test_a_full_disk(pbx: Pbx, installation: Installation, telephony: Phon
         await seen.until("ChannelDestroyed", cause=PLAIN_CAUSE)
         assert await newcomer.ended() == "by asterisk"
         await installation.until_log("call not served: the store cannot be used")
-        # Who talks notices nothing, and the end of the call is told to the store when there is room again.
+        # Who talks notices nothing.
         assert dashboard.snapshot["call"]["secret"] == secret
         talker.go_on()
         assert await talker.ended() == "by caller"
         await dashboard.until("available")
         leave_room(installation, resource.RLIM_INFINITY)
-        await installation.until_log("the store has been told of the end of all calls")
+        await installation.until_log("calls are noted again")
         caller = await telephony.call(code)
         await dashboard.until("in_call")
         caller.go_on()
