@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from idbellen.asterisk.ari import AriError, AriUnreachableError
 from idbellen.asterisk.endpoints import Endpoints
@@ -56,6 +57,11 @@ class FakeAri:
             assert path == "/applications/idbellen/subscription"
             self.subscribed.append(params["eventSource"].removeprefix("deviceState:"))
             return {}
+        if method == "DELETE":
+            assert path == "/applications/idbellen/subscription"
+            for source in params["eventSource"].split(","):
+                self.subscribed.remove(source.removeprefix("deviceState:"))
+            return {}
         name = unquote(path.removeprefix("/deviceStates/"))
         answer = {"name": name, "state": self.states[name]}
         self.meanwhile()
@@ -74,6 +80,29 @@ def following(story: Callable[[FakeAri, Endpoints, dict[str, PhoneState]], Corou
         await asyncio.wait([following])
 
     virtualtime.run(run())
+
+
+def test_22_phones_are_let_go_before_the_connection_is_closed() -> None:
+    async def story(ari: FakeAri, endpoints: Endpoints, _: dict[str, PhoneState]) -> None:
+        endpoints.want(["PJSIP/a", "PJSIP/b"])
+        await asyncio.sleep(1)
+        assert sorted(ari.subscribed) == ["PJSIP/a", "PJSIP/b"]
+        await endpoints.let_go()
+        assert ari.subscribed == []
+
+    following(story)
+
+
+def test_22_a_stop_does_not_wait_for_phones_that_cannot_be_let_go() -> None:
+    async def story(ari: FakeAri, endpoints: Endpoints, _: dict[str, PhoneState]) -> None:
+        endpoints.want(["PJSIP/a"])
+        await asyncio.sleep(1)
+        ari.fault = AriUnreachableError("away")
+        with capture_logs() as lines:
+            await endpoints.let_go()
+        assert [line["event"] for line in lines] == ["phones still followed at the end"]
+
+    following(story)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.rtp import Tone
     from tests.sipp import Phones
 
-NUMBERS = range(1, 22)
+NUMBERS = range(1, 23)
 # The cause with which the tests' plain queue hangs up (tests/conftest.py).
 PLAIN_CAUSE = 58
 # A phone dials a comma as a pause of about two seconds.

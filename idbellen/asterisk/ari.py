@@ -162,10 +162,10 @@ class Ari:
         except GoneError:
             return
 
-    async def events(self) -> AsyncGenerator[Event | None, None]:
+    async def events(self, farewell: Callable[[], Awaitable[None]] | None = None) -> AsyncGenerator[Event | None, None]:
         """Open the event socket and give what comes; the first item is None, when the socket is ready.
 
-        Ends when Asterisk closes the socket.
+        Ends when Asterisk closes the socket. ``farewell`` is awaited before we close it, when this is cancelled.
 
         Raises:
             AriDeniedError: user name or password are wrong.
@@ -189,31 +189,43 @@ class Ari:
                 await self._set_filter()
                 opening.reschedule(None)
                 yield None
-                async for message in socket:
-                    if message.type is not aiohttp.WSMsgType.TEXT:
-                        break
-                    try:
-                        event = parse(json.loads(message.data))
-                    except (KeyError, ValueError) as fault:
-                        log.error("event not understood and left alone", reason=repr(fault))  # noqa: TRY400
-                        continue
-                    if event:
-                        yield event
+                try:
+                    async for message in socket:
+                        if message.type is not aiohttp.WSMsgType.TEXT:
+                            break
+                        event = _event(message.data)
+                        if event:
+                            yield event
+                except asyncio.CancelledError:
+                    if farewell:
+                        await farewell()
+                    raise
                 if socket.exception():
                     raise AriUnreachableError(f"event socket lost: {socket.exception()}")
         except aiohttp.WSServerHandshakeError as fault:
-            if fault.status in (401, 403):
-                raise AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password") from None
-            raise AriUnreachableError(f"{url}: answered {fault.status}") from None
+            raise self._refusal(url, fault.status) from None
         except TimeoutError:
             raise AriUnreachableError(f"{url}: no event socket in {REQUEST_SECONDS:g} s") from None
         except aiohttp.ClientError as fault:
             raise AriUnreachableError(f"{url}: {fault}") from None
 
+    def _refusal(self, url: str, status: int) -> AriError:
+        if status in (401, 403):
+            return AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password")
+        return AriUnreachableError(f"{url}: answered {status}")
+
     async def _set_filter(self) -> None:
         # Asterisk forgets the filter when the application goes, so it is set after each connect.
         allowed: Mapping[str, Any] = {"allowed": [{"type": name} for name in WANTED]}
         await self.request("PUT", f"/applications/{self.app}/eventFilter", allowed)
+
+
+def _event(text: str) -> Event | None:
+    try:
+        return parse(json.loads(text))
+    except (KeyError, ValueError) as fault:
+        log.error("event not understood and left alone", reason=repr(fault))  # noqa: TRY400
+        return None
 
 
 async def _message(answer: aiohttp.ClientResponse) -> str:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# So many phones are let go in one request; a stop waits no longer for all of them.
+AT_ONCE = 50
+LET_GO_SECONDS = 2.0
+
 _STATES = {
     "NOT_INUSE": PhoneState.IDLE,
     "INUSE": PhoneState.BUSY,
@@ -58,6 +62,23 @@ class Endpoints:
         """Know of no phone any more how it is: nobody shall wait for one whose change is never told."""
         for endpoint in self._wanted:
             self._tell(endpoint, PhoneState.UNKNOWN)
+
+    async def let_go(self) -> None:
+        """Follow no phone any more, before the connection is closed in good order.
+
+        Asterisk 22 can lock itself up for good when it ends what a closed connection follows while one of these phones
+        changes (asterisk/asterisk, issue 2170).
+        """
+        followed = sorted(self._followed)
+        self._followed.clear()
+        try:
+            async with asyncio.timeout(LET_GO_SECONDS):
+                for first in range(0, len(followed), AT_ONCE):
+                    sources = ",".join(f"deviceState:{endpoint}" for endpoint in followed[first : first + AT_ONCE])
+                    path = f"/applications/{self._ari.app}/subscription"
+                    await self._ari.request("DELETE", path, eventSource=sources)
+        except (AriError, TimeoutError) as fault:
+            log.warning("phones still followed at the end", reason=str(fault) or "no answer in time")
 
     def take(self, event: DeviceStateChanged) -> None:
         """Note one event."""

@@ -94,17 +94,10 @@ class Switchboard:
             reason = "Asterisk closed the connection"
             since = now()
             try:
-                async with aclosing(self._ari.events()) as events:
+                farewell = self._endpoints.let_go if self._endpoints else None
+                async with aclosing(self._ari.events(farewell)) as events:
                     async for event in events:
-                        if event is None:
-                            await self._reconcile(calls)
-                            self.ready.set()
-                            self._stories.connected()
-                            if self._endpoints:
-                                self._endpoints.connected()
-                            log.info("connected with Asterisk", app=self._ari.app)
-                        else:
-                            self._take(event, calls)
+                        await self._heard(event, calls)
             except AriError as fault:
                 reason = str(fault)
             if self.ready.is_set() and now() - since > LONGEST_BACKOFF_SECONDS:
@@ -118,6 +111,17 @@ class Switchboard:
                 self._endpoints.lost()
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
             backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2)
+
+    async def _heard(self, event: Event | None, calls: asyncio.TaskGroup) -> None:
+        if event is not None:
+            self._take(event, calls)
+            return
+        await self._reconcile(calls)
+        self.ready.set()
+        self._stories.connected()
+        if self._endpoints:
+            self._endpoints.connected()
+        log.info("connected with Asterisk", app=self._ari.app)
 
     def _take(self, event: Event, calls: asyncio.TaskGroup) -> None:
         if isinstance(event, ApplicationReplaced):
