@@ -33,6 +33,7 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import Target
 from idbellen.listening import listen, notify_systemd
 from idbellen.pbx import open_pbx
+from idbellen.ports import StoreError
 from idbellen.rules import (
     StartError,
     TakenOverError,
@@ -50,7 +51,6 @@ from idbellen.rules import (
     web_purposes,
 )
 from idbellen.storage import open_store
-from idbellen.stores.errors import StoreError
 from idbellen.stores.redis import RedisStore
 from idbellen.stores.sqlite import only_process
 from idbellen.turns import serve_in_turn

@@ -15,9 +15,9 @@ from idbellen.config import ConfigError, Settings, load, read_master_key, read_s
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
 from idbellen.pbx import ami_client
+from idbellen.ports import StoreError
 from idbellen.rules import StartError, load_key_file
 from idbellen.storage import open_store
-from idbellen.stores.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

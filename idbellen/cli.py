@@ -27,10 +27,9 @@ from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_mas
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
 from idbellen.listening import notify_systemd
-from idbellen.ports import Account, Role
+from idbellen.ports import Account, Role, StoreError
 from idbellen.rules import StartError, TakenOverError
 from idbellen.storage import open_store
-from idbellen.stores.errors import StoreError
 from idbellen.telemetry import configure_log
 from idbellen.turns import nobody_serves
 from idbellen.web.passwords import LEAST_PASSWORD_LENGTH, hash_password

@@ -9,7 +9,7 @@ import pytest
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from tests.browser import chromium, open_windows
-from tests.installation import Installation, make_keys
+from tests.installation import PLAIN_CAUSE, Installation, make_keys
 from tests.logs import personal_data_in_logs
 from tests.ports import free_ports
 from tests.redis_servers import RedisProcess
@@ -53,7 +53,7 @@ async def pbx(
     await pbx.start()
     # The plain queue belongs to the operator's own dialplan, so the test adds one there.
     await pbx.cli("dialplan add extension s,1,Answer() into idbellen-test-plain")
-    await pbx.cli("dialplan add extension s,2,Hangup(58) into idbellen-test-plain")
+    await pbx.cli(f"dialplan add extension s,2,Hangup({PLAIN_CAUSE}) into idbellen-test-plain")
     yield pbx
     await pbx.stop()
     assert personal_data_in_logs(pbx, all_installations) == []

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from idbellen.domain.board import Day
 from idbellen.domain.idcontact import AuthResult, AuthStatus
-from idbellen.ports import RingOutcome, Session
-from idbellen.stores.errors import StoreError
+from idbellen.ports import RingOutcome, Session, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence

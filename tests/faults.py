@@ -25,8 +25,8 @@ import aiohttp
 from idbellen.config import load, read_master_key
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.notes import read_call
+from idbellen.ports import StoreError
 from idbellen.storage import open_store
-from idbellen.stores.errors import StoreError
 from tests.installation import Installation
 from tests.proxy import Proxy
 from tests.redis_servers import RedisProcess

@@ -43,6 +43,8 @@ PHONE_NUMBER = "+31201234567"
 ATTRIBUTES = {"fullname": "Quirijn Zevenaar-Vlinderslag", "bsn": "999990342", "birthdate": "1971-02-28"}
 READY_SECONDS = 15.0
 END_SECONDS = 10.0
+# The cause with which the tests' plain queue hangs up, by which it can be told from everything else.
+PLAIN_CAUSE = 58
 
 
 class Installation:
@@ -151,8 +153,12 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
                     stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
                     env=os.environ | {"NOTIFY_SOCKET": f"@{name[1:]}"},
                 )  # fmt: skip
-            async with asyncio.timeout(READY_SECONDS):
-                assert await asyncio.get_running_loop().sock_recv(notify, 64) == b"READY=1"
+            try:
+                async with asyncio.timeout(READY_SECONDS):
+                    assert await asyncio.get_running_loop().sock_recv(notify, 64) == b"READY=1"
+            except TimeoutError:
+                await self.kill()
+                raise AssertionError(f"not ready in {READY_SECONDS} s\n{self.log.read_text()}") from None
 
     @contextmanager
     def _sink(self) -> Iterator[BinaryIO]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.installation import run_cli, spy
+from tests.installation import PLAIN_CAUSE, run_cli, spy
 from tests.rtp import sounds
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tests.sipp import Phones
 
 WAYS = ("planned", "kill -9")
-# The cause with which the tests' plain queue hangs up (tests/conftest.py).
-PLAIN_CAUSE = 58
 WELCOME = "sound:idbellen/welcome"
 # What the page's script needs to come back, with room for a busy machine.
 GRACE = {"dashboard__grace_seconds": "10"}

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from idbellen.calls.audit import note
 from idbellen.domain.audit import AuditEntry, Break, Chain, ChainEnd, seal_end, seal_entry, verify_chain
 from idbellen.domain.codes import Fingerprints
-from idbellen.stores.errors import StoreError
+from idbellen.ports import StoreError
 from idbellen.stores.sqlite import open_store
 from tests.trails import RedisTrail, SqliteTrail
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idbellen.ports import Role
-from tests.installation import spy
+from tests.installation import PLAIN_CAUSE, spy
 from tests.rtp import Stalls, Tone, typed
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tests.sipp import Phones
 
 WRONG = "0101010101"
-# The cause with which the tests' plain queue hangs up (tests/conftest.py).
-PLAIN_CAUSE = 58
 # Later than what can still belong to the entry before (EntryRules.trailing).
 LATER_MS = 1000
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from tests.installation import run_cli, spy
+from tests.installation import PLAIN_CAUSE, run_cli, spy
 
 if TYPE_CHECKING:
     from idbellen.demo.pbx import Pbx
     from tests.installation import Installation
     from tests.sipp import Phones
 
-PLAIN_CAUSE = 58
 # Room for the log of the test, and for a little of the store's.
 ROOM_BYTES = 40_000
 PAGE_BYTES = 4096

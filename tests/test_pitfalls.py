@@ -15,7 +15,7 @@ import pytest
 
 from idbellen.asterisk.ari import HEARTBEAT_SECONDS, Ari
 from idbellen.demo.pbx import CHECKOUT
-from tests.installation import Installation, spy
+from tests.installation import PLAIN_CAUSE, Installation, spy
 from tests.pbx_queues import scripted_agent
 from tests.proxy import Proxy
 from tests.rtp import ALAW, ALAW_TONES, G722, LEAST_LOUDNESS, OPUS, Codec, sounds, typed
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from tests.sipp import Phones
 
 NUMBERS = range(1, 23)
-# The cause with which the tests' plain queue hangs up (tests/conftest.py).
-PLAIN_CAUSE = 58
 # A phone dials a comma as a pause of about two seconds.
 COMMA_MS = 2000
 

@@ -18,9 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
-from idbellen.ports import Account
+from idbellen.ports import Account, StoreError
 from idbellen.stores import redis, redis_audit_trail
-from idbellen.stores.errors import StoreError
 from idbellen.stores.redis import open_store
 from idbellen.stores.redis_connection import RedisConnection
 from idbellen.stores.redis_url import RedisUrl

@@ -13,8 +13,7 @@ import pytest
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
 from idbellen.domain.statistics import CallOutcome, CallRecord
-from idbellen.ports import Account, Attached, Role, Session
-from idbellen.stores.errors import StoreError
+from idbellen.ports import Account, Attached, Role, Session, StoreError
 from idbellen.stores.redis import open_store as open_redis_store
 from idbellen.stores.schema import SCHEMA_VERSION
 from idbellen.stores.sqlite import open_store

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idbellen.domain.codes import Fingerprints
-from idbellen.stores.errors import StoreError
+from idbellen.ports import StoreError
 from idbellen.stores.redis import open_store
 from idbellen.stores.redis_turns import TurnLostError
-from tests.installation import Installation, run_cli, spy
+from tests.installation import PLAIN_CAUSE, Installation, run_cli, spy
 from tests.proxy import Proxy
 from tests.rtp import sounds
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 # The promise: what a process had in hand is taken up by another within this.
 TAKEN_UP_SECONDS = 5.0
-PLAIN_CAUSE = 58
 FINGERPRINTS = Fingerprints(b"m" * 32)
 
 

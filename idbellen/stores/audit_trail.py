@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.audit import AuditEntry, Chain, ChainEnd, proven, seal_end, seal_entry, verify_chain
-from idbellen.stores.errors import StoreError
+from idbellen.ports import StoreError
 from idbellen.stores.schema import PRAGMAS
 
 if TYPE_CHECKING:

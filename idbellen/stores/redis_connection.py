@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from idbellen.stores.errors import StoreError
+from idbellen.ports import StoreError
 from idbellen.stores.redis_scripts import FENCED, PREFIX, fenced
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.stores.errors import StoreError
+from idbellen.ports import StoreError
 from idbellen.stores.redis_connection import REQUEST_SECONDS
 from idbellen.stores.redis_scripts import KEEP_TURN, LEAVE_TURN, TAKE_TURN
 

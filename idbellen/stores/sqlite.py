@@ -15,9 +15,8 @@ import structlog
 
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
-from idbellen.ports import Account, Attached, Role, Session
+from idbellen.ports import Account, Attached, Role, Session, StoreError
 from idbellen.stores.audit_trail import SqliteAuditTrail
-from idbellen.stores.errors import StoreError
 from idbellen.stores.schema import MIGRATIONS, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
 if TYPE_CHECKING:
