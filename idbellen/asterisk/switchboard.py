@@ -264,8 +264,9 @@ class Switchboard:
     async def _take_strangers_in(self, calls: asyncio.TaskGroup) -> None:
         # A call that came in just now is a stranger too, until the news of it is read.
         await asyncio.sleep(STRANGER_SECONDS)
-        strangers, self._strangers = self._strangers, {}
-        for start, up in strangers.values():
+        # One by one, since news of others can come in between.
+        while self._strangers:
+            _, (start, up) = self._strangers.popitem()
             if FEATURE_ARG in start.args:
                 # An agent's phone, which had been heard or can try again.
                 await self._discard(f"/channels/{start.channel}")
