@@ -20,7 +20,7 @@ from tests.ports import free_ports
 from tests.stories import CODE, RULES, account, new_office
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 
     from idbellen.asterisk.events import Event
     from idbellen.calls.flow import Office
@@ -120,9 +120,7 @@ class FakeAsterisk(Ari):
 
     # What is asked of it
 
-    async def events(
-        self, farewell: Callable[[], Awaitable[None]] | None = None  # noqa: ARG002
-    ) -> AsyncGenerator[Event | None, None]:
+    async def events(self) -> AsyncGenerator[Event | None, None]:
         self.opened.append(asyncio.get_running_loop().time())
         await asyncio.sleep(HALF_WAY_SECONDS)
         if self.away:

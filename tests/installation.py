@@ -315,6 +315,9 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
     async def bridges(self) -> list[dict[str, Any]]:
         return await self._ari("bridges")
 
+    async def applications(self) -> list[dict[str, Any]]:
+        return [app for app in await self._ari("applications") if not app["name"].startswith("spy-")]
+
     async def _ari(self, path: str) -> list[dict[str, Any]]:
         headers = {"Authorization": aiohttp.encode_basic_auth("idbellen", self.pbx.settings.ari_password)}
         url = f"http://127.0.0.1:{self.pbx.settings.ari_port}/ari/{path}"

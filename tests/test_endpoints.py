@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from idbellen.asterisk.ari import AriError, AriUnreachableError
+from idbellen.asterisk.ari import AriError, AriUnreachableError, GoneError
 from idbellen.asterisk.endpoints import Endpoints
-from idbellen.asterisk.events import WANTED, DeviceStateChanged, StasisStart, parse
+from idbellen.asterisk.events import WANTED_OF_PHONES, EndpointStateChanged, StasisStart, parse
 from idbellen.asterisk.features import FeatureCodes
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.demo.pbx import Pbx, PbxSettings
@@ -41,9 +41,9 @@ OFFER_SECONDS = 1.0
 class FakeAri:
     """Answers with the states that a test has set; ``meanwhile`` happens while an answer is on its way."""
 
-    app = "idbellen"
+    phones_app = "idbellen-phones"
 
-    def __init__(self, **states: str) -> None:
+    def __init__(self, **states: tuple[str, list[str]]) -> None:
         self.states = {f"PJSIP/{name}": state for name, state in states.items()}
         self.subscribed: list[str] = []
         self.fault: AriError | None = None
@@ -54,25 +54,27 @@ class FakeAri:
         if self.fault:
             raise self.fault
         if method == "POST":
-            assert path == "/applications/idbellen/subscription"
-            self.subscribed.append(params["eventSource"].removeprefix("deviceState:"))
+            assert path == "/applications/idbellen-phones/subscription"
+            endpoint = params["eventSource"].removeprefix("endpoint:")
+            if endpoint not in self.states:
+                raise GoneError("422 Event source does not exist")
+            self.subscribed.append(endpoint)
             return {}
-        if method == "DELETE":
-            assert path == "/applications/idbellen/subscription"
-            for source in params["eventSource"].split(","):
-                self.subscribed.remove(source.removeprefix("deviceState:"))
-            return {}
-        name = unquote(path.removeprefix("/deviceStates/"))
-        answer = {"name": name, "state": self.states[name]}
+        technology, resource = unquote(path.removeprefix("/endpoints/")).split("/", 1)
+        state, channels = self.states[f"{technology}/{resource}"]
+        answer = {"technology": technology, "resource": resource, "state": state, "channel_ids": channels}
         self.meanwhile()
         return answer
+
+
+IDLE, IN_USE, AWAY = ("online", []), ("online", ["x"]), ("offline", [])
 
 
 def following(story: Callable[[FakeAri, Endpoints, dict[str, PhoneState]], Coroutine[Any, Any, None]]) -> None:
     """Run a story beside what follows phones; it gets the states that were told."""
 
     async def run() -> None:
-        ari, told = FakeAri(a="NOT_INUSE", b="UNAVAILABLE"), {}
+        ari, told = FakeAri(a=IDLE, b=AWAY), {}
         endpoints = Endpoints(ari, told.__setitem__)
         following = asyncio.create_task(endpoints.run())
         await story(ari, endpoints, told)
@@ -82,61 +84,47 @@ def following(story: Callable[[FakeAri, Endpoints, dict[str, PhoneState]], Corou
     virtualtime.run(run())
 
 
-def test_22_phones_are_let_go_before_the_connection_is_closed() -> None:
-    async def story(ari: FakeAri, endpoints: Endpoints, _: dict[str, PhoneState]) -> None:
-        endpoints.want(["PJSIP/a", "PJSIP/b"])
-        await asyncio.sleep(1)
-        assert sorted(ari.subscribed) == ["PJSIP/a", "PJSIP/b"]
-        await endpoints.let_go()
-        assert ari.subscribed == []
-
-    following(story)
-
-
-def test_22_a_stop_does_not_wait_for_phones_that_cannot_be_let_go() -> None:
-    async def story(ari: FakeAri, endpoints: Endpoints, _: dict[str, PhoneState]) -> None:
-        endpoints.want(["PJSIP/a"])
-        await asyncio.sleep(1)
-        ari.fault = AriUnreachableError("away")
-        with capture_logs() as lines:
-            await endpoints.let_go()
-        assert [line["event"] for line in lines] == ["phones still followed at the end"]
-
-    following(story)
-
-
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("said", "channels", "meant"),
     [
-        ("NOT_INUSE", PhoneState.IDLE),
-        ("INUSE", PhoneState.BUSY),
-        ("BUSY", PhoneState.BUSY),
-        ("RINGING", PhoneState.BUSY),
-        ("RINGINUSE", PhoneState.BUSY),
-        ("ONHOLD", PhoneState.BUSY),
-        ("UNAVAILABLE", PhoneState.UNREGISTERED),
-        ("UNKNOWN", PhoneState.UNKNOWN),
-        # What is no device to Asterisk may be reached all the same: a number behind a trunk.
-        ("INVALID", PhoneState.UNKNOWN),
-        ("of a newer Asterisk", PhoneState.UNKNOWN),
+        ("online", [], PhoneState.IDLE),
+        ("online", ["1"], PhoneState.BUSY),
+        # Its registration ran out while it was in use.
+        ("offline", ["1", "2"], PhoneState.BUSY),
+        ("offline", [], PhoneState.UNREGISTERED),
+        ("unknown", [], PhoneState.UNKNOWN),
+        ("of a newer Asterisk", [], PhoneState.UNKNOWN),
     ],
 )
-def test_each_device_state_has_a_meaning(said: str, meant: PhoneState) -> None:
+def test_each_state_of_an_endpoint_has_a_meaning(said: str, channels: list[str], meant: PhoneState) -> None:
     async def story(ari: FakeAri, endpoints: Endpoints, told: dict[str, PhoneState]) -> None:
-        ari.states["PJSIP/a"] = said
+        ari.states["PJSIP/a"] = said, channels
         endpoints.want(["PJSIP/a"])
         await asyncio.sleep(1)
         assert told.pop("PJSIP/a") is meant, "asked for"
-        endpoints.take(DeviceStateChanged("PJSIP/a", said))
+        endpoints.take(EndpointStateChanged("PJSIP/a", said, busy=bool(channels)))
         assert told["PJSIP/a"] is meant, "told"
 
     following(story)
 
 
 def test_the_event_is_understood_and_asked_for() -> None:
-    message = {"type": "DeviceStateChanged", "device_state": {"name": "PJSIP/a", "state": "INUSE"}}
-    assert parse(message) == DeviceStateChanged("PJSIP/a", "INUSE")
-    assert message["type"] in WANTED
+    endpoint = {"technology": "PJSIP", "resource": "a", "state": "online", "channel_ids": ["1"]}
+    message = {"type": "EndpointStateChange", "application": "idbellen-phones", "endpoint": endpoint}
+    assert parse(message) == EndpointStateChanged("PJSIP/a", "online", busy=True)
+    assert message["type"] in WANTED_OF_PHONES
+
+
+def test_what_is_no_endpoint_may_be_reached_all_the_same() -> None:
+    async def story(ari: FakeAri, endpoints: Endpoints, told: dict[str, PhoneState]) -> None:
+        with capture_logs() as lines:
+            endpoints.want(["PJSIP/06@trunk", "PJSIP/a"])
+            await asyncio.sleep(1)
+        assert told == {"PJSIP/a": PhoneState.IDLE}
+        assert ari.subscribed == ["PJSIP/a"]
+        assert [line["log_level"] for line in lines] == ["info"]
+
+    following(story)
 
 
 def test_a_lost_connection_leaves_no_phone_known_and_the_next_looks_again() -> None:
@@ -148,7 +136,7 @@ def test_a_lost_connection_leaves_no_phone_known_and_the_next_looks_again() -> N
         assert sorted(ari.subscribed) == ["PJSIP/a", "PJSIP/b"], "each once"
         endpoints.lost()
         assert set(told.values()) == {PhoneState.UNKNOWN}
-        ari.states["PJSIP/b"] = "INUSE"
+        ari.states["PJSIP/b"] = IN_USE
         endpoints.connected()
         await asyncio.sleep(1)
         assert told == {"PJSIP/a": PhoneState.IDLE, "PJSIP/b": PhoneState.BUSY}
@@ -174,8 +162,8 @@ def test_a_phone_that_asterisk_does_not_tell_of_stays_unknown(fault: AriError) -
 
 def test_an_event_that_overtakes_the_answer_is_the_newer() -> None:
     async def story(ari: FakeAri, endpoints: Endpoints, told: dict[str, PhoneState]) -> None:
-        ari.states["PJSIP/a"] = "INUSE"
-        ari.meanwhile = lambda: endpoints.take(DeviceStateChanged("PJSIP/a", "NOT_INUSE"))
+        ari.states["PJSIP/a"] = IN_USE
+        ari.meanwhile = lambda: endpoints.take(EndpointStateChanged("PJSIP/a", "online", busy=False))
         endpoints.want(["PJSIP/a"])
         await asyncio.sleep(1)
         assert told == {"PJSIP/a": PhoneState.IDLE}, "or the agent would be busy for ever"
@@ -197,7 +185,7 @@ def dialling(story: Callable[[Staff, Callable[..., Any]], Coroutine[Any, Any, No
 
     async def run() -> None:
         staff = Staff(now, StaffRules(grace=15.0, rest=5.0))
-        endpoints = Endpoints(FakeAri(**{"a-b": "INUSE"}), staff.set_phone)
+        endpoints = Endpoints(FakeAri(**{"a-b": IN_USE}), staff.set_phone)
         features = FeatureCodes(FakeAccounts(), staff, endpoints)
 
         async def dial(*code: str, phone: str = "PJSIP/a-b-0000001f") -> Prompt:
@@ -319,6 +307,21 @@ async def test_a_phone_gets_no_call_until_it_registers(installation: Installatio
         await dashboard.until_phone("idle")
         await telephony.unplug("agent1")
         await dashboard.until_phone("unregistered")
+    await installation.until_nothing_is_left()
+
+
+async def test_22_phones_are_followed_by_what_a_process_can_die_with(
+    installation: Installation, telephony: Phones
+) -> None:
+    await telephony.agent("agent1")
+    for _ in range(3):
+        async with installation.dashboard("agent1") as dashboard:
+            await dashboard.until_phone("idle")
+            apps = {app["name"]: app for app in await installation.applications()}
+            assert apps["idbellen-phones"]["endpoint_ids"] == ["PJSIP/agent1"]
+            assert not any(app.get("device_names") for app in apps.values())
+        await installation.kill()
+        await installation.start()
     await installation.until_nothing_is_left()
 
 

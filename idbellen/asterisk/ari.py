@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 import structlog
 
-from idbellen.asterisk.events import WANTED, Event, parse
+from idbellen.asterisk.events import WANTED, WANTED_OF_PHONES, Event, parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
     from types import TracebackType
 
 log = structlog.get_logger()
@@ -57,7 +57,9 @@ class GoneError(AriError):
 class Ari:
     """A client of one Asterisk for one Stasis application.
 
-    ``may_act`` says before each request whether this process may (still) act there.
+    ``phones_app`` is a second one on the same socket, which phones are followed by: a channel of theirs that is in the
+    first would otherwise tell everything twice. ``may_act`` says before each request whether this process may (still)
+    act there.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Ari:
     ) -> None:
         self._url = url.rstrip("/")
         self.app = app
+        self.phones_app = f"{app}-phones"
         self._user = user
         self._headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
         self._may_act = may_act
@@ -162,10 +165,10 @@ class Ari:
         except GoneError:
             return
 
-    async def events(self, farewell: Callable[[], Awaitable[None]] | None = None) -> AsyncGenerator[Event | None, None]:
+    async def events(self) -> AsyncGenerator[Event | None, None]:
         """Open the event socket and give what comes; the first item is None, when the socket is ready.
 
-        Ends when Asterisk closes the socket. ``farewell`` is awaited before we close it, when this is cancelled.
+        Ends when Asterisk closes the socket.
 
         Raises:
             AriDeniedError: user name or password are wrong.
@@ -174,7 +177,7 @@ class Ari:
         """
         assert self._http is not None, "used outside its context"  # noqa: S101
         url = f"{self._url}/events"
-        params = {"app": self.app, "subscribeAll": "false"}
+        params = {"app": f"{self.app},{self.phones_app}", "subscribeAll": "false"}
         try:
             async with (
                 asyncio.timeout(REQUEST_SECONDS) as opening,
@@ -186,20 +189,16 @@ class Ari:
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
                 ) as socket,
             ):
-                await self._set_filter()
+                await self._set_filter(self.app, WANTED)
+                await self._set_filter(self.phones_app, WANTED_OF_PHONES)
                 opening.reschedule(None)
                 yield None
-                try:
-                    async for message in socket:
-                        if message.type is not aiohttp.WSMsgType.TEXT:
-                            break
-                        event = _event(message.data)
-                        if event:
-                            yield event
-                except asyncio.CancelledError:
-                    if farewell:
-                        await farewell()
-                    raise
+                async for message in socket:
+                    if message.type is not aiohttp.WSMsgType.TEXT:
+                        break
+                    event = _event(message.data)
+                    if event:
+                        yield event
                 if socket.exception():
                     raise AriUnreachableError(f"event socket lost: {socket.exception()}")
         except aiohttp.WSServerHandshakeError as fault:
@@ -214,10 +213,10 @@ class Ari:
             return AriDeniedError(f"{self._url}: Asterisk refuses user {self._user!r} or the password")
         return AriUnreachableError(f"{url}: answered {status}")
 
-    async def _set_filter(self) -> None:
+    async def _set_filter(self, app: str, wanted: Iterable[str]) -> None:
         # Asterisk forgets the filter when the application goes, so it is set after each connect.
-        allowed: Mapping[str, Any] = {"allowed": [{"type": name} for name in WANTED]}
-        await self.request("PUT", f"/applications/{self.app}/eventFilter", allowed)
+        allowed = {"allowed": [{"type": name} for name in wanted]}
+        await self.request("PUT", f"/applications/{app}/eventFilter", allowed)
 
 
 def _event(text: str) -> Event | None:

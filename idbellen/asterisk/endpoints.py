@@ -1,4 +1,8 @@
-"""What Asterisk knows of agents' phones before they are rung: its device states."""
+"""What Asterisk knows of agents' phones before they are rung: whether they are there, and have a channel.
+
+Not its device states, which say the same: Asterisk 22 can lock itself up for good when it ends an application's
+subscription to one that changes at that moment (asterisk/asterisk, issue 2170), and a process that dies ends them all.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,18 @@ from urllib.parse import quote
 
 import structlog
 
-from idbellen.asterisk.ari import Ari, AriError, AriUnreachableError
+from idbellen.asterisk.ari import Ari, AriError, AriUnreachableError, GoneError
+from idbellen.asterisk.events import endpoint_state
 from idbellen.domain.agents import PhoneState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from idbellen.asterisk.events import DeviceStateChanged
+    from idbellen.asterisk.events import EndpointStateChanged
 
 log = structlog.get_logger()
 
-# So many phones are let go in one request; a stop waits no longer for all of them.
-AT_ONCE = 50
-LET_GO_SECONDS = 2.0
-
-_STATES = {
-    "NOT_INUSE": PhoneState.IDLE,
-    "INUSE": PhoneState.BUSY,
-    "BUSY": PhoneState.BUSY,
-    "RINGING": PhoneState.BUSY,
-    "RINGINUSE": PhoneState.BUSY,
-    "ONHOLD": PhoneState.BUSY,
-    "UNAVAILABLE": PhoneState.UNREGISTERED,
-    # Not INVALID: that is also said of what is no device at all, such as a number behind a trunk (PJSIP/06@trunk).
-}
+_STATES = {"online": PhoneState.IDLE, "offline": PhoneState.UNREGISTERED}
 
 
 class Endpoints:
@@ -63,27 +55,10 @@ class Endpoints:
         for endpoint in self._wanted:
             self._tell(endpoint, PhoneState.UNKNOWN)
 
-    async def let_go(self) -> None:
-        """Follow no phone any more, before the connection is closed in good order.
-
-        Asterisk 22 can lock itself up for good when it ends what a closed connection follows while one of these phones
-        changes (asterisk/asterisk, issue 2170).
-        """
-        followed = sorted(self._followed)
-        self._followed.clear()
-        try:
-            async with asyncio.timeout(LET_GO_SECONDS):
-                for first in range(0, len(followed), AT_ONCE):
-                    sources = ",".join(f"deviceState:{endpoint}" for endpoint in followed[first : first + AT_ONCE])
-                    path = f"/applications/{self._ari.app}/subscription"
-                    await self._ari.request("DELETE", path, eventSource=sources)
-        except (AriError, TimeoutError) as fault:
-            log.warning("phones still followed at the end", reason=str(fault) or "no answer in time")
-
-    def take(self, event: DeviceStateChanged) -> None:
+    def take(self, event: EndpointStateChanged) -> None:
         """Note one event."""
-        self._heard.add(event.device)
-        self._tell(event.device, _STATES.get(event.state, PhoneState.UNKNOWN))
+        self._heard.add(event.endpoint)
+        self._tell(event.endpoint, _meaning(event))
 
     async def run(self) -> None:
         """Follow what is wanted, until cancelled."""
@@ -102,9 +77,15 @@ class Endpoints:
         self._heard.discard(endpoint)
         try:
             # In this order, so that no change falls in between.
-            path = f"/applications/{self._ari.app}/subscription"
-            await self._ari.request("POST", path, eventSource=f"deviceState:{endpoint}")
-            now = await self._ari.request("GET", f"/deviceStates/{quote(endpoint, safe='')}")
+            path = f"/applications/{self._ari.phones_app}/subscription"
+            await self._ari.request("POST", path, eventSource=f"endpoint:{endpoint}")
+            technology, _, resource = endpoint.partition("/")
+            now = await self._ari.request("GET", f"/endpoints/{technology}/{quote(resource, safe='')}")
+        except GoneError:
+            # Such as a number behind a trunk (PJSIP/06@trunk).
+            log.info("no endpoint of this Asterisk: rung without a look", endpoint=endpoint)
+            self._followed.add(endpoint)
+            return
         except AriUnreachableError:
             # We shall be told when it is back.
             return
@@ -115,4 +96,8 @@ class Endpoints:
         self._followed.add(endpoint)
         # The answer may have been on its way for longer than an event, which then is the newer of the two.
         if endpoint not in self._heard:
-            self._tell(endpoint, _STATES.get(now["state"], PhoneState.UNKNOWN))
+            self._tell(endpoint, _meaning(endpoint_state(now)))
+
+
+def _meaning(event: EndpointStateChanged) -> PhoneState:
+    return PhoneState.BUSY if event.busy else _STATES.get(event.state, PhoneState.UNKNOWN)

@@ -53,11 +53,15 @@ class PlaybackFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceStateChanged:
-    """A phone that we follow is in another state: ``NOT_INUSE``, ``UNAVAILABLE`` and so on."""
+class EndpointStateChanged:
+    """A phone that we follow came or went, or a channel of it did.
 
-    device: str
+    ``state`` is ``online``, ``offline`` or ``unknown``; ``busy``: it has a channel, whatever that does.
+    """
+
+    endpoint: str
     state: str
+    busy: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class ApplicationReplaced:
 
 
 ChannelEvent = StasisStart | StasisEnd | ChannelDestroyed | DigitReceived | PlaybackFinished
-Event = ChannelEvent | DeviceStateChanged | ApplicationReplaced
+Event = ChannelEvent | EndpointStateChanged | ApplicationReplaced
 
 # The allow-list that Asterisk filters by: it halves what the socket carries.
 WANTED = (
@@ -75,11 +79,11 @@ WANTED = (
     "ChannelDestroyed",
     "ChannelDtmfReceived",
     "PlaybackFinished",
-    "DeviceStateChanged",
     "ApplicationReplaced",
     "ApplicationMoveFailed",
     "RESTResponse",
 )
+WANTED_OF_PHONES = ("EndpointStateChange",)
 
 
 def parse(message: dict[str, Any]) -> Event | None:
@@ -109,9 +113,14 @@ def parse(message: dict[str, Any]) -> Event | None:
             playback = message["playback"]
             channel = playback["target_uri"].removeprefix("channel:")
             return PlaybackFinished(channel, playback["id"], playback["state"] == "failed")
-        case "DeviceStateChanged":
-            device = message["device_state"]
-            return DeviceStateChanged(device["name"], device["state"])
+        case "EndpointStateChange":
+            return endpoint_state(message["endpoint"])
         case "ApplicationReplaced":
             return ApplicationReplaced()
     return None
+
+
+def endpoint_state(endpoint: dict[str, Any]) -> EndpointStateChanged:
+    """Turn Asterisk's description of an endpoint, from an event or an answer, into what it says of it now."""
+    name = f"{endpoint['technology']}/{endpoint['resource']}"
+    return EndpointStateChanged(name, endpoint["state"], busy=bool(endpoint["channel_ids"]))

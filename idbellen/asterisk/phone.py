@@ -226,4 +226,3 @@ class CallerPhone:
             await self._ari.insist(
                 "POST", f"{self._path}/continue", context=context, extension=extension, priority=priority
             )
-

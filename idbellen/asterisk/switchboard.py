@@ -11,7 +11,7 @@ import structlog
 
 from idbellen.asterisk.ari import Ari, AriError
 from idbellen.asterisk.bridge import BRIDGE_PREFIX
-from idbellen.asterisk.events import ApplicationReplaced, DeviceStateChanged, StasisEnd, StasisStart
+from idbellen.asterisk.events import ApplicationReplaced, EndpointStateChanged, StasisEnd, StasisStart
 from idbellen.asterisk.features import FEATURE_ARG
 from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, Legs
 from idbellen.asterisk.lines import Lines
@@ -94,8 +94,7 @@ class Switchboard:
             reason = "Asterisk closed the connection"
             since = now()
             try:
-                farewell = self._endpoints.let_go if self._endpoints else None
-                async with aclosing(self._ari.events(farewell)) as events:
+                async with aclosing(self._ari.events()) as events:
                     async for event in events:
                         await self._heard(event, calls)
             except AriError as fault:
@@ -126,7 +125,7 @@ class Switchboard:
     def _take(self, event: Event, calls: asyncio.TaskGroup) -> None:
         if isinstance(event, ApplicationReplaced):
             raise ReplacedError
-        if isinstance(event, DeviceStateChanged):
+        if isinstance(event, EndpointStateChanged):
             if self._endpoints:
                 self._endpoints.take(event)
         elif isinstance(event, StasisStart) and event.replaces:
@@ -236,9 +235,7 @@ class Switchboard:
         own = channels.keys() & set(application["channel_ids"]) - self._unnoted.keys()
         strangers = {id_ for id_ in own if not self.lines.known(id_)}
         legs = {id_ for id_ in strangers if id_.startswith((LEG_PREFIX, SNOOP_PREFIX))}
-        self._strangers = {
-            id_: (_start(channels[id_]), channels[id_]["state"] == UP) for id_ in strangers - legs
-        }
+        self._strangers = {id_: (_start(channels[id_]), channels[id_]["state"] == UP) for id_ in strangers - legs}
         for name, callers in orphans:
             for caller in callers:
                 # An agent had just answered. Taken out first, or the next prompt may never end.
