@@ -145,6 +145,16 @@ async def test_a_phone_that_cannot_be_rung_is_told(page: Page, desk: FakeDesk, p
     await check_look(page, *BOTH_ENDS)
 
 
+@pytest.mark.parametrize("state", [AgentState.AVAILABLE, AgentState.IN_CALL])
+async def test_a_telephone_exchange_that_is_away_is_told(page: Page, desk: FakeDesk, state: AgentState) -> None:
+    here = view(state, call=a_call() if state is AgentState.IN_CALL else None)
+    desk.show(replace(here, telephony=False))
+    await expect(page.get_by_role("alert").filter(has_text="De telefooncentrale is niet bereikbaar.")).to_be_visible()
+    await check_look(page, *BOTH_ENDS)
+    desk.show(here)
+    await expect(page.locator("#telephony")).to_be_hidden()
+
+
 async def test_wrap_up_counts_down_and_can_be_ended_or_extended(page: Page, desk: FakeDesk) -> None:
     desk.show(view(AgentState.WRAP_UP, wrap_up_until=time.time() + 27))
     await expect(page.locator("#wrap-up-left")).to_have_text(re.compile(r"0:2\d"))

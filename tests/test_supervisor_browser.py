@@ -46,6 +46,7 @@ class Says:
     phone_fails: str
     gone: str
     lost: str
+    exchange: str
     numbers: str
     history: str
     only: str
@@ -58,7 +59,8 @@ DUTCH = Says(
     first_now="deze beller gaat nu voor", change="Wijzigen", lunch="Pauze: Lunch", lunch_done="anna heeft pauze",
     listen="Alleen luisteren", rings="Uw telefoon gaat over.", connected="U bent verbonden",
     phone_fails="kon niet worden verbonden",
-    gone="Deze beller wacht niet meer.", lost="Geen verbinding.", numbers="De getallen van deze grafiek",
+    gone="Deze beller wacht niet meer.", lost="Geen verbinding.",
+    exchange="De telefooncentrale is niet bereikbaar.", numbers="De getallen van deze grafiek",
     history="Geschiedenis", only="Alleen voor leidinggevenden",
 )  # fmt: skip
 ENGLISH = Says(
@@ -67,7 +69,8 @@ ENGLISH = Says(
     first_now="the caller goes first now", change="Change", lunch="Pause: Lunch", lunch_done="anna is paused",
     listen="Listen only", rings="Your phone rings.", connected="You are connected",
     phone_fails="could not be connected",
-    gone="This caller no longer waits.", lost="No connection.", numbers="The numbers of this chart",
+    gone="This caller no longer waits.", lost="No connection.",
+    exchange="The telephone exchange cannot be reached.", numbers="The numbers of this chart",
     history="History", only="Only for supervisors",
 )  # fmt: skip
 both_languages = pytest.mark.parametrize("says", [DUTCH, ENGLISH], ids=lambda says: says.language)
@@ -82,6 +85,18 @@ async def test_an_empty_wallboard(windows: Windows, says: Says) -> None:
         await expect(page.get_by_role("heading", name=says.residents)).to_be_visible()
         assert await page.locator("html").get_attribute("lang") == says.language
         await check_look(page, *ALL_LOOKS)
+
+
+@both_languages
+async def test_a_telephone_exchange_that_is_away_is_told(windows: Windows, says: Says) -> None:
+    async with serve(says.language) as stage:
+        await busy(stage)
+        page = await open_page(windows, stage)
+        stage.desk.set_telephony(up=False)
+        await expect(page.get_by_role("alert").filter(has_text=says.exchange)).to_be_visible()
+        await check_look(page, *BOTH_ENDS)
+        stage.desk.set_telephony(up=True)
+        await expect(page.locator("#telephony")).to_be_hidden()
 
 
 @both_languages
