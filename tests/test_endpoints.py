@@ -318,7 +318,7 @@ async def test_22_phones_are_followed_by_what_a_process_can_die_with(
         async with installation.dashboard("agent1") as dashboard:
             await dashboard.until_phone("idle")
             apps = {app["name"]: app for app in await installation.applications()}
-            assert apps["idbellen-phones"]["endpoint_ids"] == ["PJSIP/agent1"]
+            assert "PJSIP/agent1" in apps["idbellen-phones"]["endpoint_ids"]
             assert not any(app.get("device_names") for app in apps.values())
         await installation.kill()
         await installation.start()
