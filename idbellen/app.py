@@ -12,12 +12,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from idbellen.asterisk.ari import Ari
-from idbellen.asterisk.endpoints import Endpoints
-from idbellen.asterisk.features import FeatureCodes
-from idbellen.asterisk.monitor import Monitor
-from idbellen.asterisk.probe import Probe
-from idbellen.asterisk.switchboard import ReplacedError, Switchboard
+from idbellen.asterisk.switchboard import ReplacedError
 from idbellen.calls.desk import Desk
 from idbellen.calls.ends import Ends
 from idbellen.calls.flow import Office
@@ -25,7 +20,6 @@ from idbellen.calls.notes import Notes
 from idbellen.calls.progress import Progress
 from idbellen.calls.staff import Staff
 from idbellen.calls.statistics import Statistics
-from idbellen.calls.supervise import Stories
 from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
 from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
@@ -53,6 +47,7 @@ from idbellen.rules import (
 from idbellen.storage import open_store
 from idbellen.stores.redis import RedisStore
 from idbellen.stores.sqlite import only_process
+from idbellen.telephony import Telephony, ari_clients
 from idbellen.turns import serve_in_turn
 from idbellen.web.citizen import citizen_app
 from idbellen.web.citizen_site import CitizenSite
@@ -70,7 +65,7 @@ if TYPE_CHECKING:
     from idbellen.config import Supervisors
     from idbellen.domain.notes import CallNote
     from idbellen.pbx import Part
-    from idbellen.ports import AccountStore, SessionStore
+    from idbellen.ports import SessionStore
     from idbellen.storage import Store
     from idbellen.stores.redis_turns import Turns
 
@@ -105,7 +100,7 @@ async def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, turns: Turns | None) -> None:
     opener = token_opener(settings)
-    password = read_secret(settings.asterisk.password_file)
+    aris = list(ari_clients(settings, turns.confirm if turns else None))
     purposes = web_purposes(settings)
     core_credentials = credentials(settings)
     clock = time.time
@@ -133,11 +128,11 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
         ends = Ends(store, feedback)
         stack.push_async_callback(ends.flush)
         office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, ends, clock)
-        where = settings.asterisk
-        ari = Ari(where.url, where.app, where.user, password, turns.confirm if turns else None)
-        await stack.enter_async_context(ari)
-        switchboard, endpoints, monitor = _telephony(ari, office, store, earlier)
-        probe = Probe(ari, switchboard.ready)
+        telephony = Telephony(office, store, {name: server.trunk for name, server in settings.asterisk.servers.items()})
+        for ari in aris:
+            await stack.enter_async_context(ari)
+            telephony.add(ari, earlier)
+        await telephony.close_strays(earlier)
 
         issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
         internal = InternalSite(
@@ -171,24 +166,24 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
         )
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
         interface = internal_app(internal)
-        interface.middlewares.insert(0, tells_readiness(probe.why_not))
+        interface.middlewares.insert(0, tells_readiness(telephony.readiness))
         await listen(stack, interface, settings.idcontact.listen, "idcontact")
         await listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
         pbx = await _beside_others(stack, settings, office, store)
-        supervisors = _supervisor_site(settings, store, desk, calls, monitor)
+        supervisors = _supervisor_site(settings, store, desk, calls, telephony)
         await listen(stack, dashboard_app(dashboard, supervisors), settings.dashboard.listen, "dashboard")
 
         running: list[Part] = [
-            *((type(part).__name__, part.run) for part in (switchboard, endpoints, monitor, probe)),
+            *telephony.parts,
             *pbx,
             ("history", calls.run),
             ("notes", notes.run),
             ("ends of calls", ends.run),
             ("purge", partial(_purge, store, settings.sessions.keep_seconds)),
             ("purge of the history", partial(_purge_history, store, calls, settings.supervisors)),
-            ("ready", partial(_tell_when_ready, switchboard)),
+            ("ready", partial(_tell_when_ready, telephony)),
         ]
-        await _run(running, where.app)
+        await _run(running, settings.asterisk.app)
 
 
 async def _run(running: Sequence[Part], app: str) -> None:
@@ -216,18 +211,6 @@ async def _earlier(store: Store, notes: Notes, staff: Staff) -> tuple[CallNote, 
     if released:
         log.info("sessions of an earlier process may be used again", sessions=released)
     return earlier.calls
-
-
-def _telephony(
-    ari: Ari, office: Office, accounts: AccountStore, earlier: Sequence[CallNote]
-) -> tuple[Switchboard, Endpoints, Monitor]:
-    staff = office.desk.staff
-    endpoints = Endpoints(ari, staff.set_phone)
-    staff.on_change(lambda: endpoints.want(agent.endpoint for agent in staff.agents.values()))
-    features = FeatureCodes(accounts, staff, endpoints)
-    endpoints.want(agent.endpoint for agent in staff.agents.values())
-    switchboard = Switchboard(ari, Stories(office), features=features, endpoints=endpoints, earlier=earlier)
-    return switchboard, endpoints, Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint)
 
 
 async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Office, store: Store) -> list[Part]:
@@ -274,7 +257,7 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Store
 
 
 def _supervisor_site(
-    settings: Settings, store: Store, desk: Desk, calls: Statistics, monitor: Monitor
+    settings: Settings, store: Store, desk: Desk, calls: Statistics, monitor: Telephony
 ) -> SupervisorSite:
     own, language = settings.supervisors, settings.dashboard.language
     purposes = {tag: purpose.title.in_language(language) for tag, purpose in settings.purposes.items()}
@@ -327,6 +310,6 @@ async def _purge_history(store: Store, calls: Statistics, own: Supervisors) -> N
         await asyncio.sleep(DAY_SECONDS)
 
 
-async def _tell_when_ready(switchboard: Switchboard) -> None:
-    await switchboard.ready.wait()
+async def _tell_when_ready(telephony: Telephony) -> None:
+    await telephony.ready()
     notify_systemd("READY=1")

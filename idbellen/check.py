@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joserfc.jwk import RSAKey
 
 from idbellen.asterisk.ami import AmiError
-from idbellen.asterisk.ari import Ari, AriError
+from idbellen.asterisk.ari import AriError, GoneError
 from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
@@ -18,9 +18,12 @@ from idbellen.pbx import ami_client
 from idbellen.ports import StoreError
 from idbellen.rules import StartError, load_key_file
 from idbellen.storage import open_store
+from idbellen.telephony import ari_clients
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from idbellen.asterisk.ari import Ari
 
 NEEDED_MODULES = (
     "app_stasis.so",
@@ -140,13 +143,19 @@ async def _check_store(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _check_asterisk(settings: Settings) -> AsyncIterator[Finding]:
-    where = settings.asterisk
     try:
-        password = read_secret(where.password_file)
+        aris = list(ari_clients(settings))
     except ConfigError as fault:
         yield Finding("ARI password", str(fault))
         return
-    async with Ari(where.url, where.app, where.user, password) as ari:
+    for ari in aris:
+        async for finding in _check_one_asterisk(settings, ari):
+            # Which of several is meant.
+            yield replace(finding, what=f"{finding.what} of {ari.server}") if len(aris) > 1 else finding
+
+
+async def _check_one_asterisk(settings: Settings, ari: Ari) -> AsyncIterator[Finding]:
+    async with ari:
         try:
             info = await ari.request("GET", "/asterisk/info", only="system")
             modules = {module["name"] for module in await ari.request("GET", "/asterisk/modules")}
@@ -162,6 +171,9 @@ async def _check_asterisk(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("modules", f"not loaded in Asterisk: {', '.join(missing)}" if missing else "")
         yield Finding("prompts", await _missing_prompts(ari, settings))
         yield Finding("dialplan", await _dialplan_fault(ari, settings))
+        for name, server in settings.asterisk.servers.items():
+            if name != ari.server:
+                yield Finding(f"trunk to {name}", await _trunk_fault(ari, server.trunk))
 
 
 async def _missing_prompts(ari: Ari, settings: Settings) -> str:
@@ -175,6 +187,14 @@ async def _missing_prompts(ari: Ari, settings: Settings) -> str:
         f"missing in language {language}: {', '.join(missing)}; run prompts/make-prompts, put its result into "
         "Asterisk's sounds, and type 'module reload sounds' on its console"
     )
+
+
+async def _trunk_fault(ari: Ari, trunk: str) -> str:
+    try:
+        endpoint = await ari.request("GET", f"/endpoints/PJSIP/{trunk}")
+    except GoneError:
+        return f"there is no PJSIP endpoint {trunk!r}"
+    return f"the PJSIP endpoint {trunk!r} is offline" if endpoint["state"] == "offline" else ""
 
 
 async def _dialplan_fault(ari: Ari, settings: Settings) -> str:

@@ -20,10 +20,10 @@ import structlog
 
 from idbellen import __version__, keys
 from idbellen.app import serve
-from idbellen.asterisk.ari import Ari, AriError
+from idbellen.asterisk.ari import AriError
 from idbellen.asterisk.callers_left import send_away
 from idbellen.check import Finding, check, check_keys
-from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key, read_secret
+from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
 from idbellen.listening import notify_systemd
@@ -31,6 +31,7 @@ from idbellen.ports import Account, Role, StoreError
 from idbellen.rules import StartError, TakenOverError
 from idbellen.storage import open_store
 from idbellen.telemetry import configure_log
+from idbellen.telephony import ari_clients
 from idbellen.turns import nobody_serves
 from idbellen.web.passwords import LEAST_PASSWORD_LENGTH, hash_password
 
@@ -158,14 +159,19 @@ def _send_away(options: argparse.Namespace) -> int:
 
 
 async def _send_callers_away(settings: Settings) -> int:
-    where = settings.asterisk
-    ari = Ari(where.url, where.app, where.user, read_secret(where.password_file))
-    try:
-        async with nobody_serves(settings, _fingerprints(settings)), ari:
-            sent = await send_away(ari)
-    except AriError as fault:
-        raise UsageError(str(fault)) from None
+    faults = []
+    sent = 0
+    async with nobody_serves(settings, _fingerprints(settings)):
+        for ari in ari_clients(settings):
+            try:
+                async with ari:
+                    sent += await send_away(ari)
+            except AriError as fault:
+                # On the others they still wait.
+                faults.append(str(fault))
     sys.stdout.write(f"callers sent to the plain queue: {sent}\n")
+    if faults:
+        raise UsageError("\n".join(faults))
     return 0
 
 

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from idbellen.domain.hours import parse_day
+from idbellen.domain.queueing import MAIN
 from idbellen.stores.redis_url import RedisUrl, parse_redis_url
 
 ENV_PREFIX = "IDBELLEN_"
@@ -142,13 +143,26 @@ class Texts(Table):
         return self.en if language == "en" else self.nl
 
 
-class Asterisk(Table):
-    """Where Asterisk's ARI is, and as whom we come."""
+class Server(Table):
+    """Where an Asterisk's ARI is, and as whom we come. ``trunk``: the PJSIP endpoint over which the others reach it."""
+
+    url: Url
+    user: str = "idbellen"
+    password_file: Path
+    trunk: Name = ""
+
+
+class Asterisk(Server):
+    """The Asterisk, and with ``others`` several by their names, which are one contact centre."""
 
     url: Url = "http://127.0.0.1:8088/ari"
     app: Name = "idbellen"
-    user: str = "idbellen"
-    password_file: Path
+    others: dict[Name, Server] = {}
+
+    @property
+    def servers(self) -> dict[str, Server]:
+        """All of them by their names."""
+        return {MAIN: self, **self.others}
 
 
 class Calls(Table):
@@ -401,12 +415,22 @@ class Settings(BaseSettings):
         for name, ours in self.pbx.queues.items():
             if ours not in {*self.queues, DEFAULT_QUEUE}:
                 raise ValueError(f"[pbx.queues] {name}: a queue with a table: there is no [queues.{ours}]")
+        self._asterisks_reach_each_other()
         wanted = self.idcontact.default_purpose
         if wanted is not None and wanted not in self.purposes:
             raise ValueError(f"[idcontact] default_purpose: a purpose with a table: there is no [purposes.{wanted}]")
         if self.cluster and not isinstance(self.sessions.store, RedisUrl):
             raise ValueError("[sessions] store: a store in Redis, which the processes of a [cluster] share")
         return self
+
+    def _asterisks_reach_each_other(self) -> None:
+        others = self.asterisk.others
+        if MAIN in others:
+            raise ValueError(f"[asterisk.others.{MAIN}]: another name: this is what [asterisk] itself is called")
+        for name, server in self.asterisk.servers.items() if others else ():
+            if not server.trunk:
+                table = "asterisk" if name == MAIN else f"asterisk.others.{name}"
+                raise ValueError(f"[{table}] trunk: the PJSIP endpoint over which the other Asterisks reach this one")
 
     @classmethod
     def settings_customise_sources(

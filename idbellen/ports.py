@@ -110,6 +110,11 @@ class Phone(Protocol):
         """What Asterisk calls the caller's channel."""
         ...
 
+    @property
+    def server(self) -> str:
+        """The name of the Asterisk that the caller is on."""
+        ...
+
     async def answer(self) -> None:
         """Answer; from now on no digit is lost."""
         ...

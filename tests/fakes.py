@@ -270,6 +270,7 @@ class FakePhone:
     ringing: int = 0
     talking: int = 0
     channel: str = "channel"
+    server: str = "main"
     legs: dict[str, FakeLeg] = field(default_factory=dict)
     ended: Literal["", "planned", "kill -9"] = ""
     on_prompts: Callable[[tuple[str, ...]], None] | None = None

@@ -79,6 +79,7 @@ class Installation:
             "dashboard": {"grace_seconds": "1"},
             "idcontact": {},
             "citizen": {},
+            "asterisk": {},
             "purpose": {},
         }
         more = changes.pop("more", "")
@@ -95,6 +96,7 @@ class Installation:
 [asterisk]
 url = "http://127.0.0.1:{ari_port}/ari"
 password_file = "ari-password"
+{_lines(tables["asterisk"])}
 [calls]
 phone_number = "{PHONE_NUMBER}"
 {_lines(tables["calls"])}

@@ -37,6 +37,33 @@ def test_the_example_is_valid_and_its_defaults_are_the_defaults(file: Path) -> N
     assert load(file) == full
 
 
+WEST = """
+[asterisk.others.west]
+url = "http://10.0.0.21:8088/ari"
+password_file = "ari-password-west"
+trunk = "to-west"
+[calls]
+"""
+
+
+def test_several_asterisks_have_names_and_trunks(file: Path) -> None:
+    change(file, "\n[calls]\n", WEST)
+    change(file, "[asterisk]\n", '[asterisk]\ntrunk = "to-main"\n')
+    servers = load(file).asterisk.servers
+    assert {name: server.trunk for name, server in servers.items()} == {"main": "to-main", "west": "to-west"}
+    assert servers["west"].password_file == file.parent / "ari-password-west"
+
+
+def test_an_asterisk_that_the_others_cannot_reach_is_told(file: Path) -> None:
+    change(file, "\n[calls]\n", WEST)
+    assert "[asterisk] trunk: expected the PJSIP endpoint over which the other Asterisks reach this one" in fault(file)
+    change(file, "[asterisk]\n", '[asterisk]\ntrunk = "to-main"\n')
+    change(file, 'trunk = "to-west"\n', "")
+    assert "[asterisk.others.west] trunk: expected the PJSIP endpoint" in fault(file)
+    change(file, "[asterisk.others.west]", "[asterisk.others.main]")
+    assert "[asterisk.others.main]: expected another name" in fault(file)
+
+
 def test_paths_count_from_the_folder_of_the_file(file: Path) -> None:
     settings = load(file)
     assert settings.asterisk.password_file == file.parent / "ari-password"

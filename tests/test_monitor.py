@@ -309,7 +309,7 @@ async def test_a_fault_in_one_session_ends_nothing_else() -> None:
     legs = Mock(spec=Legs)
     legs.talking.return_value = leg
     legs.ring.side_effect = RuntimeError("of a kind that nobody thought of")
-    monitor = Monitor(Mock(spec=Ari), Lines(), legs, lambda agent: f"PJSIP/{agent}")
+    monitor = Monitor(Mock(spec=Ari), Lines(), legs, lambda agent: f"PJSIP/{agent}", set())
     running = asyncio.create_task(monitor.run())
     await asyncio.sleep(0)
     for _ in range(2):

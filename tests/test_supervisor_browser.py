@@ -92,10 +92,10 @@ async def test_a_telephone_exchange_that_is_away_is_told(windows: Windows, says:
     async with serve(says.language) as stage:
         await busy(stage)
         page = await open_page(windows, stage)
-        stage.desk.set_telephony(up=False)
+        stage.desk.set_telephony("main", up=False)
         await expect(page.get_by_role("alert").filter(has_text=says.exchange)).to_be_visible()
         await check_look(page, *BOTH_ENDS)
-        stage.desk.set_telephony(up=True)
+        stage.desk.set_telephony("main", up=True)
         await expect(page.locator("#telephony")).to_be_hidden()
 
 

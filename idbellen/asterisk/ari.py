@@ -15,6 +15,7 @@ import aiohttp
 import structlog
 
 from idbellen.asterisk.events import WANTED, WANTED_OF_PHONES, Event, parse
+from idbellen.domain.queueing import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -59,13 +60,21 @@ class Ari:
 
     ``phones_app`` is a second one on the same socket, which phones are followed by: a channel of theirs that is in the
     first would otherwise tell everything twice. ``may_act`` says before each request whether this process may (still)
-    act there.
+    act there. ``server``: the name of this Asterisk among several.
     """
 
-    def __init__(
-        self, url: str, app: str, user: str, password: str, may_act: Callable[[], Awaitable[bool]] | None = None
+    def __init__(  # noqa: PLR0913 - one thing each
+        self,
+        url: str,
+        app: str,
+        user: str,
+        password: str,
+        may_act: Callable[[], Awaitable[bool]] | None = None,
+        *,
+        server: str = MAIN,
     ) -> None:
         self._url = url.rstrip("/")
+        self.server = server
         self.app = app
         self.phones_app = f"{app}-phones"
         self._user = user

@@ -27,11 +27,15 @@ _STATES = {"online": PhoneState.IDLE, "offline": PhoneState.UNREGISTERED}
 
 
 class Endpoints:
-    """Follows the phones that somebody uses; each change is told at once, in the order in which Asterisk tells it."""
+    """Follows the phones that somebody uses; each change is told at once, in the order in which Asterisk tells it.
 
-    def __init__(self, ari: Ari, tell: Callable[[str, PhoneState], None]) -> None:
+    ``tell`` gets None for what is no endpoint of this Asterisk; ``forget`` is called when it tells nothing any more.
+    """
+
+    def __init__(self, ari: Ari, tell: Callable[[str, PhoneState | None], None], forget: Callable[[], None]) -> None:
         self._ari = ari
         self._tell = tell
+        self._forget = forget
         self._wanted: dict[str, None] = {}
         self._followed: set[str] = set()
         # Of which an event came since they were last asked for.
@@ -52,8 +56,7 @@ class Endpoints:
 
     def lost(self) -> None:
         """Know of no phone any more how it is: nobody shall wait for one whose change is never told."""
-        for endpoint in self._wanted:
-            self._tell(endpoint, PhoneState.UNKNOWN)
+        self._forget()
 
     def take(self, event: EndpointStateChanged) -> None:
         """Note one event."""
@@ -75,16 +78,20 @@ class Endpoints:
         """
         self._wanted[endpoint] = None
         self._heard.discard(endpoint)
+        technology, _, resource = endpoint.partition("/")
+        path = f"/endpoints/{technology}/{quote(resource, safe='')}"
         try:
-            # In this order, so that no change falls in between.
-            path = f"/applications/{self._ari.phones_app}/subscription"
-            await self._ari.request("POST", path, eventSource=f"endpoint:{endpoint}")
-            technology, _, resource = endpoint.partition("/")
-            now = await self._ari.request("GET", f"/endpoints/{technology}/{quote(resource, safe='')}")
+            # Asked first, since Asterisk logs a warning when what it does not know is to be followed; and once more
+            # afterwards, so that no change falls in between.
+            await self._ari.request("GET", path)
+            following = f"/applications/{self._ari.phones_app}/subscription"
+            await self._ari.request("POST", following, eventSource=f"endpoint:{endpoint}")
+            now = await self._ari.request("GET", path)
         except GoneError:
-            # Such as a number behind a trunk (PJSIP/06@trunk).
-            log.info("no endpoint of this Asterisk: rung without a look", endpoint=endpoint)
+            # Such as a number behind a trunk (PJSIP/06@trunk), or a phone of another of several Asterisks.
+            log.info("no endpoint of this Asterisk", endpoint=endpoint, server=self._ari.server)
             self._followed.add(endpoint)
+            self._tell(endpoint, None)
             return
         except AriUnreachableError:
             # We shall be told when it is back.

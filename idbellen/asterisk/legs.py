@@ -13,7 +13,7 @@ from idbellen.asterisk.ari import Ari, AriError
 from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from idbellen.asterisk.lines import Line, Lines
@@ -92,11 +92,15 @@ class AgentChannel:
 
 
 class Legs:
-    """Rings phones, and knows which of them talk. ``handed_over``: at a planned stop all who talk are left alone."""
+    """Rings phones, and knows which of them talk. ``handed_over``: at a planned stop all who talk are left alone.
 
-    def __init__(self, ari: Ari, lines: Lines) -> None:
+    ``dial`` gives what this Asterisk rings for a phone, which may be on another.
+    """
+
+    def __init__(self, ari: Ari, lines: Lines, dial: Callable[[str], str] = str) -> None:
         self._ari = ari
         self._lines = lines
+        self._dial = dial
         self._legs: set[AgentChannel] = set()
         self.handed_over = False
 
@@ -117,7 +121,7 @@ class Legs:
                 await self._ari.create(
                     f"/channels/{leg.channel}",
                     insist=False,
-                    endpoint=endpoint,
+                    endpoint=self._dial(endpoint),
                     app=self._ari.app,
                     appArgs=OWN_ARG,
                     timeout=int(seconds) + RING_MARGIN_SECONDS,

@@ -34,17 +34,19 @@ ANNOUNCE_SECONDS = 15.0
 class Monitor:
     """Rings supervisors' phones and connects them to calls in hand (:class:`idbellen.ports.Monitor`).
 
-    ``endpoint_of`` gives the endpoint of an agent's phone. It works while :meth:`run` runs.
+    ``endpoint_of`` gives the endpoint of an agent's phone; ``taken``: the supervisors' phones that ring or listen now,
+    here or on another Asterisk. It works while :meth:`run` runs.
     """
 
-    def __init__(self, ari: Ari, lines: Lines, legs: Legs, endpoint_of: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, ari: Ari, lines: Lines, legs: Legs, endpoint_of: Callable[[str], str | None], taken: set[str]
+    ) -> None:
         self._ari = ari
         self._lines = lines
         self._legs = legs
         self._endpoint_of = endpoint_of
         self._sessions: asyncio.TaskGroup | None = None
-        # The supervisors' phones that ring or listen now.
-        self._taken: set[str] = set()
+        self._taken = taken
 
     async def run(self) -> None:
         """Hold what supervisors have asked for, until cancelled."""
@@ -54,6 +56,11 @@ class Monitor:
                 await asyncio.Event().wait()
             finally:
                 self._sessions = None
+
+    def has(self, agent: str) -> bool:
+        """Whether this agent talks with a caller on this Asterisk."""
+        endpoint = self._endpoint_of(agent)
+        return endpoint is not None and self._legs.talking(endpoint) is not None
 
     async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.

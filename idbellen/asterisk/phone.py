@@ -78,6 +78,11 @@ class CallerPhone:
         self._playback.parts = {playback: loop.create_future() for playback in playing}
 
     @property
+    def server(self) -> str:
+        """The name of the Asterisk that the caller is on."""
+        return self._ari.server
+
+    @property
     def channel(self) -> str:
         """What Asterisk calls the channel."""
         return self._line.channel

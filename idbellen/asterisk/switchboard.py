@@ -19,7 +19,7 @@ from idbellen.asterisk.monitor import MONITOR_PREFIX, SNOOP_PREFIX, SUPERVISOR_P
 from idbellen.asterisk.phone import CallerPhone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from idbellen.asterisk.endpoints import Endpoints
@@ -46,10 +46,11 @@ class ReplacedError(Exception):
 class Switchboard:
     """One Stasis application on one Asterisk.
 
-    ``earlier``: the calls of an earlier process, to be taken up.
+    ``earlier``: the calls of an earlier process on this Asterisk, to be taken up. ``dial`` gives what it rings for a
+    phone.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one thing each
         self,
         ari: Ari,
         stories: Stories,
@@ -57,6 +58,7 @@ class Switchboard:
         features: FeatureCodes | None = None,
         endpoints: Endpoints | None = None,
         earlier: Iterable[CallNote] = (),
+        dial: Callable[[str], str] = str,
     ) -> None:
         self._ari = ari
         self._stories = stories
@@ -64,7 +66,7 @@ class Switchboard:
         self._endpoints = endpoints
         self._earlier = list(earlier)
         self.lines = Lines()
-        self.legs = Legs(ari, self.lines)
+        self.legs = Legs(ari, self.lines, dial)
         # Who talks in our bridges without a note of it, each with the bridge.
         self._unnoted: dict[str, str] = {}
         self._strangers: dict[str, tuple[StasisStart, bool]] = {}
@@ -103,9 +105,9 @@ class Switchboard:
                 # An Asterisk that takes connections and closes them at once is not asked over and over.
                 backoff = FIRST_BACKOFF_SECONDS
             if self.ready.is_set() or backoff == FIRST_BACKOFF_SECONDS:
-                log.error("no connection with Asterisk", reason=reason)
+                log.error("no connection with Asterisk", server=self._ari.server, reason=reason)
             self.ready.clear()
-            self._stories.lost()
+            self._stories.lost(self._ari.server)
             if self._endpoints:
                 self._endpoints.lost()
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
@@ -117,10 +119,10 @@ class Switchboard:
             return
         await self._reconcile(calls)
         self.ready.set()
-        self._stories.connected()
+        self._stories.connected(self._ari.server)
         if self._endpoints:
             self._endpoints.connected()
-        log.info("connected with Asterisk", app=self._ari.app)
+        log.info("connected with Asterisk", server=self._ari.server, app=self._ari.app)
 
     def _take(self, event: Event, calls: asyncio.TaskGroup) -> None:
         if isinstance(event, ApplicationReplaced):

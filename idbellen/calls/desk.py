@@ -155,7 +155,8 @@ class Desk:
         self._ranking: dict[str, int] | None = None
         self._crews: dict[str, tuple[int, int]] = {}
         self._matching = False
-        self.telephony = True
+        # Which Asterisks can be reached, of those of which that was told.
+        self._reached: dict[str, bool] = {}
         staff.on_change(self._changed)
 
     @property
@@ -168,10 +169,15 @@ class Desk:
         """How long a phone rings, in seconds."""
         return self._rules.ring
 
-    def set_telephony(self, *, up: bool) -> None:
-        """Note whether calls can come in."""
-        if up != self.telephony:
-            self.telephony = up
+    @property
+    def telephony(self) -> bool:
+        """Whether calls can come in, on one of the Asterisks."""
+        return any(self._reached.values()) or not self._reached
+
+    def set_telephony(self, server: str, *, up: bool) -> None:
+        """Note whether an Asterisk can be reached; who waits on one that cannot is offered to nobody."""
+        if up is not self._reached.get(server):
+            self._reached[server] = up
             self._changed()
 
     # What dashboards show
@@ -448,7 +454,7 @@ class Desk:
         if self._rested:
             self._rested.cancel()
             self._rested = None
-        if not self.telephony or all(place.being_offered for place in self._places.values()):
+        if not any(self._can_be_offered(place) for place in self._places.values()):
             return
         now = self.clock()
         agents = self.staff.agents.values()
@@ -464,10 +470,13 @@ class Desk:
             loop = asyncio.get_running_loop()
             self._rested = loop.call_later(max(0.0, rested - now), self._changed)
 
+    def _can_be_offered(self, place: Place) -> bool:
+        return not place.being_offered and self._reached.get(place.ticket.server, True)
+
     def _pair(self, now: float) -> None:
         agents = self.staff.agents
         wanted = {
-            p.ticket.call: (p.ticket, p.wanted) for p in self._places.values() if p.wanted and not p.wanted.done()
+            p.ticket.call: (p.ticket, p.wanted) for p in self._places.values() if p.wanted and self._can_be_offered(p)
         }
         for pair in match((ticket for ticket, _ in wanted.values()), agents.values(), self._rules.queues, now):
             ticket, future = wanted[pair.call]

@@ -141,7 +141,7 @@ class Caller:
 
 async def take_call(phone: Phone, office: Office) -> None:
     """Take one call from its first ring to its end."""
-    memo = office.notes.call(CallNote(phone.call, phone.channel))
+    memo = office.notes.call(CallNote(phone.call, phone.channel, server=phone.server))
     phone.on_play(memo.playing)
 
     async def serve(claim: Claim, journey: Journey) -> None:
@@ -344,8 +344,9 @@ async def connect(caller: Caller, office: Office) -> None:
         verified = session.result is not None and session.result.status is AuthStatus.SUCCESS
         arrived, sent = office.clock(), False
         onward = Ticket(
-            phone.call, session.reference, session.purpose, rules.queue, arrived, verified, rules.priority
-        )
+            phone.call, session.reference, session.purpose, rules.queue, arrived, verified, rules.priority,
+            server=phone.server,
+        )  # fmt: skip
         tell_active("code_accepted", session, office)
         greeting = [Prompt.CODE_ACCEPTED]
     been = set()

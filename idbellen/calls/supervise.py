@@ -68,13 +68,13 @@ class Stories:
             log.exception("call of an earlier process not ended properly", call=note.call)
         log.info("call over", call=note.call)
 
-    def connected(self) -> None:
-        """Note that Asterisk can be reached."""
-        self._office.desk.set_telephony(up=True)
+    def connected(self, server: str) -> None:
+        """Note that an Asterisk can be reached."""
+        self._office.desk.set_telephony(server, up=True)
 
-    def lost(self) -> None:
-        """Note that it cannot: agents shall know that nobody can call them."""
-        self._office.desk.set_telephony(up=False)
+    def lost(self, server: str) -> None:
+        """Note that it cannot: agents shall know when nobody can call them."""
+        self._office.desk.set_telephony(server, up=False)
 
     def hand_over(self) -> None:
         """Leave all calls to the next process, from now on."""

@@ -87,6 +87,10 @@ class PbxSettings:
     # Where calls to outside numbers go: nobody listens there.
     trunk_contact: str = "127.0.0.1:9"
     plain: str = ""
+    # Among several its name, and where each other one takes SIP.
+    name: str = "main"
+    beside: dict[str, int] = field(default_factory=dict)
+    between_password: str = field(default="", repr=False)
     max_seconds: int = 7200
     ari_password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     agent_passwords: dict[str, str] = field(default_factory=dict, repr=False)
@@ -189,6 +193,14 @@ class Pbx:
                 for agent in own.agents:
                     names = {"AGENT": agent, "AGENT_PASSWORD": own.agent_password(agent)}
                     text += _fill(templates / "pjsip-agent.conf.in", names)
+                for other, port in own.beside.items():
+                    between = {
+                        "TRUNK": f"to-{other}",
+                        "OWN_TRUNK": f"to-{own.name}",
+                        "ADDRESS": f"127.0.0.1:{port}",
+                        "BETWEEN_PASSWORD": own.between_password,
+                    }
+                    text += _fill(templates / "pjsip-between.conf.in", between)
             path = folder / f"{name}.conf"
             path.touch(mode=0o600)
             path.write_text(text)

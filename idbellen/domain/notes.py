@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from idbellen.domain.agents import Agent, AgentState
-from idbellen.domain.queueing import Ticket  # noqa: TC001 - pydantic looks for it
+from idbellen.domain.queueing import MAIN, Ticket
 from idbellen.domain.talk import Mode, Target
 
 _Note = TypeVar("_Note", "CallNote", "AgentNote")
@@ -53,9 +53,10 @@ class TalkNote:
 class CallNote:
     """One call: asked for its code as long as there is no ticket, then waiting, then with ``talk`` talking.
 
-    ``channel``: the caller's. ``secret``: for which the code was exchanged. ``entered``: when the caller came into
-    the queue of the ticket, and ``answered``: when an agent answered there, in epoch seconds. ``served``: an agent
-    has spoken with the caller. ``playing``: what Asterisk calls the prompts that the caller was last played.
+    ``channel``: the caller's, on the Asterisk ``server``. ``secret``: for which the code was exchanged. ``entered``:
+    when the caller came into the queue of the ticket, and ``answered``: when an agent answered there, in epoch seconds.
+    ``served``: an agent has spoken with the caller. ``playing``: what Asterisk calls the prompts that the caller was
+    last played.
     """
 
     call: str
@@ -67,6 +68,7 @@ class CallNote:
     served: bool = False
     talk: TalkNote | None = None
     playing: tuple[str, ...] = ()
+    server: str = MAIN
 
     @property
     def parties(self) -> list[PartyNote]:

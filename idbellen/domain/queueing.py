@@ -59,12 +59,17 @@ class QueueRules:
     on_longest: WayOut = PLAIN
 
 
+# The name of the Asterisk, or of the first of several.
+MAIN = "main"
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """A caller's place in a queue. ``since`` (epoch seconds) stays when an offer comes to nothing.
 
     ``session``: the session's reference. ``priority``: higher goes first. ``ahead``: set by a supervisor, higher
     goes before everybody else. ``asker``: the agent who waits here, to consult somebody, while the caller holds.
+    ``server``: the Asterisk that the caller is on.
     """
 
     call: str
@@ -76,6 +81,7 @@ class Ticket:
     priority: int = 0
     ahead: int = 0
     asker: str | None = None
+    server: str = MAIN
 
     def order(self, *, verified_first: bool) -> tuple[int, bool, int, float, str]:
         """Give what callers are served by: the smallest first."""

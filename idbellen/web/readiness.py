@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 READY_PATH = "/ready"
 
 
-def tells_readiness(why_not: Callable[[], str | None]) -> Middleware:
+def tells_readiness(readiness: Callable[[], tuple[bool, str]]) -> Middleware:
     """Give what answers ``/ready`` for an internal site, before any credentials are asked for.
 
-    200 when calls can be taken, else 503 with the reason in one line.
+    200 when calls can be taken, else 503 with the reason in one line. ``readiness``: whether they can, and what is
+    wrong; of several Asterisks one is enough, and the answer tells of the others too.
     """
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path != READY_PATH or request.method not in ("GET", "HEAD"):
             return await handler(request)
-        reason = why_not()
-        headers = {"Cache-Control": "no-store"}
-        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200, headers=headers)
+        ready, fault = readiness()
+        text = f"{'ready, but ' if ready and fault else ''}{fault or 'ready'}\n"
+        return web.Response(text=text, status=200 if ready else 503, headers={"Cache-Control": "no-store"})
 
     return answer
