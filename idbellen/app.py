@@ -21,6 +21,7 @@ from idbellen.calls.progress import Progress
 from idbellen.calls.staff import Staff
 from idbellen.calls.statistics import Statistics
 from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
+from idbellen.clock import SteadyClock
 from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from idbellen.config import Supervisors
     from idbellen.domain.notes import CallNote
     from idbellen.pbx import Part
-    from idbellen.ports import SessionStore
+    from idbellen.ports import Clock, SessionStore
     from idbellen.storage import Store
     from idbellen.stores.redis_turns import Turns
 
@@ -103,7 +104,7 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
     aris = list(ari_clients(settings, turns.confirm if turns else None))
     purposes = web_purposes(settings)
     core_credentials = credentials(settings)
-    clock = time.time
+    clock = SteadyClock()
     async with AsyncExitStack() as stack:
         forgotten = await store.keep_purposes(settings.purposes.keys())
         if forgotten:
@@ -146,6 +147,7 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
             opener=opener,
             progress=progress,
             clock=clock,
+            token_clock=time.time,
         )
         citizen = CitizenSite(
             url=settings.citizen.url,
@@ -162,6 +164,7 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
             progress=progress,
             feedback=feedback,
             clock=clock,
+            token_clock=time.time,
             demo_phone_url=settings.citizen.demo_phone_url,
         )
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
@@ -179,7 +182,8 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
             ("history", calls.run),
             ("notes", notes.run),
             ("ends of calls", ends.run),
-            ("purge", partial(_purge, store, settings.sessions.keep_seconds)),
+            ("clock", clock.run),
+            ("purge", partial(_purge, store, settings.sessions.keep_seconds, clock)),
             ("purge of the history", partial(_purge_history, store, calls, settings.supervisors)),
             ("ready", partial(_tell_when_ready, telephony)),
         ]
@@ -225,7 +229,7 @@ async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Offi
             digits=settings.sessions.code_digits,
             tries=settings.calls.tries,
             keep=settings.sessions.keep_seconds,
-            clock=time.time,
+            clock=office.clock,
         )
         await listen(stack, link_phone_app(site), own.listen, "link_phone")
     try:
@@ -252,7 +256,7 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Store
         audit=store.audit,
         staff=desk.staff,
         desk=desk,
-        clock=time.time,
+        clock=desk.clock,
     )
 
 
@@ -280,15 +284,15 @@ def _supervisor_site(
         ),
         history=store,
         audit=store.audit,
-        clock=time.time,
+        clock=desk.clock,
         credentials=Credentials([bearer(read_secret(own.api_token_file))]) if own.api_token_file else None,
     )
 
 
-async def _purge(store: SessionStore, keep_seconds: float) -> None:
+async def _purge(store: SessionStore, keep_seconds: float, clock: Clock) -> None:
     while True:
         try:
-            deleted = await store.purge(time.time(), keep_seconds)
+            deleted = await store.purge(clock(), keep_seconds)
             if deleted:
                 log.info("old sessions deleted", sessions=deleted)
         except StoreError as fault:

@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import aiohttp
@@ -34,7 +35,6 @@ from tests.sipp import CALLER_NUMBER, SippError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-    from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
     from idbellen.domain.notes import CallNote
@@ -43,21 +43,22 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "kill -9", "planned restart", "service hangs", "Asterisk hangs", "events cut", "Asterisk silent",
-    "Asterisk refuses", "disk full", "Redis crashes", "Redis hangs", "Redis cut",
+    "Asterisk refuses", "clock jumps", "disk full", "Redis crashes", "Redis hangs", "Redis cut",
 ]  # fmt: skip
 
 ALWAYS: tuple[Kind, ...] = (
     "kill -9", "planned restart", "service hangs", "Asterisk hangs", "events cut", "Asterisk silent",
-    "Asterisk refuses",
+    "Asterisk refuses", "clock jumps",
 )  # fmt: skip
 WITH_SQLITE: tuple[Kind, ...] = (*ALWAYS, "disk full")
 WITH_REDIS: tuple[Kind, ...] = (*ALWAYS, "Redis crashes", "Redis hangs", "Redis cut")
 # How long each of them lasts at most, in seconds.
 LASTS: dict[Kind, float] = {
     "kill -9": 1.5, "planned restart": 1.5, "service hangs": 3.0, "Asterisk hangs": 2.0, "events cut": 0.0,
-    "Asterisk silent": 4.0, "Asterisk refuses": 3.0, "disk full": 3.0, "Redis crashes": 2.0, "Redis hangs": 3.0,
-    "Redis cut": 0.0,
+    "Asterisk silent": 4.0, "Asterisk refuses": 3.0, "clock jumps": 3.0, "disk full": 3.0, "Redis crashes": 2.0,
+    "Redis hangs": 3.0, "Redis cut": 0.0,
 }  # fmt: skip
+HOUR = 3600
 QUEUES = """
 [queues.default]
 wrap_up_seconds = 1
@@ -110,9 +111,32 @@ def plan(seed: int, kinds: Sequence[Kind], seconds: float, apart: float) -> list
 
 
 class PipedInstallation(Installation):
-    """Its log goes through a pipe, as to a journal, so that a full disk is the store's alone."""
+    """Its log goes through a pipe, as to a journal, so that a full disk is the store's alone.
+
+    Its machine's clock can be set, and then is libfaketime's.
+    """
 
     writer: subprocess.Popen[bytes] | None = None
+
+    def set_clock(self, ahead: int) -> None:
+        """Let the service's clock be so many seconds ahead of ours from now on; before the first start too."""
+        # In one step, since it is read at any moment.
+        new = self._clock.with_suffix(".new")
+        new.write_text(f"{ahead:+}")
+        new.replace(self._clock)
+
+    @property
+    def _clock(self) -> Path:
+        return self.folder / "clock"
+
+    def _environment(self) -> dict[str, str]:
+        if not self._clock.exists():
+            return {}
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+        return {
+            "LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(self._clock), "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }  # fmt: skip
 
     @contextmanager
     def _sink(self) -> Iterator[BinaryIO]:
@@ -395,6 +419,12 @@ class Stage:
         self.proxy.cut()
         await asyncio.sleep(seconds)
         await self.proxy.pass_on()
+
+    async def _clock_jumps(self, seconds: float) -> None:
+        """Let the service's machine have another time, an hour ahead or behind, and then the right one again."""
+        self.installation.set_clock(HOUR if self.figures.faults["clock jumps"] % 2 else -HOUR)
+        await asyncio.sleep(seconds)
+        self.installation.set_clock(0)
 
     async def _disk_full(self, seconds: float) -> None:
         assert self.installation.process
@@ -680,11 +710,13 @@ async def on_stage(  # noqa: PLR0913 - one thing each
     redis: bool,
     plug_in: Callable[[Phones, Sequence[str]], Awaitable[list[AgentPhone]]] = one_by_one,
     agent: type[Agent] = Agent,
+    clock: bool = True,
     **changes: str,
 ) -> AsyncIterator[Stage]:
     """Start a service with its proxies, store, agents and dashboards; afterwards the logs are searched.
 
-    ``plug_in`` gives the agents' phones, ``agent`` is what they do, ``changes`` are of the configuration.
+    ``plug_in`` gives the agents' phones, ``agent`` is what they do, ``changes`` are of the configuration; with
+    ``clock`` the service's clock can be set.
     """
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(pbx.settings.ari_port))
@@ -702,6 +734,8 @@ async def on_stage(  # noqa: PLR0913 - one thing each
         installation.write(keys_folder, **changes)
         names = pbx.settings.agents
         await installation.add_agents(*names)
+        if clock:
+            installation.set_clock(0)
         await installation.start()
         stack.push_async_callback(_end, installation)
         agents = [

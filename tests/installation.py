@@ -153,7 +153,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
                 self.process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "idbellen", "serve", "--config", str(self.config),
                     stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
-                    env=os.environ | {"NOTIFY_SOCKET": f"@{name[1:]}"},
+                    env=os.environ | self._environment() | {"NOTIFY_SOCKET": f"@{name[1:]}"},
                 )  # fmt: skip
             try:
                 async with asyncio.timeout(READY_SECONDS):
@@ -161,6 +161,10 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
             except TimeoutError:
                 await self.kill()
                 raise AssertionError(f"not ready in {READY_SECONDS} s\n{self.log.read_text()}") from None
+
+    def _environment(self) -> dict[str, str]:
+        """Give what the service's environment has besides ours."""
+        return {}
 
     @contextmanager
     def _sink(self) -> Iterator[BinaryIO]:

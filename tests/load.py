@@ -247,7 +247,7 @@ async def run(options: Options) -> Outcome:
         stage = await stack.enter_async_context(
             on_stage(
                 options.seed, pbx, make_keys(folder / "keys"), folder, telephony,
-                redis=options.redis, plug_in=plug_in, agent=Worker, more=QUEUES,
+                redis=options.redis, plug_in=plug_in, agent=Worker, clock=False, more=QUEUES,
                 sessions__code_seconds=str(CODE_SECONDS),
             )
         )  # fmt: skip

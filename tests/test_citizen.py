@@ -104,6 +104,7 @@ class Town:
             progress=self.progress,
             feedback=self.feedback,
             clock=lambda: self.now,
+            token_clock=lambda: self.now,
         )
 
     async def begin(self, purpose: str = "move", status: str | None = "success") -> Started:

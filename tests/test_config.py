@@ -102,9 +102,9 @@ def test_the_store_may_be_in_redis(file: Path, url: str, meant: RedisUrl, shown:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("tries = 3", "tries = 0", ":15: [calls] tries: expected greater than or equal to 1"),
-        ("tries = 3", "tires = 3", ":15: [calls] tires: unknown: misspelt, or in the wrong table?"),
-        ('"+31201234567"', '"020-123"', ":13: [calls] phone_number: expected a phone number of digits only"),
+        ("tries = 3", "tries = 0", ":22: [calls] tries: expected greater than or equal to 1"),
+        ("tries = 3", "tires = 3", ":22: [calls] tires: unknown: misspelt, or in the wrong table?"),
+        ('"+31201234567"', '"020-123"', ":20: [calls] phone_number: expected a phone number of digits only"),
         ('unverified = "plain"', 'unverified = "bye"', "[calls] unverified: expected 'plain' or 'goodbye'"),
         ('"127.0.0.1:8081"', '"8081"', "[idcontact] listen: expected an address and a port"),
         ('"https://bellen.gemeente.example"', '"bellen"', "[citizen] url: expected a URL that begins with http"),

@@ -176,6 +176,7 @@ async def interface(tmp_path: Path) -> AsyncIterator[Interface]:
             opener=TokenOpener([OWN_KEY], [AUTH_KEY]),
             progress=Progress(Desk(time.time, Staff(time.time, StaffRules()), DeskRules(Queues()), FakeCallLog())),
             clock=time.time,
+            token_clock=time.time,
         )
         async with TestServer(internal_app(site), port=port):
             yield Interface(site, path)

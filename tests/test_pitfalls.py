@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.rtp import Tone
     from tests.sipp import Phones
 
-NUMBERS = range(1, 23)
+NUMBERS = range(1, 24)
 # A phone dials a comma as a pause of about two seconds.
 COMMA_MS = 2000
 

@@ -99,7 +99,7 @@ class _Handlers:
 
     def _receive(self, token: str, session: Session) -> Received:
         # ID Contact's second way of delivery: the result comes along with the citizen's browser.
-        received = self._site.opener.receive(token, self._site.clock())
+        received = self._site.opener.receive(token, self._site.token_clock())
         allowed = self._site.purposes[session.purpose].attributes
         return replace(received, result=received.result.with_only(allowed))
 

@@ -40,4 +40,5 @@ class CitizenSite:
     progress: Progress
     feedback: SessionFeedback
     clock: Clock
+    token_clock: Clock
     demo_phone_url: str | None = None

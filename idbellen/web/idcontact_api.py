@@ -75,7 +75,8 @@ def bearer(token: str) -> str:
 class InternalSite:
     """What the interface needs. ``url``: its address for auth plugins; ``page_url``: the citizen's page.
 
-    ``default_purpose``: what an unknown purpose is taken for; None refuses it.
+    ``default_purpose``: what an unknown purpose is taken for; None refuses it. ``token_clock``: what the times in auth
+    results are held against, which others wrote.
     """
 
     url: str
@@ -88,6 +89,7 @@ class InternalSite:
     opener: TokenOpener
     progress: Progress
     clock: Clock
+    token_clock: Clock
 
 
 class StartCommunication(BaseModel):
@@ -222,7 +224,7 @@ class _Handlers:
 
     def _receive(self, token: str, purpose: Purpose) -> Received:
         try:
-            received = self._site.opener.receive(token, self._site.clock())
+            received = self._site.opener.receive(token, self._site.token_clock())
         except TokenRefusedError as fault:
             raise _BadRequestError(f"auth result refused: {fault}") from None
         return replace(received, result=received.result.with_only(purpose.attributes))
