@@ -15,8 +15,8 @@ import structlog
 from idbellen.asterisk.switchboard import ReplacedError
 from idbellen.calls.desk import Desk
 from idbellen.calls.ends import Ends
-from idbellen.calls.flow import Office
 from idbellen.calls.notes import Notes
+from idbellen.calls.office import Office
 from idbellen.calls.progress import Progress
 from idbellen.calls.staff import Staff
 from idbellen.calls.statistics import Statistics

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AsyncExitStack
 
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
     from idbellen.config import Settings
     from idbellen.domain.wiring import PbxEvent
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from zoneinfo import ZoneInfo
 
 from idbellen.calls.desk import DeskRules
-from idbellen.calls.flow import CallRules, PurposeRules
+from idbellen.calls.office import CallRules, PurposeRules
 from idbellen.calls.staff import StaffRules
 from idbellen.config import Purpose, Queue, Settings, read_pem, read_secret
 from idbellen.domain.digits import EntryRules

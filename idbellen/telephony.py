@@ -21,7 +21,7 @@ from idbellen.domain.whereabouts import Whereabouts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
     from idbellen.config import Settings
     from idbellen.domain.agents import PhoneState
     from idbellen.domain.notes import CallNote

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
 
-from idbellen.asterisk.ari import Ari, AriUnreachableError, GoneError
+from idbellen.asterisk.ari import Ari, AriError, AriUnreachableError, GoneError
 from idbellen.asterisk.events import ChannelDestroyed, DigitReceived, PlaybackFinished, StasisEnd, StasisStart
 from idbellen.asterisk.legs import OWN_ARG
 from idbellen.asterisk.switchboard import Switchboard
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 
     from idbellen.asterisk.events import Event
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
 
 # What a request is under way before and after it takes effect.
 HALF_WAY_SECONDS = 0.001
@@ -184,6 +184,8 @@ class FakeAsterisk(Ari):
 
     def _channel(self, method: str, name: str, what: str = "", playback: str = "", **params: str | int) -> None:
         if not what and method == "POST":
+            if params.get("originator", "") not in ("", *self.channels):
+                raise AriError("400 Provided originator channel was not found")
             self._name(name)
             self.channels.add(name)
             self._ring(name, str(params["endpoint"]))

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.ends import Ends
-from idbellen.calls.flow import CallRules, Office, PurposeRules
 from idbellen.calls.notes import Notes
+from idbellen.calls.office import CallRules, Office, PurposeRules
 from idbellen.calls.progress import Progress
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.supervise import supervise

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from idbellen.calls.desk import Desk
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
     from idbellen.domain.board import CallView
 
 S, V, M, P = AgentState, Verb, Mode, Prompt

@@ -39,7 +39,7 @@ from tests.stories import RULES, account, new_office
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
 
 CODE, WRONG = "1234567890", "9876543210"
 REFERENCE = f"session {CODE}"

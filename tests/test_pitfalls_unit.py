@@ -20,7 +20,7 @@ from idbellen.asterisk import ari as ari_module
 from idbellen.asterisk import probe as probe_module
 from idbellen.asterisk.ari import Ari, AriUnreachableError
 from idbellen.asterisk.events import StasisStart, parse
-from idbellen.asterisk.legs import OWN_ARG, Legs
+from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, Legs
 from idbellen.asterisk.lines import Lines
 from idbellen.asterisk.phone import CallerPhone
 from idbellen.asterisk.probe import Probe
@@ -432,6 +432,25 @@ def test_10_a_hangup_at_any_request_leaves_no_channel_and_no_bridge(number: int,
         await asyncio.sleep(60)
         assert asterisk.left == (set(), {}), asterisk.asked
         assert len(asterisk.asked) < REQUESTS[-1]
+
+    on_stage(story)
+
+
+def test_10_a_caller_who_has_just_gone_is_no_agents_miss() -> None:
+    async def story(stage: Stage) -> None:
+        asterisk = stage.asterisk
+
+        def before_the_phone_rings(number: int, when: str) -> None:
+            if when == "before" and asterisk.asked[number - 1].startswith(f"POST /channels/{LEG_PREFIX}"):
+                asterisk.channels.discard("caller")
+
+        asterisk.moment = before_the_phone_rings
+        asterisk.come_in("caller")
+        await asyncio.sleep(10)
+        assert asterisk.rung == []
+        agent = stage.office.desk.staff.agents["a"]
+        assert (agent.state, agent.missed) == (AgentState.AVAILABLE, 0)
+        assert stage.office.desk.waiting == []
 
     on_stage(story)
 

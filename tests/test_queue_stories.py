@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from idbellen.calls.flow import PurposeRules
+from idbellen.calls.office import PurposeRules
 from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState, PhoneState
 from idbellen.domain.hours import OpeningHours, parse_day
@@ -24,7 +24,7 @@ from tests.stories import ALWAYS, CODE, FAILED, RULES, WRONG, account, new_offic
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from idbellen.calls.flow import CallRules, Office
+    from idbellen.calls.office import CallRules, Office
 
 NEVER = OpeningHours({}, {}, ALWAYS.timezone)
 P = Prompt

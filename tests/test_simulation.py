@@ -18,7 +18,7 @@ import pytest
 import structlog
 
 from idbellen.calls import desk as desk_module
-from idbellen.calls.flow import PurposeRules
+from idbellen.calls.office import PurposeRules
 from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState
 from idbellen.domain.codes import new_code
@@ -35,7 +35,7 @@ from tests.stories import RULES, account, new_office, prompts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
     from idbellen.domain.agents import Agent
     from idbellen.domain.queueing import Ticket
     from idbellen.domain.statistics import CallRecord

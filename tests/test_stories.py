@@ -39,7 +39,7 @@ from tests.stories import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
     from idbellen.domain.idcontact import AuthResult
 
 

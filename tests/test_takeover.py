@@ -30,7 +30,7 @@ from tests.stories import RULES, account, new_office, prompts, typed
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
     from idbellen.domain.board import CallView
     from idbellen.domain.notes import CallNote, TalkNote
     from idbellen.ports import Session

@@ -161,9 +161,15 @@ class CallerPhone:
         """
         await self._request("POST", f"{self._path}/moh", mohClass=music_class)
 
-    def ring(self, endpoint: str, seconds: float) -> AbstractAsyncContextManager[AgentChannel]:
+    @asynccontextmanager
+    async def ring(self, endpoint: str, seconds: float) -> AsyncIterator[AgentChannel]:
         """Ring a phone for the block; what is not answered or connected by its end is hung up."""
-        return self._legs.ring(endpoint, seconds, callerId=self._caller, originator=self._line.channel)
+        async with self._legs.ring(endpoint, seconds, callerId=self._caller, originator=self._line.channel) as leg:
+            if leg.refusal and not await self._exists():
+                # Nobody's miss: Asterisk rings for nobody who has hung up. The news of it may still be on its way.
+                self._line.ended.set()
+                await asyncio.Event().wait()
+            yield leg
 
     @asynccontextmanager
     async def bridge(self, leg: AgentLeg, music_class: str) -> AsyncIterator[CallerBridge]:

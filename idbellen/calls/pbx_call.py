@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from idbellen.calls.flow import Handset, identify, say, tell_active
+from idbellen.calls.active import tell_active
+from idbellen.calls.identify import Handset, identify, say
 from idbellen.calls.pbx_queue import Verdict
 from idbellen.domain.prompts import Prompt
 
 if TYPE_CHECKING:
-    from idbellen.calls.flow import Claim, Office
+    from idbellen.calls.identify import Claim
+    from idbellen.calls.office import Office
     from idbellen.calls.pbx_queue import PbxCalls
     from idbellen.calls.progress import Journey
 

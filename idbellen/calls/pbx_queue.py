@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from idbellen.calls.flow import Claim, claimed, keeping_active, tell_active
+from idbellen.calls.active import keeping_active, tell_active
+from idbellen.calls.identify import Claim, claimed
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CallView, Stage
 from idbellen.domain.codes import new_code
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from idbellen.calls.desk import Reservation
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
     from idbellen.calls.progress import Journey
     from idbellen.domain.board import Titles
 

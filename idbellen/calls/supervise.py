@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.calls.flow import close_call, resume_call, say, take_call
+from idbellen.calls.flow import close_call, resume_call, take_call
+from idbellen.calls.identify import say
 from idbellen.domain.prompts import Prompt
 from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
-    from idbellen.calls.flow import Office
+    from idbellen.calls.office import Office
     from idbellen.domain.notes import CallNote
     from idbellen.ports import Phone
 

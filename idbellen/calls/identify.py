@@ -1,0 +1,190 @@
+"""Asking a caller for the code, until it is right and the session behind it may be served."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from idbellen.domain.codes import new_secret
+from idbellen.domain.digits import Collector, Entry, EntryRules, Outcome
+from idbellen.domain.idcontact import Admission, admission
+from idbellen.domain.prompts import Prompt
+from idbellen.domain.words import control_words
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from idbellen.calls.office import Office
+    from idbellen.calls.progress import Journey
+    from idbellen.ports import Playback, Session
+
+log = structlog.get_logger()
+
+
+class Handset(Protocol):
+    """What asking for a code needs of a caller's channel, however it is reached (:class:`idbellen.ports.Phone`)."""
+
+    @property
+    def call(self) -> str:
+        """The call's name, unguessable and meaningless; fit for a log."""
+        ...
+
+    async def answer(self) -> None:
+        """Answer; from now on no digit is lost."""
+        ...
+
+    async def digit(self) -> str:
+        """Wait for the next key that the caller presses."""
+        ...
+
+    async def play(self, prompts: Sequence[Prompt]) -> Playback:
+        """Start to play prompts one after the other."""
+        ...
+
+
+@dataclass(slots=True)
+class Claim:
+    """A session that this call got for its code, with the secret. ``served``: an agent has spoken."""
+
+    session: Session
+    secret: str = field(repr=False)
+    served: bool = False
+
+
+async def identify(
+    phone: Handset, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]]
+) -> bool:
+    """Answer and ask for the code until one is accepted, and have that caller served; False if none is.
+
+    The code is the caller's for as long as ``serve`` takes.
+    """
+    await phone.answer()
+    prompts: Sequence[Prompt] = (Prompt.WELCOME, Prompt.ENTER_CODE)
+    last_digit_at: float | None = None
+    for attempt in range(1, office.rules.tries + 1):
+        entry, last_digit_at = await collect(phone, prompts, office.rules.entry, last_digit_at)
+        if entry.outcome is not Outcome.COMPLETE:
+            log.info("code", call=phone.call, attempt=attempt, accepted=False, entry=entry.outcome.value)
+            prompts = (Prompt.CODE_MISSING,)
+            continue
+        async with claimed(phone.call, entry.code, office) as claim:
+            if claim is None:
+                log.info("code", call=phone.call, attempt=attempt, accepted=False)
+            elif await _serve_admitted(phone, claim, attempt, office, serve):
+                return True
+        # A wrong, a used and an expired code sound the same, and so does one of a login that failed.
+        prompts = (Prompt.CODE_WRONG,)
+    return False
+
+
+async def collect(
+    phone: Handset, prompts: Sequence[Prompt], rules: EntryRules, previous_digit_at: float | None
+) -> tuple[Entry, float | None]:
+    """Collect one entry; a digit stops the prompt. Gives the entry and when its last digit came."""
+    now = asyncio.get_running_loop().time
+    collector = Collector(rules, now(), previous_digit_at=previous_digit_at)
+    playback = await phone.play(prompts)
+
+    async def tell_when_prompt_ended() -> None:
+        await playback.ended()
+        collector.prompt_ended(now())
+        timer.reschedule(collector.deadline)
+
+    try:
+        async with asyncio.timeout_at(collector.deadline) as timer, asyncio.TaskGroup() as group:
+            prompt_end = group.create_task(tell_when_prompt_ended())
+            while True:
+                entry = collector.press(await phone.digit(), now())
+                if collector.started and not prompt_end.done():
+                    prompt_end.cancel()
+                    await playback.stop()
+                if entry:
+                    prompt_end.cancel()
+                    return entry, collector.last_digit_at
+                timer.reschedule(collector.deadline)
+    except TimeoutError:
+        # The overall timer can end before a long prompt does, and what comes next must not wait for it.
+        await playback.stop()
+        return collector.expire(), collector.last_digit_at
+
+
+@asynccontextmanager
+async def claimed(call: str, code: str, office: Office) -> AsyncIterator[Claim | None]:
+    """Exchange the code for a session and its secret, and hold that for the block; None if the code is not right.
+
+    A caller who is cut off before an agent answered may use the code again; after that it is gone.
+    """
+
+    async def exchange() -> Claim | None:
+        # Or what is told of the try before would undo this one.
+        await office.ends.settle(call)
+        secret = new_secret()
+        session = await office.sessions.claim(code, call=call, secret=secret, now=office.clock())
+        return Claim(session, secret) if session else None
+
+    async with held(call, exchange(), office) as claim:
+        yield claim
+
+
+@asynccontextmanager
+async def held(
+    call: str, getting: Awaitable[Claim | None], office: Office, *, served: bool = False
+) -> AsyncIterator[Claim | None]:
+    """Hold what ``getting`` gives for the block; ``served``: whether an agent has spoken, should it give nothing."""
+    claim = None
+    try:
+        claim = await getting
+        yield claim
+    finally:
+        # Also when the hangup came while the store was at work: what it then did is undone by the call's name.
+        if office.notes.handed_over:
+            log.info("left to the next process", call=call)
+        else:
+            await office.ends.end(call, served=claim.served if claim else served)
+
+
+async def admitted(phone: Handset, claim: Claim, office: Office) -> bool:
+    """Decide whether this caller may be served; waits a while for an auth result that is under way."""
+    reference = claim.session.reference
+    admit_unverified = office.rules.purposes[claim.session.purpose].admit_unverified
+    verdict = admission(claim.session.result, admit_unverified=admit_unverified)
+    if verdict is Admission.WAIT:
+        with office.progress.watch(reference) as news:
+            playback = await phone.play((Prompt.DATA_AWAITED,))
+            try:
+                async with asyncio.timeout(office.rules.late):
+                    while verdict is Admission.WAIT:
+                        session = await office.sessions.by_reference(reference)
+                        claim.session = session or claim.session
+                        verdict = admission(claim.session.result, admit_unverified=admit_unverified)
+                        if verdict is Admission.WAIT:
+                            await news.changed()
+            except TimeoutError:
+                pass
+            await playback.stop()
+    if verdict is not Admission.ADMIT:
+        log.info("login failed or missing", call=phone.call, session=reference, verdict=verdict.value)
+    return verdict is Admission.ADMIT
+
+
+async def _serve_admitted(
+    phone: Handset, claim: Claim, attempt: int, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]]
+) -> bool:
+    """Have a caller served whose code is right; False if this caller may not be served."""
+    words = control_words(claim.secret, claim.session.language or office.rules.language)
+    with office.progress.call(claim.session.reference, phone.call, words) as journey:
+        accepted = await admitted(phone, claim, office)
+        log.info("code", call=phone.call, attempt=attempt, accepted=accepted)
+        if accepted:
+            await serve(claim, journey)
+    return accepted
+
+
+async def say(phone: Handset, *prompts: Prompt) -> None:
+    """Play prompts to their end."""
+    playback = await phone.play(prompts)
+    await playback.ended()
