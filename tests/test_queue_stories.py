@@ -139,7 +139,7 @@ def test_the_expected_wait_is_shorter_as_soon_as_more_agents_are_at_work() -> No
         desk = office.desk
         await asyncio.sleep(10.0)
         minutes.append(desk.standing("call").minutes)
-        desk._handling["default"].append(240.0)
+        desk._standings.handled("default", 240.0)
         for name in ("a", "b"):
             desk.staff.set_phone(name, PhoneState.BUSY)
             desk.staff.log_in_by_phone(account(name))

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections import defaultdict, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.calls.standings import Standing, Standings
 from idbellen.domain.agents import AgentEvent, AgentState
 from idbellen.domain.board import AgentView, CallView, Colleague, OfferView
-from idbellen.domain.queueing import Queues, Ticket, match, next_rested, places
+from idbellen.domain.queueing import Queues, Ticket, match, next_rested
 from idbellen.domain.talk import Command, refusal
-from idbellen.domain.waiting import expected_wait, spoken_minutes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,8 +31,6 @@ log = structlog.get_logger()
 
 # A dashboard that has not shown the attributes by then is broken, and the operator should know.
 SHOWN_WITHIN_SECONDS = 5.0
-# So many of the latest calls of a queue tell how long the next will take.
-RECENT_CALLS = 50
 # An agent who leans on a button shall not fill the memory.
 MOST_COMMANDS = 16
 
@@ -45,14 +42,6 @@ class DeskRules:
     queues: Queues
     ring: float = 20.0
     numbers: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a waiting caller stands: place in the queue, 1 for next, and the expected wait if it is known."""
-
-    place: int | None
-    minutes: int | None
 
 
 class Reservation:
@@ -150,10 +139,7 @@ class Desk:
         self._unshown: dict[str, asyncio.TimerHandle] = {}
         self._listeners: list[Callable[[], None]] = []
         self._rested: asyncio.TimerHandle | None = None
-        self._handling: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT_CALLS))
-        # Both until the next change, since many citizens' pages ask at once.
-        self._ranking: dict[str, int] | None = None
-        self._crews: dict[str, tuple[int, int]] = {}
+        self._standings = Standings(clock, staff, rules.queues)
         self._matching = False
         # Which Asterisks can be reached, of those of which that was told.
         self._reached: dict[str, bool] = {}
@@ -263,26 +249,11 @@ class Desk:
         return sum(ticket.queue == queue and ticket.asker is None for ticket in tickets)
 
     def standing(self, call: str) -> Standing:
-        """Give where the caller of a call stands.
-
-        For whom others will be served before who have yet to call, a wait by the place would be far too short.
-        """
-        if self._ranking is None:
-            self._ranking = places(self.waiting, self._rules.queues)
-        place = self._ranking.get(call)
+        """Give where the caller of a call stands."""
+        place = self._standings.place(call, lambda: self.waiting)
         if place is None:
             return Standing(None, None)
-        ticket = self._places[call].ticket
-        queue = ticket.queue
-        if self._rules.queues[queue].verified_first and not ticket.verified:
-            return Standing(place, None)
-        if queue not in self._crews:
-            now = self.clock()
-            agents = [agent for agent in self.staff.agents.values() if agent.penalty(queue) is not None]
-            self._crews[queue] = sum(agent.works for agent in agents), sum(agent.free(now) for agent in agents)
-        works, free = self._crews[queue]
-        seconds = expected_wait(place, agents=works, free=free, handling=self._handling[queue])
-        return Standing(place, None if seconds is None else spoken_minutes(seconds))
+        return Standing(place, self._standings.minutes(self._places[call].ticket, place))
 
     @contextmanager
     def place(self, ticket: Ticket, noted: Callable[[Ticket], None] | None = None) -> Iterator[Place]:
@@ -422,8 +393,7 @@ class Desk:
             event = AgentEvent.FINISH
             if call.part == "main":
                 wrap_up = self._rules.queues[call.queue].wrap_up
-                # Until the agent is free again, which is what the next caller waits for.
-                self._handling[call.queue].append(self.clock() - call.since + wrap_up)
+                self._standings.handled(call.queue, self.clock() - call.since + wrap_up)
         elif event is AgentEvent.MISS:
             self._log.missed(name)
             log.info("offer missed", call=ticket.call, agent=name)
@@ -483,8 +453,7 @@ class Desk:
             future.set_result([self._reserve(agents[name], ticket) for name in pair.agents])
 
     def _changed(self) -> None:
-        self._ranking = None
-        self._crews.clear()
+        self._standings.changed()
         self.match()
         self.staff.notify_all()
         for listener in self._listeners:
