@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from tests.conftest import PROMPTS
 from tests.installation import PLAIN_CAUSE, Installation, run_cli
 from tests.logs import personal_data_in_logs
 from tests.ports import free_ports
+from tests.proxy import Proxy
 from tests.rtp import sounds
 from tests.sipp import phones
 
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.installation import Dashboard
+    from tests.redis_servers import RedisProcess
     from tests.rtp import Sound
     from tests.sipp import Phones
 
 # Whose phone is where: one may register on either.
 PHONES = {"main": ("here", "either"), "west": ("there", "either", "boss")}
 AGENTS = ("here", "there", "either")
+TAKEN_UP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,7 @@ async def start(pbx: Pbx) -> None:
 @pytest.fixture
 async def centre(region: Region, keys_folder: Path, tmp_path: Path) -> AsyncIterator[Centre]:
     service = Installation(tmp_path / "idbellen", region.main)
-    service.write(
-        keys_folder, asterisk__trunk='"to-main"', dashboard__grace_seconds="10", calls__rest_seconds="1",
-        more=f'{region.asterisk_tables}[supervisors]\nmonitor = ["listen"]\n',
-    )  # fmt: skip
+    write(service, region, keys_folder, more='[supervisors]\nmonitor = ["listen"]\n')
     await service.add_agents(*AGENTS)
     await service.add_agents("boss", role=Role.SUPERVISOR)
     (tmp_path / "west").mkdir()
@@ -125,6 +126,11 @@ async def centre(region: Region, keys_folder: Path, tmp_path: Path) -> AsyncIter
         await pbx.cli("channel request hangup all")
         assert personal_data_in_logs(pbx, [service]) == []
     assert "Traceback" not in service.log.read_text(), service.log.read_text()
+
+
+def write(service: Installation, region: Region, keys_folder: Path, *, more: str = "", **changes: str) -> None:
+    changes = {"asterisk__trunk": '"to-main"', "dashboard__grace_seconds": "10", "calls__rest_seconds": "1"} | changes
+    service.write(keys_folder, more=region.asterisk_tables + more, **changes)
 
 
 @pytest.fixture
@@ -234,6 +240,48 @@ async def test_calls_on_both_are_taken_up(centre: Centre, voices: tuple[Sound, S
             await other.until("available")
         call = (await dashboard.until("in_call"))["call"]
         assert (await dashboard.attributes(call["secret"]))[0] == 200
+
+
+async def test_another_process_takes_up_the_calls_of_both(
+    region: Region, keys_folder: Path, tmp_path: Path, redis_server: RedisProcess, voices: tuple[Sound, Sound]
+) -> None:
+    async with AsyncExitStack() as stack:
+        public = {name: await stack.enter_async_context(Proxy(0)) for name in ("idcontact", "citizen", "dashboard")}
+        ports = {name: proxy.port for name, proxy in public.items()}
+        first, second = (Installation(tmp_path / name, region.main, ports) for name in ("first", "second"))
+        for service in (first, second):
+            write(
+                service, region, keys_folder, sessions__store=f'"redis://127.0.0.1:{redis_server.port}"',
+                more='[cluster]\nhost = "127.0.0.1"\n',
+            )  # fmt: skip
+        await first.add_agents(*AGENTS)
+        (tmp_path / "west").mkdir()
+        main = await stack.enter_async_context(phones(region.main, tmp_path))
+        west = await stack.enter_async_context(phones(region.west, tmp_path / "west"))
+        await first.start()
+        await first.until_log("connected with Asterisk", times=2)
+        await second.start()
+        for name, proxy in public.items():
+            proxy.lead_to(second.ports[name])
+        centre = Centre(region, second, main, west)
+        async with talking(centre, main, west, "there", voices) as dashboard:
+            waits = await west.call(await first.log_in_citizen())
+            await first.until_log("accepted=True", times=2)
+            before = [name for name, _ in await first.waiting()]
+            secret = dashboard.snapshot["call"]["secret"]
+            began = time.monotonic()
+            await first.kill()
+            await second.until_log("call of an earlier process taken up", times=2)
+            assert time.monotonic() - began < TAKEN_UP_SECONDS
+            await dashboard.reconnect()
+            await dashboard.until_call(secret=secret)
+            assert [name for name, _ in await second.waiting()] == before
+            await asyncio.gather(voices[0].hears(voices[1]), voices[1].hears(voices[0]))
+            waits.go_on()
+            assert await waits.ended() == "by caller"
+        assert await second.stop() == 0
+        for service in (first, second):
+            assert "Traceback" not in service.log.read_text(), service.log.read_text()
 
 
 async def test_an_agent_here_consults_one_there_and_a_supervisor_listens_from_there(
