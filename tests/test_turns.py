@@ -155,7 +155,10 @@ async def test_calls_in_hand_outlive_the_store_and_new_ones_take_the_fallback(
         code = await first.log_in_citizen()
         redis_server.send(signal.SIGSTOP)
         try:
-            await first.until_log("the store does not tell whose turn it is")
+            for installation in (first, pair.second):
+                await installation.until_log("the store does not tell whose turn it is")
+            # Relayed by the second, to who served when that was last known.
+            assert await first.ready() == "ready"
             began = time.monotonic()
             newcomer = await telephony.call(code)
             await seen.until("ChannelDestroyed", cause=PLAIN_CAUSE)

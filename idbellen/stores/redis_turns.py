@@ -50,7 +50,7 @@ class Turns:
     async def take(self, *, patience: float | None = None) -> bool:
         """Wait for a turn; False if there is none within ``patience`` seconds. ``serving`` tells who has it meanwhile.
 
-        Whoever has it is known by addresses; of a store that cannot be reached nobody knows.
+        Whoever has it is known by addresses; while the store cannot be reached it is taken to be who had it last.
         """
         now = time.monotonic
         until = None if patience is None else now() + patience
@@ -67,18 +67,19 @@ class Turns:
                 )
                 self._tell(None)
             except StoreError as fault:
-                self.serving = {}
                 allowed, ahead = now() + 2 * RENEW_SECONDS, None
                 self._tell(fault)
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
-            self.serving = json.loads(other)
+            known = json.loads(other)
+            if known or now() >= allowed:
+                self.serving = known
             if number:
                 self._number, self._until = number, began + TURN_SECONDS
                 self._redis.fence = number
                 return True
             first_look, ahead = ahead is None, time_there / 1000 - now()
-            if first_look and not self.serving and now() >= allowed:
+            if first_look and not known and now() >= allowed:
                 continue
             if until is not None and now() >= until:
                 return False
