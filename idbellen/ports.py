@@ -256,7 +256,10 @@ class SessionStore(Protocol):
         ...
 
     async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
-        """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it."""
+        """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it.
+
+        A call that has it, and asks again with the same secret since it got no answer, is given it once more.
+        """
         ...
 
     async def release(self, call: str) -> None:

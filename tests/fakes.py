@@ -63,7 +63,8 @@ class FakeSessions:
         await travel(until_there=not self._at_once)
         session = self.codes.get(code)
         self._fail_if_away()
-        if session and (session.reference in self.claimed or session.reference in self._over):
+        again = session and self.claimed.get(session.reference) == call and self._secrets.get(secret) == code
+        if session and not again and (session.reference in self.claimed or session.reference in self._over):
             session = None
         if session:
             self._secrets[secret] = code

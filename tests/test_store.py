@@ -85,6 +85,18 @@ async def test_of_many_calls_with_one_code_one_gets_it(store: Store) -> None:
     assert sum(claimed is not None for claimed in claims) == 1
 
 
+async def test_a_call_that_got_no_answer_may_ask_again(store: Store) -> None:
+    await with_code(store)
+    first = await claim(store)
+    assert first
+    assert await claim(store) == first
+    assert await store.claim(CODE, call="call", secret="another", now=1.0) is None
+    assert await claim(store, call="another call") is None
+    assert await store.by_secret("secret of call") == first
+    await store.release("call")
+    assert await claim(store, call="another call") == first
+
+
 async def test_a_released_code_counts_again_and_its_old_secret_does_not(store: Store) -> None:
     await with_code(store)
     await claim(store, call="first")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from idbellen.calls.identify import PATIENCE_SECONDS, RETRY_SECONDS
 from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CitizenView, Stage
@@ -63,6 +64,27 @@ def test_the_decision_is_made_at_the_last_digit() -> None:
     tell(phone)
     accepted = next(at for at, prompt in phone.heard if prompt is Prompt.CODE_ACCEPTED)
     assert accepted == pytest.approx(5 + 9 * 0.3, abs=0.01)
+
+
+LAST_DIGIT = 5 + 9 * 0.3
+
+
+def test_a_short_absence_of_the_store_is_not_noticed() -> None:
+    phone, sessions = FakePhone(keys=typed(CODE, at=5)), FakeSessions(CODE)
+    sessions.away_until = LAST_DIGIT + PATIENCE_SECONDS - 0.5
+    tell(phone, sessions=sessions)
+    [accepted] = [at for at, prompt in phone.heard if prompt is Prompt.CODE_ACCEPTED]
+    assert accepted == pytest.approx(sessions.away_until, abs=2 * RETRY_SECONDS)
+    assert prompts(phone)[:3] == [Prompt.WELCOME, Prompt.ENTER_CODE, Prompt.CODE_ACCEPTED]
+
+
+def test_nobody_waits_long_for_a_store_that_is_away() -> None:
+    phone, sessions = FakePhone(keys=typed(CODE, at=5)), FakeSessions(CODE)
+    sessions.away_until = 60.0
+    tell(phone, sessions=sessions)
+    [apology] = [at for at, prompt in phone.heard if prompt is Prompt.APOLOGY]
+    assert apology == pytest.approx(LAST_DIGIT + PATIENCE_SECONDS, abs=2 * RETRY_SECONDS)
+    assert phone.end == "plain queue"
 
 
 def test_digits_before_and_during_the_prompt_count_and_stop_it() -> None:

@@ -163,8 +163,8 @@ async def test_calls_in_hand_outlive_the_store_and_new_ones_take_the_fallback(
             newcomer = await telephony.call(code)
             await seen.until("ChannelDestroyed", cause=PLAIN_CAUSE)
             assert await newcomer.ended() == "by asterisk"
-            # Keying in takes two of these, and the sentence about the fault four.
-            assert time.monotonic() - began < 15
+            # Keying in takes two of these, the wait for the store six, and the sentence about the fault four.
+            assert time.monotonic() - began < 20
             await dashboard.command("hold")
             await voice.hears_music()
             await dashboard.command("resume")

@@ -14,6 +14,7 @@ from idbellen.domain.digits import Collector, Entry, EntryRules, Outcome
 from idbellen.domain.idcontact import Admission, admission
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.words import control_words
+from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from idbellen.ports import Playback, Session
 
 log = structlog.get_logger()
+
+# So long a caller whose code is in waits for the store, and longer by what one request may take.
+PATIENCE_SECONDS = 4.0
+RETRY_SECONDS = 0.25
 
 
 class Handset(Protocol):
@@ -116,15 +121,24 @@ async def collect(
 async def claimed(call: str, code: str, office: Office) -> AsyncIterator[Claim | None]:
     """Exchange the code for a session and its secret, and hold that for the block; None if the code is not right.
 
-    A caller who is cut off before an agent answered may use the code again; after that it is gone.
+    A caller who is cut off before an agent answered may use the code again; after that it is gone. A store that is away
+    is waited for, for :data:`PATIENCE_SECONDS`.
     """
 
     async def exchange() -> Claim | None:
-        # Or what is told of the try before would undo this one.
-        await office.ends.settle(call)
-        secret = new_secret()
-        session = await office.sessions.claim(code, call=call, secret=secret, now=office.clock())
-        return Claim(session, secret) if session else None
+        now = asyncio.get_running_loop().time
+        until, secret = now() + PATIENCE_SECONDS, new_secret()
+        while True:
+            try:
+                # Or what is told of the try before would undo this one.
+                await office.ends.settle(call)
+                session = await office.sessions.claim(code, call=call, secret=secret, now=office.clock())
+            except StoreError:
+                if now() >= until:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return Claim(session, secret) if session else None
 
     async with held(call, exchange(), office) as claim:
         yield claim

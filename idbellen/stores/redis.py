@@ -153,7 +153,10 @@ class RedisStore:
         return bool(await self._redis.script(scripts.ISSUE_CODE, reference, fingerprint, now, valid_until))
 
     async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
-        """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it."""
+        """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it.
+
+        A call that has it, and asks again with the same secret since it got no answer, is given it once more.
+        """
         fingerprints = self._fingerprint("code", code), self._fingerprint("secret", secret)
         self._in_doubt.discard(call)
         with self._doubt(call):

@@ -131,9 +131,11 @@ return 1
 CLAIM = f"""{_SESSIONS}
 local code, now, call, secret = unpack(ARGV)
 local reference = redis.call('HGET', key('code'), code)
-if not reference or redis.call('HEXISTS', key('call'), call) == 1 then return false end
-local has = redis.call('HMGET', session(reference), 'code_until', 'call')
-if has[2] or tonumber(has[1]) <= tonumber(now) then return false end
+if not reference then return false end
+local has = redis.call('HMGET', session(reference), 'code_until', 'call', 'secret')
+if tonumber(has[1]) <= tonumber(now) then return false end
+if has[2] == call and has[3] == secret then return found(reference) end
+if has[2] or redis.call('HEXISTS', key('call'), call) == 1 then return false end
 redis.call('HSET', session(reference), 'call', call, 'secret', secret)
 redis.call('HSET', key('call'), call, reference)
 redis.call('HSET', key('secret'), secret, reference)

@@ -256,11 +256,14 @@ class SqliteStore:
         return changed == 1
 
     async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
-        """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it."""
+        """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it.
+
+        A call that has it, and asks again with the same secret since it got no answer, is given it once more.
+        """
         return self._session(
             await self._row(
-                "UPDATE sessions SET claimed_by = ?, secret = ?"
-                " WHERE code = ? AND code_valid_until > ? AND claimed_by IS NULL"
+                "UPDATE sessions SET claimed_by = ?1, secret = ?2"
+                " WHERE code = ?3 AND code_valid_until > ?4 AND (claimed_by IS NULL OR claimed_by = ?1 AND secret = ?2)"
                 " RETURNING reference, purpose, result, language",
                 call,
                 self._fingerprint("secret", secret),
