@@ -168,6 +168,16 @@ class Caller:
         """Press the keys of the next round; after the last round: hang up."""
         self._sipp.go_on(self.call_id)
 
+    async def hangs_up(self, *, seconds: float) -> bool:
+        """Wait until the caller hangs up, or the call is over; False if neither comes about in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._sipp.times("hangs up") and self._sipp.process and self._sipp.process.returncode is None:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            return False
+        return True
+
     def dialog(self) -> str:
         """Give what names the call for a phone that takes its place (the header Replaces, RFC 3891)."""
         [theirs] = [line.removeprefix("dialog tag=") for line in self._sipp.logged() if line.startswith("dialog")]
@@ -288,7 +298,7 @@ class Phones:
                 parts.append(f'<nop><action><exec play_pcap_audio="{pcap}"/></action></nop>')
         if not hang_up_at_once:
             parts.append(_WAIT)
-        parts.append(_HANG_UP)
+        parts += [_log("hangs up"), _HANG_UP]
         call_id = secrets.token_hex(8)
         number = "+31201234567"
         sipp = _Sipp(
