@@ -640,7 +640,9 @@ class Stage:
             # What the last moment before a crash had changed is lost, and then the caller is asked afresh.
             lost = {call for call in missing if not any(0 <= at - accepted[call] < 0.5 for at in self.killed_at)}
             if lost:
-                raise self.fail(f"no record of {lost}") from None
+                told = self.installation.log.read_text().splitlines()
+                stories = "\n".join(line for call in lost for line in told if call in line)
+                raise self.fail(f"no record of {lost}, killed at {self.killed_at}:\n{stories}") from None
         stays: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for one in await store.calls(0.0, time.time() + 1):
             stays[one.call].append((one.arrived, one.arrived + one.waited + one.talked))
