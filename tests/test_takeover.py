@@ -398,6 +398,38 @@ def test_a_store_that_is_away_when_a_call_ends_is_told_afterwards(restart: Way |
     virtualtime.run(story())
 
 
+@pytest.mark.parametrize("served", [False, True])
+def test_who_hangs_up_before_the_next_process_goes_on_is_in_the_history(
+    monkeypatch: pytest.MonkeyPatch, *, served: bool
+) -> None:
+    async def story() -> None:
+        world = World(at_once=False, agents=("ann",))
+        await world.start()
+        await asyncio.sleep(2 * BACK_SECONDS)
+        assert world.office
+        if served:
+            world.office.desk.staff.set_available("ann")
+        world.call(FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=10.0), CODES[0])
+        await asyncio.sleep(9.0 - now())
+        await world.end("kill -9")
+        by_secret = world.sessions.by_secret
+
+        async def busy(secret: str) -> Session | None:
+            await asyncio.sleep(3.0)
+            return await by_secret(secret)
+
+        monkeypatch.setattr(world.sessions, "by_secret", busy)
+        await world.start()
+        await asyncio.sleep(17.0 - now())
+        [record] = world.log.records
+        assert record.outcome is (CallOutcome.ANSWERED if served else CallOutcome.ABANDONED)
+        assert record.waited + record.talked == pytest.approx(10.0 - record.arrived, abs=0.1)
+        assert world.sessions.claimed == {}
+        await world.close()
+
+    virtualtime.run(story())
+
+
 def test_what_is_told_late_does_not_undo_the_next_try() -> None:
     async def story() -> None:
         world = World(at_once=False, agents=())

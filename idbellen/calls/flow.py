@@ -73,6 +73,7 @@ async def take_call(phone: Phone, office: Office) -> None:
 
 async def resume_call(phone: Phone, note: CallNote, office: Office) -> None:
     """Take up the call of an earlier process where that one left it; a code is asked for afresh."""
+    gone_on = False
     try:
         async with held(phone.call, _claimed_before(note, office), office, served=note.served) as claim:
             if claim:
@@ -81,12 +82,16 @@ async def resume_call(phone: Phone, note: CallNote, office: Office) -> None:
                 words = control_words(claim.secret, claim.session.language or office.rules.language)
                 try:
                     with office.progress.call(claim.session.reference, phone.call, words) as journey:
+                        gone_on = True
                         await connect(Caller(phone, claim, journey, memo), office)
                 finally:
                     memo.forget()
                 return
         await take_call(phone, office)
     finally:
+        if not gone_on:
+            # Who hung up before that, for instance.
+            _end_stay(note, office)
         _let_go(note, office)
 
 
@@ -94,12 +99,17 @@ async def close_call(note: CallNote, office: Office) -> None:
     """End the call of an earlier process whose caller has gone meanwhile."""
     try:
         async with held(note.call, _claimed_before(note, office), office, served=note.served):
-            if note.ticket:
-                with recorded(note.ticket, office.calls, office.notes, office.clock, arrived=note.entered) as stay:
-                    if note.talk:
-                        stay.answered(note.talk.main.agent, note.ticket, note.answered)
+            _end_stay(note, office)
     finally:
         _let_go(note, office)
+
+
+def _end_stay(note: CallNote, office: Office) -> None:
+    """Keep the record of a stay in a queue that an earlier process began, and with which nobody goes on."""
+    if note.ticket:
+        with recorded(note.ticket, office.calls, office.notes, office.clock, arrived=note.entered) as stay:
+            if note.talk:
+                stay.answered(note.talk.main.agent, note.ticket, note.answered)
 
 
 def _let_go(note: CallNote, office: Office) -> None:
