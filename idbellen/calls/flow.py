@@ -87,6 +87,9 @@ async def resume_call(phone: Phone, note: CallNote, office: Office) -> None:
                 finally:
                     memo.forget()
                 return
+        # The session has gone: the stay ends here, and the call begins anew.
+        gone_on = True
+        _end_stay(note, office)
         await take_call(phone, office)
     finally:
         if not gone_on:
