@@ -430,6 +430,32 @@ def test_who_hangs_up_before_the_next_process_goes_on_is_in_the_history(
     virtualtime.run(story())
 
 
+def test_a_stay_whose_session_has_gone_ends_with_the_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        world = World(at_once=False, agents=())
+        await world.start()
+        phone = FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=60.0)
+        world.call(phone, CODES[0])
+        await asyncio.sleep(9.0 - now())
+        await world.end("kill -9")
+
+        async def gone(_: str) -> None:
+            await asyncio.sleep(0.001)
+
+        monkeypatch.setattr(world.sessions, "by_secret", gone)
+        await world.start()
+        taken_over = now()
+        await asyncio.sleep(12.0 - now())
+        [record] = world.log.records
+        assert record.outcome is CallOutcome.ABANDONED
+        assert record.arrived + record.waited == pytest.approx(taken_over, abs=0.1)
+        assert prompts(world.phones[phone.channel])[-2:] == [Prompt.WELCOME, Prompt.ENTER_CODE], "asked afresh"
+        await asyncio.sleep(70.0 - now())
+        await world.close()
+
+    virtualtime.run(story())
+
+
 def test_what_is_told_late_does_not_undo_the_next_try() -> None:
     async def story() -> None:
         world = World(at_once=False, agents=())
