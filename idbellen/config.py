@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from idbellen.domain.hours import parse_day
-from idbellen.domain.queueing import MAIN
+from idbellen.domain.whereabouts import MAIN
 from idbellen.stores.redis_url import RedisUrl, parse_redis_url
 
 ENV_PREFIX = "IDBELLEN_"

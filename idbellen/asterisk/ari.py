@@ -15,7 +15,7 @@ import aiohttp
 import structlog
 
 from idbellen.asterisk.events import WANTED, WANTED_OF_PHONES, Event, parse
-from idbellen.domain.queueing import MAIN
+from idbellen.domain.whereabouts import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable

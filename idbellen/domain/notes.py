@@ -8,8 +8,9 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from idbellen.domain.agents import Agent, AgentState
-from idbellen.domain.queueing import MAIN, Ticket
+from idbellen.domain.queueing import Ticket  # noqa: TC001 - pydantic looks for it
 from idbellen.domain.talk import Mode, Target
+from idbellen.domain.whereabouts import MAIN
 
 _Note = TypeVar("_Note", "CallNote", "AgentNote")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.agents import Agent, AgentState
+from idbellen.domain.whereabouts import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,10 +58,6 @@ class QueueRules:
     on_unstaffed: WayOut | None = None
     on_full: WayOut = PLAIN
     on_longest: WayOut = PLAIN
-
-
-# The name of the Asterisk, or of the first of several.
-MAIN = "main"
 
 
 @dataclass(frozen=True, slots=True)

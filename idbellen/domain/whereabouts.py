@@ -11,6 +11,8 @@ from idbellen.domain.agents import PhoneState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The name of the Asterisk, or of the first of several.
+MAIN = "main"
 # Where a phone is rung first.
 _RANKS = {PhoneState.IDLE: 0, PhoneState.BUSY: 1, PhoneState.UNKNOWN: 2, PhoneState.UNREGISTERED: 3}
 # What the others know a registered phone by: the name of its endpoint, and nothing that a dialled string gives meaning.
