@@ -11,6 +11,7 @@ import structlog
 from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.endpoints import Endpoints
 from idbellen.asterisk.features import FeatureCodes
+from idbellen.asterisk.legs import first_of
 from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import Switchboard
@@ -96,12 +97,7 @@ class Telephony:
 
     async def ready(self) -> None:
         """Wait until one of them sends events."""
-        waits = [asyncio.ensure_future(ready.wait()) for ready in self._ready]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await first_of(*self._ready)
 
     async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Let a supervisor listen, on the Asterisk that the agent's call is on (:class:`idbellen.ports.Monitor`)."""
