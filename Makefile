@@ -33,9 +33,9 @@ soak:  ## bring faults about for an hour, or MINUTES=..., and write docs/soak.md
 	@sh tools/setup test
 	@.venv/bin/python -m tests.soak --minutes $(or $(MINUTES),60)
 
-load:  ## let many call while the service is killed, and write docs/benchmarks.md
+load:  ## let many call while the service is killed and Redis crashes, and write docs/benchmarks.md
 	@sh tools/setup test
-	@.venv/bin/python -m tests.load
+	@.venv/bin/python -m tests.load --redis
 
 screens:  ## make the pictures in docs/
 	@sh tools/setup test
