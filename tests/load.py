@@ -25,7 +25,7 @@ from idbellen.demo.pbx import find_build
 from tests.bench import machine, percentile, write
 from tests.faults import STORE_FAULTS, Agent, Fault, Person, on_stage
 from tests.installation import make_keys, own_pbx
-from tests.sipp import phones
+from tests.sipp import SippError, phones
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,7 +208,10 @@ async def perform(stage: Stage, options: Options, outcome: Outcome) -> None:
             say("Redis crashes")
             await stage.bring_about(Fault(0.0, "Redis crashes", AWAY_SECONDS))
         for crowd in crowds:
-            await crowd.over(seconds=longest)
+            try:
+                await crowd.over(seconds=longest)
+            except SippError as wrong:
+                raise stage.fail(f"{wrong}\n{await left_over(stage)}") from None
         for worker in workers:
             worker.resting = True
             await worker.look()
@@ -221,6 +224,14 @@ async def perform(stage: Stage, options: Options, outcome: Outcome) -> None:
     outcome.checks = stage.figures.checks["screens"]
     outcome.memory = [size / 1024 for _, size in stage.figures.memory]
     await count(stage, outcome)
+
+
+async def left_over(stage: Stage) -> str:
+    """Tell which calls there are still, with all that the log has of them."""
+    calls = {agent.name: agent.call["id"] for agent in stage.agents if agent.call}
+    log = stage.installation.log.read_text().splitlines()
+    stories = [line for line in log if any(call in line for call in calls.values())]
+    return "\n".join([repr(calls), *stories, await stage.pbx.cli("core show channels verbose")])
 
 
 async def count(stage: Stage, outcome: Outcome) -> None:

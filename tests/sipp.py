@@ -531,12 +531,16 @@ _END = f"""
 """
 
 
-def _reply(status: str, *, body: str = "") -> str:
+# RFC 3261, 13.3.1.4: an ACK that got lost comes again.
+UNTIL_ACK = ' retrans="500"'
+
+
+def _reply(status: str, *, body: str = "", retransmit: str = "") -> str:
     text = (
         f"SIP/2.0 {status}\nVia:[$via]\nFrom:[$from]\nTo:[$to];tag=agent[call_number]\n[last_Call-ID:]\n"
         "CSeq: [$cseq] INVITE\nContact: <sip:agent@127.0.0.1:[local_port]>"
     )
-    return f"<send>{_cdata(text, body=body)}</send>"
+    return f"<send{retransmit}>{_cdata(text, body=body)}</send>"
 
 
 def _refuse(status: str) -> str:
@@ -563,7 +567,7 @@ def _answer(after_ms: int, sdp: str, *, talks_ms: int = 0) -> str:
 <log message="cancelled [$reason]"/>
 </action></recv>
 <label id="1"/>
-{_reply("200 OK", body=sdp)}
+{_reply("200 OK", body=sdp, retransmit=UNTIL_ACK)}
 <recv request="ACK"/>
 {_log("talking")}
 {until}
