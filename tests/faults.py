@@ -262,6 +262,7 @@ class Stage:
         self.redis_proxy: Proxy | None = None
         # Seconds between two looks at everything.
         self.every = 1.0
+        self.look_takes = 5.0
         self.figures = Figures()
         self.people: list[Person] = []
         self.events: list[str] = []
@@ -466,7 +467,7 @@ class Stage:
                 continue
             since = self._calm_since
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(self.look_takes):
                     found = await self._suspicious()
             except (*NETWORK_FAULTS, StoreError):
                 continue

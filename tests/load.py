@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 # So many a second come until those are there who are to wait and to talk.
 RAMP = 20.0
-# So long after the INVITE somebody waits: greeting, and the digits of the code.
-KEYING_SECONDS = 14.0
+# From the end of a talk until the agent has the next one.
+BETWEEN_SECONDS = 0.4
+# One look at everything, on a machine that is full of work.
+LOOK_TAKES_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 # Logins at the same time.
 LOGINS = 8
@@ -66,9 +68,7 @@ class Options:
 
     @property
     def at_first(self) -> int:
-        """So many wait before the first agent takes a call; those go whom nobody follows while the first of
-        ``more`` key their codes in."""
-        return self.waiting + self.talking + math.ceil(self.rate * KEYING_SECONDS)
+        return self.waiting + self.talking
 
     @property
     def more(self) -> int:
@@ -76,7 +76,7 @@ class Options:
 
     @property
     def talks(self) -> float:
-        return self.talking / self.rate
+        return self.talking / self.rate - BETWEEN_SECONDS
 
 
 @dataclass
@@ -289,7 +289,7 @@ async def run(options: Options) -> Outcome:
                 sessions__code_seconds=str(CODE_SECONDS),
             )
         )  # fmt: skip
-        stage.every = LOOK_SECONDS
+        stage.every, stage.look_takes = LOOK_SECONDS, LOOK_TAKES_SECONDS
         await perform(stage, options, outcome)
     outcome.taken_up = stage.figures.taken_up
     return outcome

@@ -67,6 +67,21 @@ async def test_wrong_names_and_passwords_sound_the_same_and_lock_out(installatio
     assert "nobody" not in installation.log.read_text(), "people type passwords into the wrong field"
 
 
+async def test_who_leaves_while_a_form_is_read_is_not_in_the_log(installation: Installation) -> None:
+    url = installation.dashboard_url
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    form = ["Content-Type: application/x-www-form-urlencoded", "Content-Length: 9", "Expect: 100-continue"]
+    lines = ["POST /login HTTP/1.1", "Host: x", f"Origin: {url}", *form, "", ""]
+    writer.write("\r\n".join(lines).encode())
+    assert b"100" in await reader.readline(), "it waits for the form"
+    writer.close()
+    await writer.wait_closed()
+    async with browser(url) as http:
+        # By then it has seen that the first one left.
+        assert await log_in(http, url) == 200
+    assert "Error handling request" not in installation.log.read_text()
+
+
 async def test_the_cookie_is_for_the_browser_only(installation: Installation) -> None:
     url = installation.dashboard_url
     async with browser(url) as http:
