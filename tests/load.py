@@ -245,7 +245,11 @@ async def count(stage: Stage, outcome: Outcome) -> None:
     served = {record.call for record in records if record.outcome.value == "answered"}
     outcome.taken_in, outcome.answered = len(calls), len(served)
     # That it was the store's fault, and nothing else, is seen when the logs are searched.
-    failed = set(re.findall(r"\] call failed +call=(\S+)", log)) if outcome.recoveries.keys() & STORE_FAULTS else set()
+    failed = set()
+    if outcome.recoveries.keys() & STORE_FAULTS:
+        failed = set(re.findall(r"\] call not served: the store cannot be used +call=(\S+)", log))
+        # Whose code was in before goes on without the store.
+        failed -= set(re.findall(r"accepted=True attempt=\d+ call=(\S+)", log))
     unserved = {channel: names for channel, names in calls.items() if not names & served}
     outcome.lost = [channel for channel, names in unserved.items() if not names & failed]
     outcome.without_store = len(unserved) - len(outcome.lost)

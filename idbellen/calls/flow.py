@@ -14,7 +14,7 @@ import structlog
 
 from idbellen.calls.active import keeping_active, tell_active
 from idbellen.calls.conversation import Line, converse, converse_on
-from idbellen.calls.identify import Claim, held, identify, say
+from idbellen.calls.identify import Claim, held, identify, patiently, say
 from idbellen.calls.queue import in_queue
 from idbellen.calls.reach import reattach
 from idbellen.calls.stay import Exit, Stay, recorded
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from idbellen.ports import Phone
 
 log = structlog.get_logger()
+# So long the store is waited for at a call that an earlier process had taken in, beside what one request may take:
+# many are taken up in the same moment, and whoever waited already would rather wait on.
+IN_HAND_SECONDS = 20.0
 
 _OUTCOMES = {"closed": CallOutcome.CLOSED, "unstaffed": CallOutcome.UNSTAFFED, "full": CallOutcome.FULL}
 _REASONS = {
@@ -127,8 +130,9 @@ async def _claimed_before(note: CallNote, office: Office) -> Claim | None:
     """Give the session that a call got for its code, if it came as far as the queue."""
     if note.secret is None or note.ticket is None:
         return None
-    session = await office.sessions.by_secret(note.secret)
-    return Claim(session, note.secret, note.served) if session else None
+    secret = note.secret
+    session = await patiently(lambda: office.sessions.by_secret(secret), IN_HAND_SECONDS)
+    return Claim(session, secret, note.served) if session else None
 
 
 async def connect(caller: Caller, office: Office) -> None:

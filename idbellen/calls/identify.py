@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from idbellen.calls.progress import Journey
     from idbellen.ports import Playback, Session
 
+Answer = TypeVar("Answer")
 log = structlog.get_logger()
 
 # So long a caller whose code is in waits for the store, and longer by what one request may take.
@@ -124,24 +125,34 @@ async def claimed(call: str, code: str, office: Office) -> AsyncIterator[Claim |
     A caller who is cut off before an agent answered may use the code again; after that it is gone. A store that is away
     is waited for, for :data:`PATIENCE_SECONDS`.
     """
+    secret = new_secret()
 
     async def exchange() -> Claim | None:
-        now = asyncio.get_running_loop().time
-        until, secret = now() + PATIENCE_SECONDS, new_secret()
-        while True:
-            try:
-                # Or what is told of the try before would undo this one.
-                await office.ends.settle(call)
-                session = await office.sessions.claim(code, call=call, secret=secret, now=office.clock())
-            except StoreError:
-                if now() >= until:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return Claim(session, secret) if session else None
+        # Or what is told of the try before would undo this one.
+        await office.ends.settle(call)
+        session = await office.sessions.claim(code, call=call, secret=secret, now=office.clock())
+        return Claim(session, secret) if session else None
 
-    async with held(call, exchange(), office) as claim:
+    async with held(call, patiently(exchange, PATIENCE_SECONDS), office) as claim:
         yield claim
+
+
+async def patiently(ask: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
+    """Ask the store, and again while it is away.
+
+    Raises:
+        StoreError: it was away for so many seconds, and by what one request may take longer.
+
+    """
+    now = asyncio.get_running_loop().time
+    until = now() + seconds
+    while True:
+        try:
+            return await ask()
+        except StoreError:
+            if now() >= until:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 @asynccontextmanager
