@@ -78,6 +78,7 @@ class FakeSessions:
 
     async def by_secret(self, secret: str) -> Session | None:
         await asyncio.sleep(0.001)
+        self._fail_if_away()
         session = self.codes.get(self._secrets.get(secret, ""))
         return session if session and session.reference not in self._over else None
 

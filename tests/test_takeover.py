@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from idbellen.calls.flow import IN_HAND_SECONDS
 from idbellen.calls.supervise import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.idcontact import AuthResult, AuthStatus
@@ -393,6 +394,44 @@ def test_a_store_that_is_away_when_a_call_ends_is_told_afterwards(restart: Way |
         assert world.sessions.claimed == {}
         # Of a crash in between only the next process is told, to which nothing is noted any more.
         assert world.sessions.finished == ([f"session {CODES[0]}"] if served and restart != "kill -9" else [])
+        await world.close()
+
+    virtualtime.run(story())
+
+
+@pytest.mark.parametrize(
+    ("away", "talks", "stays"),
+    [
+        (IN_HAND_SECONDS - 1.0, False, True),
+        (IN_HAND_SECONDS + 5.0, False, False),
+        (IN_HAND_SECONDS + 5.0, True, True),
+    ],
+)
+def test_a_call_of_an_earlier_process_waits_for_the_store(away: float, *, talks: bool, stays: bool) -> None:
+    async def story() -> None:
+        world = World(at_once=False, agents=("ann",))
+        await world.start()
+        await asyncio.sleep(2 * BACK_SECONDS)
+        assert world.office
+        if talks:
+            world.office.desk.staff.set_available("ann")
+        phone = FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=100.0)
+        world.call(phone, CODES[0])
+        await asyncio.sleep(9.0 - now())
+        await world.end("kill -9")
+        world.sessions.away_until = now() + away
+        await world.start()
+        await asyncio.sleep(110.0 - now())
+        phone = world.phones[phone.channel]
+        [record] = world.log.records
+        assert record.outcome is (CallOutcome.ANSWERED if talks else CallOutcome.ABANDONED)
+        if stays:
+            assert Prompt.APOLOGY not in prompts(phone)
+            # The agent hangs up, half a minute after they were found again; or the caller.
+            over = 9.0 + away + 30.0 if talks else 100.0
+            assert record.arrived + record.waited + record.talked == pytest.approx(over, abs=0.3)
+        else:
+            assert (prompts(phone)[-1], phone.end) == (Prompt.APOLOGY, "plain queue")
         await world.close()
 
     virtualtime.run(story())

@@ -6,6 +6,7 @@ given back where it was taken.
 
 from __future__ import annotations
 
+import math
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from idbellen.ports import Phone
 
 log = structlog.get_logger()
-# So long the store is waited for at a call that an earlier process had taken in, beside what one request may take:
+# So long the store is waited for by a caller whom an earlier process had queued, beside what one request may take:
 # many are taken up in the same moment, and whoever waited already would rather wait on.
 IN_HAND_SECONDS = 20.0
 
@@ -131,7 +132,9 @@ async def _claimed_before(note: CallNote, office: Office) -> Claim | None:
     if note.secret is None or note.ticket is None:
         return None
     secret = note.secret
-    session = await patiently(lambda: office.sessions.by_secret(secret), IN_HAND_SECONDS)
+    # A pair that talks needs nothing of us for now.
+    seconds = IN_HAND_SECONDS if note.talk is None else math.inf
+    session = await patiently(lambda: office.sessions.by_secret(secret), seconds)
     return Claim(session, secret, note.served) if session else None
 
 
