@@ -369,19 +369,25 @@ def test_a_call_that_failed_is_no_longer_noted_when_the_apology_is_played(*, in_
     virtualtime.run(story())
 
 
+async def _in_call(*, served: bool, hangs_up: float) -> tuple[World, FakePhone]:
+    """Give a world nine seconds after its start, with a caller who waits, or talks with an agent."""
+    world = World(at_once=False, agents=("ann",))
+    await world.start()
+    await asyncio.sleep(2 * BACK_SECONDS)
+    assert world.office
+    if served:
+        world.office.desk.staff.set_available("ann")
+    phone = FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=hangs_up)
+    world.call(phone, CODES[0])
+    await asyncio.sleep(9.0 - now())
+    return world, phone
+
+
 @pytest.mark.parametrize("restart", [None, *WAYS])
 @pytest.mark.parametrize("served", [False, True], ids=["given up", "served"])
 def test_a_store_that_is_away_when_a_call_ends_is_told_afterwards(restart: Way | None, *, served: bool) -> None:
     async def story() -> None:
-        world = World(at_once=False, agents=("ann",))
-        await world.start()
-        await asyncio.sleep(2 * BACK_SECONDS)
-        assert world.office
-        if served:
-            world.office.desk.staff.set_available("ann")
-        phone = FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=10.0)
-        world.call(phone, CODES[0])
-        await asyncio.sleep(9.0 - now())
+        world, phone = await _in_call(served=served, hangs_up=10.0)
         # The first process is told in time, or ends before that.
         world.sessions.away_until = 15.0 if restart is None else 10.2
         await asyncio.sleep(10.5 - now())
@@ -409,15 +415,7 @@ def test_a_store_that_is_away_when_a_call_ends_is_told_afterwards(restart: Way |
 )
 def test_a_call_of_an_earlier_process_waits_for_the_store(away: float, *, talks: bool, stays: bool) -> None:
     async def story() -> None:
-        world = World(at_once=False, agents=("ann",))
-        await world.start()
-        await asyncio.sleep(2 * BACK_SECONDS)
-        assert world.office
-        if talks:
-            world.office.desk.staff.set_available("ann")
-        phone = FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=100.0)
-        world.call(phone, CODES[0])
-        await asyncio.sleep(9.0 - now())
+        world, phone = await _in_call(served=talks, hangs_up=100.0)
         await world.end("kill -9")
         world.sessions.away_until = now() + away
         await world.start()
@@ -442,14 +440,7 @@ def test_who_hangs_up_before_the_next_process_goes_on_is_in_the_history(
     monkeypatch: pytest.MonkeyPatch, *, served: bool
 ) -> None:
     async def story() -> None:
-        world = World(at_once=False, agents=("ann",))
-        await world.start()
-        await asyncio.sleep(2 * BACK_SECONDS)
-        assert world.office
-        if served:
-            world.office.desk.staff.set_available("ann")
-        world.call(FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=10.0), CODES[0])
-        await asyncio.sleep(9.0 - now())
+        world, _ = await _in_call(served=served, hangs_up=10.0)
         await world.end("kill -9")
         by_secret = world.sessions.by_secret
 

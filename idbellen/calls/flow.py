@@ -15,7 +15,8 @@ import structlog
 
 from idbellen.calls.active import keeping_active, tell_active
 from idbellen.calls.conversation import Line, converse, converse_on
-from idbellen.calls.identify import Claim, held, identify, patiently, say
+from idbellen.calls.identify import Claim, held, identify, say
+from idbellen.calls.patience import patiently
 from idbellen.calls.queue import in_queue
 from idbellen.calls.reach import reattach
 from idbellen.calls.stay import Exit, Stay, recorded

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from idbellen.calls.patience import patiently
 from idbellen.domain.codes import new_secret
 from idbellen.domain.digits import Collector, Entry, EntryRules, Outcome
 from idbellen.domain.idcontact import Admission, admission
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.words import control_words
-from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from idbellen.calls.progress import Journey
     from idbellen.ports import Playback, Session
 
-Answer = TypeVar("Answer")
 log = structlog.get_logger()
 
 # So long a caller whose code is in waits for the store, and longer by what one request may take.
 PATIENCE_SECONDS = 4.0
-RETRY_SECONDS = 0.25
 
 
 class Handset(Protocol):
@@ -135,24 +133,6 @@ async def claimed(call: str, code: str, office: Office) -> AsyncIterator[Claim |
 
     async with held(call, patiently(exchange, PATIENCE_SECONDS), office) as claim:
         yield claim
-
-
-async def patiently(ask: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
-    """Ask the store, and again while it is away.
-
-    Raises:
-        StoreError: it was away for so many seconds, and by what one request may take longer.
-
-    """
-    now = asyncio.get_running_loop().time
-    until = now() + seconds
-    while True:
-        try:
-            return await ask()
-        except StoreError:
-            if now() >= until:
-                raise
-        await asyncio.sleep(RETRY_SECONDS)
 
 
 @asynccontextmanager
