@@ -262,7 +262,9 @@ class Crowd:
             # What is sent again to who has gone is no error.
             told = re.split(r"^(?=\d{4}-\d\d-\d\d\t)", self._sipp.errors(), flags=re.MULTILINE)
             errors = "".join(error for error in told if "Discarding message" not in error)
-            raise SippError(f"only {self.ended} calls ended properly: {errors[:6000]}")
+            # How often each step was done, repeated or not expected.
+            steps = (self._sipp.folder / f"{self._name}.screen").read_text()
+            raise SippError(f"only {self.ended} calls ended properly: {errors[:6000]}\n{steps}")
 
 
 class Phones:
@@ -333,7 +335,7 @@ class Phones:
             self._folder, name, scenario, f"127.0.0.1:{self._pbx.settings.sip_port}",
             "-s", "+31201234567", "-inf", str(file), "-cid_str", f"%u-{name}", "-m", str(len(codes)),
             "-r", str(max(1, round(rate * 10))), "-rp", "10000", "-l", str(len(codes)), "-timeout", str(round(seconds)),
-            "-timeout_error",
+            "-timeout_error", "-trace_screen", "-screen_file", str(self._folder / f"{name}.screen"),
         )  # fmt: skip
         await self._start(sipp)
         return Crowd(sipp, name)
