@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from idbellen.calls.identify import PATIENCE_SECONDS, RETRY_SECONDS
+from idbellen.calls.identify import PATIENCE_SECONDS
+from idbellen.calls.patience import RETRY_SECONDS
 from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CitizenView, Stage
