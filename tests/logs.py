@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.installation import ATTRIBUTES
-from tests.sipp import CALLER_NUMBER
+from tests.scenarios import CALLER_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

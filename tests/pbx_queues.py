@@ -11,19 +11,8 @@ from urllib.parse import quote
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, _fill
 from tests.ports import free_ports
-from tests.sipp import (
-    _END,
-    _TAKE_INVITE,
-    OK_TO_REQUEST,
-    PORTS_OF_A_PHONE,
-    AgentPhone,
-    Phones,
-    _cdata,
-    _log,
-    _reply,
-    _sdp,
-    _Sipp,
-)
+from tests.scenarios import END, OK_TO_REQUEST, TAKE_INVITE, audio, cdata, log, reply
+from tests.sipp import PORTS_OF_A_PHONE, AgentPhone, Phones, Sipp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -211,8 +200,8 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
     """
     port = free_ports(PORTS_OF_A_PHONE)
     await telephony._register(name, port, expires=300)
-    parts = [_TAKE_INVITE, _reply("180 Ringing"), _reply("200 OK", body=_sdp(None)), '<recv request="ACK"/>']
-    parts.append(_log("talking"))
+    parts = [TAKE_INVITE, reply("180 Ringing"), reply("200 OK", body=audio(None)), '<recv request="ACK"/>']
+    parts.append(log("talking"))
     for number, step in enumerate(steps, 900):
         parts.append('<recv request="BYE" optional="true" next="2"/>\n<recv request="MESSAGE"/>')
         what, _, target = step.partition(" ")
@@ -223,23 +212,23 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
                 f"{_in_dialog('REFER', number)}\nRefer-To: <sip:{extension}@127.0.0.1{replaces}>\n"
                 f"Referred-By: <sip:{name}@127.0.0.1>\nContact: <sip:agent@127.0.0.1:[local_port]>"
             )
-            parts.append(f'<send retrans="500">{_cdata(refer)}</send><recv response="202"/>{_log("referred")}')
+            parts.append(f'<send retrans="500">{cdata(refer)}</send><recv response="202"/>{log("referred")}')
         else:
             direction = {"hold": "sendonly", "unhold": "sendrecv"}[what]
             invite = f"{_in_dialog('INVITE', number)}\nContact: <sip:agent@127.0.0.1:[local_port]>"
-            sdp = f"{_sdp(None)}\na={direction}"
-            parts.append(f'<send retrans="500">{_cdata(invite, body=sdp)}</send>')
+            sdp = f"{audio(None)}\na={direction}"
+            parts.append(f'<send retrans="500">{cdata(invite, body=sdp)}</send>')
             parts.append('<recv response="100" optional="true"/><recv response="200"/>')
-            parts.append(f"<send>{_cdata(_in_dialog('ACK', number))}</send>{_log(what)}")
+            parts.append(f"<send>{cdata(_in_dialog('ACK', number))}</send>{log(what)}")
     parts.append(f"""
 <recv request="BYE"/>
 <label id="2"/>
 {OK_TO_REQUEST}
-{_log("over")}
-{_END}
+{log("over")}
+{END}
 """)
     # How a transfer goes is told at any moment (NOTIFY), which SIPp then answers by itself.
-    sipp = _Sipp(telephony._folder, f"{name}-scripted", "\n".join(parts), "-aa", port=port)
+    sipp = Sipp(telephony._folder, f"{name}-scripted", "\n".join(parts), "-aa", port=port)
     await telephony._start(sipp)
     telephony._agents[name] = sipp
     return AgentPhone(sipp, name)

@@ -18,6 +18,19 @@ from typing import TYPE_CHECKING
 
 from tests.ports import free_ports
 from tests.rtp import ALAW, Codec, Stalls, Tone, typed, write_pcap
+from tests.scenarios import (
+    HANG_UP,
+    OK_TO_REQUEST,
+    REGISTER,
+    WAIT,
+    answer,
+    audio,
+    dial,
+    invite,
+    key_by_info,
+    log,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -33,52 +46,13 @@ CALL_SECONDS = 60
 REGISTERED_SECONDS = 7200
 # So often those of a crowd key their code in.
 KEYED_AT_MOST = 3
-CALLER_NUMBER = "0687654321"
-
-
-def _sdp(sound: Sound | None, codec: Codec = ALAW) -> str:
-    """Give the description of the audio: the test's own, or what SIPp replays."""
-    port = str(sound.port) if sound else "[media_port]"
-    return f"""v=0
-o=sipp 1 1 IN IP4 127.0.0.1
-s=-
-c=IN IP4 127.0.0.1
-t=0 0
-m=audio {port} {codec.sdp}"""
-
-
-def _headers(number: str, *, branch: str = "branch", tag: str = "[peer_tag_param]") -> str:
-    return f"""Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[{branch}]
-From: <sip:{number}@127.0.0.1:[local_port]>;tag=caller
-To: <sip:[service]@127.0.0.1:[remote_port]>{tag}
-Call-ID: [call_id]
-Contact: <sip:{number}@127.0.0.1:[local_port]>
-Max-Forwards: 70"""
-
-
-CALLER_HEADERS = _headers(CALLER_NUMBER)
-
-OK_TO_REQUEST = """<send><![CDATA[
-SIP/2.0 200 OK
-[last_Via:]
-[last_From:]
-[last_To:]
-[last_Call-ID:]
-[last_CSeq:]
-Content-Length: 0
-
-]]></send>"""
 
 
 class SippError(Exception):
     """SIPp did not do what its scenario says; the message holds what it wrote."""
 
 
-def _log(text: str) -> str:
-    return f'<nop><action><log message="{text}"/></action></nop>'
-
-
-class _Sipp:
+class Sipp:
     """One SIPp process with a scenario of its own."""
 
     def __init__(self, folder: Path, name: str, scenario: str, *options: str, port: int | None = None) -> None:
@@ -158,7 +132,7 @@ class _Sipp:
 class Caller:
     """A citizen on the phone. Keys of the first round are pressed at the answer, others when told."""
 
-    def __init__(self, sipp: _Sipp, call_id: str) -> None:
+    def __init__(self, sipp: Sipp, call_id: str) -> None:
         self._sipp = sipp
         self.call_id = call_id
 
@@ -199,7 +173,7 @@ class Caller:
 class AgentPhone:
     """An agent's phone that does one thing with every call: see :meth:`Phones.agent`."""
 
-    def __init__(self, sipp: _Sipp, name: str) -> None:
+    def __init__(self, sipp: Sipp, name: str) -> None:
         self._sipp = sipp
         self.name = name
 
@@ -240,7 +214,7 @@ class Crowd:
     Each keys their code in, once more when told so, twice at most, and stays until Asterisk hangs up.
     """
 
-    def __init__(self, sipp: _Sipp, name: str) -> None:
+    def __init__(self, sipp: Sipp, name: str) -> None:
         self._sipp = sipp
         self._name = name
 
@@ -273,8 +247,8 @@ class Phones:
     def __init__(self, pbx: Pbx, folder: Path) -> None:
         self._pbx = pbx
         self._folder = folder
-        self._running: list[_Sipp] = []
-        self._agents: dict[str, _Sipp] = {}
+        self._running: list[Sipp] = []
+        self._agents: dict[str, Sipp] = {}
 
     async def call(
         self,
@@ -290,24 +264,24 @@ class Phones:
         With ``sound`` the audio is the test's own, and keys can only be SIP INFO.
         """
         info = info or sound is not None
-        parts = [_invite(_sdp(sound, codec)), _log("answered")]
+        parts = [invite(audio(sound, codec)), log("answered")]
         for number, keys in enumerate(rounds):
             if number:
-                parts.append(_WAIT)
+                parts.append(WAIT)
             if info:
                 assert isinstance(keys, str)
-                parts += [_info(key) for key in keys]
+                parts += [key_by_info(key) for key in keys]
             elif keys:
                 tones = typed(keys) if isinstance(keys, str) else keys
                 pcap = self._folder / f"{secrets.token_hex(6)}.pcap"
                 write_pcap(pcap, tones, stalls, part=number, codec=codec)
                 parts.append(f'<nop><action><exec play_pcap_audio="{pcap}"/></action></nop>')
         if not hang_up_at_once:
-            parts.append(_WAIT)
-        parts += [_log("hangs up"), _HANG_UP]
+            parts.append(WAIT)
+        parts += [log("hangs up"), HANG_UP]
         call_id = secrets.token_hex(8)
         number = "+31201234567"
-        sipp = _Sipp(
+        sipp = Sipp(
             self._folder, "caller", "\n".join(parts), f"127.0.0.1:{self._pbx.settings.sip_port}",
             "-s", number, "-m", "1", "-cid_str", call_id, "-timeout", str(CALL_SECONDS), "-timeout_error",
         )  # fmt: skip
@@ -321,17 +295,17 @@ class Phones:
         name = f"crowd{secrets.token_hex(4)}"
         file = self._folder / f"{name}.csv"
         file.write_text("\n".join(["SEQUENTIAL", *(";".join(code) + ";" for code in codes)]) + "\n")
-        keys = "".join(_info(f"[field{place}]") for place in range(len(codes[0])))
+        keys = "".join(key_by_info(f"[field{place}]") for place in range(len(codes[0])))
         scenario = f"""
-{_invite(_sdp(None))}
-{_log("answered")}
-{_WAIT.join([keys] * KEYED_AT_MOST)}
+{invite(audio(None))}
+{log("answered")}
+{WAIT.join([keys] * KEYED_AT_MOST)}
 <recv request="BYE"/>
 <label id="1"/>
 {OK_TO_REQUEST}
-{_log("ended by asterisk")}
+{log("ended by asterisk")}
 """
-        sipp = _Sipp(
+        sipp = Sipp(
             self._folder, name, scenario, f"127.0.0.1:{self._pbx.settings.sip_port}",
             "-s", "+31201234567", "-inf", str(file), "-cid_str", f"%u-{name}", "-m", str(len(codes)),
             "-r", str(max(1, round(rate * 10))), "-rp", "10000", "-l", str(len(codes)), "-timeout", str(round(seconds)),
@@ -345,15 +319,15 @@ class Phones:
         port = free_ports(PORTS_OF_A_PHONE)
         for name in names:
             await self._register(name, port, expires=REGISTERED_SECONDS)
-        sipp = _Sipp(self._folder, "agents", _answer(100, _sdp(None), talks_ms=round(talks * 1000)), port=port)
+        sipp = Sipp(self._folder, "agents", answer(100, audio(None), talks_ms=round(talks * 1000)), port=port)
         await self._start(sipp)
         return AgentPhone(sipp, "agents")
 
     async def dial(self, agent: str, number: str) -> Caller:
         """Let an agent's phone call a number."""
         call_id = secrets.token_hex(8)
-        sipp = _Sipp(
-            self._folder, f"dial-{agent}", _dial(agent, self._pbx.settings.agent_password(agent)),
+        sipp = Sipp(
+            self._folder, f"dial-{agent}", dial(agent, self._pbx.settings.agent_password(agent)),
             f"127.0.0.1:{self._pbx.settings.sip_port}", "-s", number, "-m", "1", "-cid_str", call_id,
             "-timeout", str(CALL_SECONDS), "-timeout_error",
         )  # fmt: skip
@@ -362,7 +336,7 @@ class Phones:
 
     async def outside(self, *, sound: Sound | None = None) -> AgentPhone:
         """Put up a phone that is no agent's and answers every call, whatever the number."""
-        sipp = _Sipp(self._folder, "outside", _answer(100, _sdp(sound)))
+        sipp = Sipp(self._folder, "outside", answer(100, audio(sound)))
         await self._start(sipp)
         if sound:
             sound.in_call = lambda: sipp.in_call
@@ -375,16 +349,16 @@ class Phones:
         if name in self._agents:
             await self._agents.pop(name).end()
         scenario = {
-            "answer": _answer(after_ms, _sdp(sound)),
-            "busy": _refuse("486 Busy Here"),
-            "decline": _refuse("603 Decline"),
-            "unavailable": _refuse("480 Temporarily Unavailable"),
-            "silent": _answer(CALL_SECONDS * 1000, _sdp(None)),
+            "answer": answer(after_ms, audio(sound)),
+            "busy": refuse("486 Busy Here"),
+            "decline": refuse("603 Decline"),
+            "unavailable": refuse("480 Temporarily Unavailable"),
+            "silent": answer(CALL_SECONDS * 1000, audio(None)),
         }[does]
         # Asterisk takes the address that a registration comes from for the phone's (rewrite_contact).
         port = free_ports(PORTS_OF_A_PHONE)
         await self._register(name, port, expires=REGISTERED_SECONDS)
-        sipp = _Sipp(self._folder, f"{name}-{does}", scenario, port=port)
+        sipp = Sipp(self._folder, f"{name}-{does}", scenario, port=port)
         await self._start(sipp)
         self._agents[name] = sipp
         if sound:
@@ -399,8 +373,8 @@ class Phones:
 
     async def _register(self, name: str, port: int, *, expires: int) -> None:
         password = self._pbx.settings.agent_password(name)
-        scenario = _REGISTER.format(name=name, expires=expires, password=password)
-        sipp = _Sipp(
+        scenario = REGISTER.format(name=name, expires=expires, password=password)
+        sipp = Sipp(
             self._folder, f"register-{name}", scenario, f"127.0.0.1:{self._pbx.settings.sip_port}", "-m", "1",
             "-timeout", "5", "-timeout_error", port=port,
         )  # fmt: skip
@@ -408,7 +382,7 @@ class Phones:
         if await sipp.wait(10) != 0:
             raise SippError(f"{name} cannot register: {sipp.errors()}")
 
-    async def _start(self, sipp: _Sipp) -> None:
+    async def _start(self, sipp: Sipp) -> None:
         self._running.append(sipp)
         await sipp.start()
 
@@ -428,201 +402,3 @@ async def phones(pbx: Pbx, folder: Path) -> AsyncIterator[Phones]:
         yield made
     finally:
         await made.close()
-
-
-def _cdata(text: str, *, body: str = "") -> str:
-    length = "Content-Type: application/sdp\nContent-Length: [len]" if body else "Content-Length: 0"
-    return f"<![CDATA[\n{text}\n{length}\n\n{body}\n]]>"
-
-
-def _request(method: str, cseq: str, *, body: str = "", headers: str = CALLER_HEADERS) -> str:
-    text = f"{method} sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{headers}\nCSeq: {cseq} {method}"
-    retransmit = "" if method == "ACK" else ' retrans="500"'
-    return f"<send{retransmit}>{_cdata(text, body=body)}</send>"
-
-
-def _invite(sdp: str) -> str:
-    return f"""
-{_request("INVITE", "1", body=sdp)}
-{_ANSWERED}
-{_request("ACK", "1")}
-"""
-
-
-_ANSWERED = """
-<recv response="100" optional="true"/>
-<recv response="180" optional="true"/>
-<recv response="183" optional="true"/>
-<recv response="200"><action>
-<ereg regexp="tag=[^;]*" search_in="hdr" header="To:" assign_to="theirs"/>
-<log message="dialog [$theirs]"/>
-</action></recv>
-"""
-_WAIT = """
-<recv request="BYE" optional="true" next="1"/>
-<recv request="MESSAGE"/>
-"""
-_ENDED = f"""
-<recv request="BYE" optional="true" next="1"/>
-<recv response="200"/>
-{_log("ended by caller")}
-<nop next="2"/>
-<label id="1"/>
-{OK_TO_REQUEST}
-{_log("ended by asterisk")}
-<label id="2"/>
-<nop/>
-"""
-_HANG_UP = f"""
-{_request("BYE", "900")}
-{_ENDED}
-"""
-
-
-def _dial(agent: str, password: str) -> str:
-    """Give the scenario of an agent's phone that calls, proves who it is, and waits for the end."""
-    headers = _headers(agent)
-    sdp = _sdp(None)
-    # To the transaction that was refused; the second try is no part of its dialog.
-    refused = _headers(agent, branch="branch-3")
-    proof = f"{_headers(agent, tag='')}\n[authentication username={agent} password={password}]"
-    return f"""
-{_request("INVITE", "1", body=sdp, headers=headers)}
-<recv response="100" optional="true"/>
-<recv response="401" auth="true"/>
-{_request("ACK", "1", headers=refused)}
-{_request("INVITE", "2", body=sdp, headers=proof)}
-{_ANSWERED}
-{_request("ACK", "2", headers=headers)}
-{_log("answered")}
-{_WAIT}
-{_request("BYE", "900", headers=headers)}
-{_ENDED}
-"""
-
-
-def _info(key: str) -> str:
-    info = (
-        f"INFO sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{CALLER_HEADERS}\nCSeq: [cseq] INFO\n"
-        f"Content-Type: application/dtmf-relay\nContent-Length: [len]\n\nSignal={key}\nDuration=100"
-    )
-    return f"""
-<send retrans="500"><![CDATA[\n{info}\n]]></send>
-<recv response="200"/>
-<pause milliseconds="120"/>
-"""
-
-
-# Asterisk asks with OPTIONS whether a phone is still there.
-_TAKE_INVITE = """
-<recv request="OPTIONS" optional="true" next="9"/>
-<recv request="INVITE"><action>
-<ereg regexp=".*" search_in="hdr" header="From:" assign_to="from"/>
-<ereg regexp=".*" search_in="hdr" header="To:" assign_to="to"/>
-<ereg regexp=".*" search_in="hdr" header="Via:" assign_to="via"/>
-<ereg regexp="[0-9]+" search_in="hdr" header="CSeq:" assign_to="cseq"/>
-<ereg regexp="sip:[^&gt;]*" search_in="hdr" header="Contact:" assign_to="contact"/>
-<log message="rung [call_id]"/>
-</action></recv>
-<Reference variables="from,to,via,cseq,contact"/>
-"""
-
-
-_END = f"""
-<nop next="10"/>
-<label id="9"/>
-{OK_TO_REQUEST}
-<label id="10"/>
-<nop/>
-"""
-
-
-# RFC 3261, 13.3.1.4: an ACK that got lost comes again.
-UNTIL_ACK = ' retrans="500"'
-
-
-def _reply(status: str, *, body: str = "", retransmit: str = "") -> str:
-    text = (
-        f"SIP/2.0 {status}\nVia:[$via]\nFrom:[$from]\nTo:[$to];tag=agent[call_number]\n[last_Call-ID:]\n"
-        "CSeq: [$cseq] INVITE\nContact: <sip:agent@127.0.0.1:[local_port]>"
-    )
-    return f"<send{retransmit}>{_cdata(text, body=body)}</send>"
-
-
-def _refuse(status: str) -> str:
-    return f'{_TAKE_INVITE}{_reply("180 Ringing")}{_reply(status)}<recv request="ACK"/>{_log("over")}{_END}'
-
-
-def _answer(after_ms: int, sdp: str, *, talks_ms: int = 0) -> str:
-    """Give the scenario of a phone that answers and talks until it is told to hang up, or for so long."""
-    until = """<recv request="BYE" optional="true" next="2"/>
-<recv request="MESSAGE"/>"""
-    if talks_ms:
-        until = f"""<recv request="BYE" next="2" timeout="{talks_ms}" ontimeout="6"/>
-<label id="6"/>
-<nop/>"""
-    bye = (
-        "BYE [$contact] SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
-        "From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: 900 BYE\nMax-Forwards: 70"
-    )
-    return f"""
-{_TAKE_INVITE}
-{_reply("180 Ringing")}
-<recv request="CANCEL" next="4" timeout="{max(1, after_ms)}" ontimeout="1"><action>
-<ereg regexp=".*" search_in="hdr" header="Reason:" assign_to="reason"/>
-<log message="cancelled [$reason]"/>
-</action></recv>
-<label id="1"/>
-{_reply("200 OK", body=sdp, retransmit=UNTIL_ACK)}
-<recv request="ACK"/>
-{_log("talking")}
-{until}
-<send retrans="500">{_cdata(bye)}</send>
-<recv request="BYE" optional="true" next="2"/>
-<recv response="200" next="5"/>
-<label id="2"/>
-{OK_TO_REQUEST}
-<label id="5"/>
-{_log("talked")}
-<nop next="3"/>
-<label id="4"/>
-{OK_TO_REQUEST}
-{_reply("487 Request Terminated")}
-<recv request="ACK"/>
-<label id="3"/>
-{_log("over")}
-{_END}
-"""
-
-
-_REGISTER = """
-<send retrans="500"><![CDATA[
-REGISTER sip:127.0.0.1:[remote_port] SIP/2.0
-Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
-From: <sip:{name}@127.0.0.1>;tag=register
-To: <sip:{name}@127.0.0.1>
-Call-ID: [call_id]
-CSeq: 1 REGISTER
-Contact: <sip:{name}@127.0.0.1:[local_port]>
-Expires: {expires}
-Max-Forwards: 70
-Content-Length: 0
-
-]]></send>
-<recv response="401" auth="true"/>
-<send retrans="500"><![CDATA[
-REGISTER sip:127.0.0.1:[remote_port] SIP/2.0
-Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
-From: <sip:{name}@127.0.0.1>;tag=register
-To: <sip:{name}@127.0.0.1>
-Call-ID: [call_id]
-CSeq: 2 REGISTER
-Contact: <sip:{name}@127.0.0.1:[local_port]>
-Expires: {expires}
-[authentication username={name} password={password}]
-Max-Forwards: 70
-Content-Length: 0
-
-]]></send>
-<recv response="200"/>
-"""

@@ -15,7 +15,8 @@ from tests.pbx_queues import FREEPBX_QUEUE, QUEUE, QueuePbx, pbx_tables, scripte
 from tests.ports import free_ports
 from tests.proxy import Proxy
 from tests.rtp import Stalls, typed
-from tests.sipp import CALLER_NUMBER, Phones, phones
+from tests.scenarios import CALLER_NUMBER
+from tests.sipp import Phones, phones
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
