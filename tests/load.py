@@ -23,16 +23,18 @@ from typing import TYPE_CHECKING
 
 from idbellen.demo.pbx import find_build
 from tests.bench import machine, percentile, write
-from tests.faults import STORE_FAULTS, Agent, Fault, Person, on_stage
+from tests.faults import STORE_FAULTS, Fault, Injector, on_stage
 from tests.installation import make_keys, own_pbx
+from tests.invariants import Watch
 from tests.sipp import SippError, phones
+from tests.stage import Agent, Person
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from idbellen.demo.pbx import Pbx
-    from tests.faults import Stage
     from tests.sipp import AgentPhone, Crowd, Phones
+    from tests.stage import Stage
 
 # So many a second come until those are there who are to wait and to talk.
 RAMP = 20.0
@@ -184,6 +186,7 @@ async def follow(stage: Stage, workers: Sequence[Worker], minutes: float, outcom
 async def perform(stage: Stage, options: Options, outcome: Outcome) -> None:
     longest = options.minutes * 60 + options.at_first / RAMP + options.at_first / options.rate + MARGIN_SECONDS
     workers = [agent for agent in stage.agents if isinstance(agent, Worker)]
+    watch, injector = Watch(stage, every=LOOK_SECONDS, look_takes=LOOK_TAKES_SECONDS), Injector(stage)
     say(f"{options.at_first + options.more} citizens log in")
     people = await log_everybody_in(stage, options.at_first + options.more)
     async with asyncio.TaskGroup() as beside:
@@ -194,19 +197,19 @@ async def perform(stage: Stage, options: Options, outcome: Outcome) -> None:
         crowds.append(await call(stage, people[: options.at_first], RAMP, longest))
         await stage.until_waiting(options.at_first, options.at_first / RAMP + MARGIN_SECONDS)
         say(f"{options.at_first} wait")
-        tasks.append(beside.create_task(stage.watch()))
+        tasks.append(beside.create_task(watch.watch()))
         for worker in workers:
             worker.begun = True
             await worker.look()
         crowds.append(await call(stage, people[options.at_first :], options.rate, longest))
         await asyncio.sleep(options.minutes * 30)
         say("kill -9")
-        await stage.bring_about(Fault(0.0, "kill -9", AWAY_SECONDS))
+        await injector.bring_about(Fault(0.0, "kill -9", AWAY_SECONDS))
         if options.redis:
             # When those who were taken up are where they were.
             await asyncio.sleep(options.minutes * 10)
             say("Redis crashes")
-            await stage.bring_about(Fault(0.0, "Redis crashes", AWAY_SECONDS))
+            await injector.bring_about(Fault(0.0, "Redis crashes", AWAY_SECONDS))
         for crowd in crowds:
             try:
                 await crowd.over(seconds=longest)
@@ -215,7 +218,7 @@ async def perform(stage: Stage, options: Options, outcome: Outcome) -> None:
         for worker in workers:
             worker.resting = True
             await worker.look()
-        await stage.finish()
+        await watch.finish()
         for task in tasks:
             task.cancel()
     outcome.placed = len(people)
@@ -293,7 +296,6 @@ async def run(options: Options) -> Outcome:
                 sessions__code_seconds=str(CODE_SECONDS),
             )
         )  # fmt: skip
-        stage.every, stage.look_takes = LOOK_SECONDS, LOOK_TAKES_SECONDS
         await perform(stage, options, outcome)
     outcome.taken_up = stage.figures.taken_up
     return outcome

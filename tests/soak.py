@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING
 
 from idbellen.demo.pbx import CHECKOUT, find_build
 from tests.bench import machine
-from tests.faults import RECOVERY_SECONDS, WITH_REDIS, WITH_SQLITE, Figures, Scale, on_stage, perform, plan
+from tests.faults import WITH_REDIS, WITH_SQLITE, Scale, on_stage, perform, plan
 from tests.installation import make_keys, own_pbx
 from tests.sipp import phones
+from tests.stage import RECOVERY_SECONDS, Figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.faults import Stage
+    from tests.stage import Stage
 
 REPORT = CHECKOUT / "docs" / "soak.md"
 AGENTS = tuple(f"agent{number}" for number in range(1, 7))

@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 
 from idbellen.clock import LOOK_SECONDS, SteadyClock
 from tests import virtualtime
-from tests.faults import HOUR, PipedInstallation
+from tests.faults import HOUR
 from tests.logs import personal_data_in_logs
+from tests.stage import PipedInstallation
 
 if TYPE_CHECKING:
     from pathlib import Path
