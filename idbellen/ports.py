@@ -63,6 +63,11 @@ class AgentLeg(Protocol):
         """The phone as Asterisk names it."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is still there, as far as is known."""
+        ...
+
     async def outcome(self) -> RingOutcome:
         """Wait until the phone is answered or it is clear that it will not be."""
         ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from idbellen.calls.notes import KEPT_SECONDS
 from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState
 from idbellen.domain.prompts import Prompt
@@ -99,6 +100,7 @@ async def _run(scenario: Any, agents: dict[str, AgentBehaviour], hangs_up: float
     with staff.present(account("ann", default=0)), staff.present(account("bob", **bob_queues)):
         staff.set_available("ann")
         staff.set_available("bob")
+        writing = asyncio.create_task(office.notes.run())
         call = asyncio.create_task(supervise(phone, office))
         story = asyncio.create_task(scenario(scene))
         await asyncio.wait([call, story])
@@ -115,6 +117,7 @@ async def _run(scenario: Any, agents: dict[str, AgentBehaviour], hangs_up: float
             assert staff[name].state in (S.AVAILABLE, S.WRAP_UP, S.PAUSED)
             assert office.desk.view(name).call is None
         await asyncio.sleep(40)
+        writing.cancel()
         assert [staff[name].state for name in ("ann", "bob")] == [S.AVAILABLE, S.AVAILABLE]
     await asyncio.sleep(20)
 
@@ -483,6 +486,24 @@ def test_a_blind_transfer_to_a_queue_keeps_the_waiting_time() -> None:
         scene.ask(V.HANG_UP, agent="bob")
         await scene.at(6.0)
         assert [(one.queue, one.agent) for one in scene.log.records] == [("default", "ann"), ("taxes", "bob")]
+
+    play(scenario)
+
+
+def test_a_store_that_is_away_does_not_hold_a_transfer_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def scenario(scene: Scene) -> None:
+        await scene.at(1.9)
+        monkeypatch.setattr(scene.office.notes._store, "note", hang)
+        await scene.at(2.0)
+        scene.ask(V.BLIND, TO_TAXES)
+        await scene.at(2.0 + KEPT_SECONDS - 0.1)
+        assert scene.sees("ann"), "the note of it comes first"
+        await scene.at(2.0 + KEPT_SECONDS + 0.1)
+        assert not scene.sees("ann")
+        assert scene.desk.view("bob").offer
 
     play(scenario)
 

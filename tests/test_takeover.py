@@ -315,7 +315,10 @@ async def _story(steps: Sequence[Step], way: Way, moment: float, away: float, *,
 @pytest.mark.parametrize("name", STEPS)
 def test_a_process_that_ends_at_any_moment_loses_nobody(name: str, way: Way, *, at_once: bool) -> None:
     for moment in MOMENTS:
-        virtualtime.run(_story(STEPS[name], way, moment, 0.2, at_once=at_once))
+        world = virtualtime.run(_story(STEPS[name], way, moment, 0.2, at_once=at_once))
+        # Only an agent who hangs up sends a caller away.
+        if all(verb is not V.HANG_UP for _, _, verb, _ in STEPS[name]):
+            assert [phone.end for phone in world.phones.values()] == [""], f"sent away, after an end at {moment}"
 
 
 def test_who_talked_talks_on_and_who_waited_is_served() -> None:
@@ -328,6 +331,44 @@ def test_who_talked_talks_on_and_who_waited_is_served() -> None:
             assert record.arrived < 0.1
             assert record.arrived + record.waited + record.talked == pytest.approx(40.0, abs=0.1)
             assert world.phones["channel"].rung == (["ann", "ann"] if moment < 1.0 else ["ann"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("verb", "ends"), [(V.CONSULT, 2.0), (V.BLIND, 1.302)], ids=["hangs up", "blind"])
+@pytest.mark.parametrize("target", [TO_BOB, TO_TAXES], ids=["to a colleague", "to a queue"])
+def test_whom_an_agent_left_to_others_waits_for_them(way: Way, verb: Verb, ends: float, target: Target) -> None:
+    """The agent hangs up while the other phone rings and no process is there, or a transfer is under way."""
+
+    async def story() -> None:
+        world = World(at_once=False)
+        await world.start()
+        assert world.office
+        for name in ("ann", "bob"):
+            world._open_page(world.office, name)
+            world.office.desk.staff.set_available(name)
+        phone = FakePhone("first", typed(CODES[0], at=0.0, gap=0.0), hangs_up=20.0)
+        # She answers at 1.1, and has gone at 2.1.
+        phone.agents = {"ann": AgentBehaviour(after=1.0, talks=1.0), "bob": AgentBehaviour(after=1.0, talks=LONG)}
+        world.call(phone, CODES[0])
+        await asyncio.sleep(1.3 - now())
+        assert world.office.desk.command("ann", "first", Command(verb, target)) is None
+        await asyncio.sleep(ends - now())
+        await world.end(way)
+        await asyncio.sleep(0.5)
+        await world.start()
+        await asyncio.sleep(10.0 - now())
+        [phone] = world.phones.values()
+        desk = world.office.desk
+        assert (phone.end, desk.staff["ann"].state) == ("", AgentState.WRAP_UP)
+        if target is TO_TAXES:
+            assert desk.in_hand.keys() == {"bob"}
+        else:
+            assert [ticket.queue for ticket in desk.waiting] == ["default"]
+        await asyncio.sleep(21.0 - now())
+        await world.over()
+        await world.close()
+
+    virtualtime.run(story())
 
 
 @pytest.mark.parametrize("way", WAYS)

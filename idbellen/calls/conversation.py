@@ -20,7 +20,7 @@ from idbellen.domain.talk import Command, Mode, Target, Verb, refusal
 from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from idbellen.calls.desk import Desk
     from idbellen.domain.queueing import Ticket
@@ -34,7 +34,8 @@ class Line:
     """What a conversation needs besides its parties.
 
     ``outside``: gives the endpoint of an outside number. ``connected`` is called when caller and agent talk, and
-    ``noted`` with what the next process would need to go on from here, whenever that changes.
+    ``noted`` with what the next process would need to go on from here, whenever that changes; ``kept`` waits for a
+    moment until the store has that.
     """
 
     phone: Phone
@@ -45,6 +46,7 @@ class Line:
     outside: Callable[[str], str]
     connected: Callable[[], None]
     noted: Callable[[TalkNote], None]
+    kept: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,14 @@ async def converse_on(line: Line, talk: TalkNote, parties: Sequence[Party], scop
         line.phone.rejoin(talk.bridge, legs, music, held=held) as bridge,
         asyncio.TaskGroup() as group,
     ):
-        if talk.mode is Mode.TRANSFERRING:
-            # The agent had left, and who was rung is gone.
-            return line.ticket
+        left = talk.mode is Mode.CONSULTING and not parties[0].leg.alive
+        if left or talk.mode is Mode.TRANSFERRING:
+            # Who was being rung for the caller is gone.
+            for party, note in zip(parties, talk.parties, strict=True):
+                await party.leave()
+                if note.agent:
+                    line.desk.settle(note.agent, line.ticket.queue)
+            return _onward(line, talk.target)
         conversation = _Conversation(line, parties[0], bridge, group, scope)
         conversation.resume(talk, parties)
         return await conversation.run()
@@ -279,8 +286,8 @@ class _Conversation:
 
     async def _call_in(self, target: Target, *, blind: bool) -> Ticket | None:
         if blind and target.kind == "queue":
-            await self._dismiss(self._main)
-            return replace(self._line.ticket, queue=target.name)
+            self._target = target
+            return await self._main_left()
         await self._hold()
         self._target, self._notice = target, ""
         self._mode = Mode.CONSULTING
@@ -310,19 +317,22 @@ class _Conversation:
 
         Gives the ticket if that is a queue: the caller waits there as everybody does.
         """
-        if self._second is None and self._target and self._target.kind == "queue":
-            self._stop_reaching()
+        if self._second:
             await self._dismiss(self._main)
-            return replace(self._line.ticket, queue=self._target.name)
-        await self._dismiss(self._main)
-        if self._second is None:
-            self._mode = Mode.TRANSFERRING
+            await self._bridge.resume()
+            self._main, self._second = self._second, None
+            self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
+            log.info("transferred", call=self._line.phone.call, agent=self._main.agent)
             return None
-        await self._bridge.resume()
-        self._main, self._second = self._second, None
-        self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
-        log.info("transferred", call=self._line.phone.call, agent=self._main.agent)
-        return None
+        to_queue = self._target is not None and self._target.kind == "queue"
+        if to_queue:
+            self._stop_reaching()
+        # Noted first, or the next process might find a caller whose agent has hung up, and say goodbye.
+        self._mode = Mode.TRANSFERRING
+        self._note()
+        await self._line.kept()
+        await self._dismiss(self._main)
+        return _onward(self._line, self._target) if to_queue else None
 
     async def _reached(self, party: Party | None, why_not: str) -> bool:
         """Take in who was reached; False if the caller has nobody now."""
@@ -374,6 +384,13 @@ class _Conversation:
                         if isinstance(answer, Party):
                             break
         return answer if isinstance(answer, Party) else answer.value
+
+
+def _onward(line: Line, target: Target | None) -> Ticket:
+    """Give the ticket of a caller whose agent has left: for the queue that was the target, or at the front again."""
+    if target and target.kind == "queue" and target.name in line.desk.queues.rules:
+        return replace(line.ticket, queue=target.name)
+    return line.ticket
 
 
 def _noted(party: Party) -> PartyNote:

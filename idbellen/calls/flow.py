@@ -241,6 +241,7 @@ def _line(caller: Caller, stay: Stay, office: Office) -> Line:
         office.rules.outside,
         connected,
         noted,
+        office.notes.kept,
     )
 
 

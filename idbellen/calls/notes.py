@@ -1,12 +1,13 @@
 """What this process has in hand, noted beside the calls, so that the next process can take it up.
 
-Notes are written behind the calls: no call waits for them or fails with them. A crash loses what the last few
-milliseconds changed, and then Asterisk's own list decides.
+Notes are written behind the calls: none fails with them, and none waits for them but where an agent is let go who
+leaves the caller to others. A crash loses what the last few milliseconds changed, and then Asterisk's own list decides.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 2.0
+KEPT_SECONDS = 0.5
 _CALL, _AGENT = "call ", "agent "
 
 
@@ -49,6 +51,7 @@ class Notes:
     def __init__(self, store: NoteStore) -> None:
         self._store = store
         self._unwritten: dict[str, str | None] = {}
+        self._awaited: list[asyncio.Future[None]] = []
         self._more = asyncio.Event()
         self._failing = False
         self.handed_over = False
@@ -89,6 +92,15 @@ class Notes:
             self._unwritten[name] = text
             self._more.set()
 
+    async def kept(self) -> None:
+        """Wait until what was noted is written, for :data:`KEPT_SECONDS` at most. Does not fail."""
+        written = asyncio.get_running_loop().create_future()
+        self._awaited.append(written)
+        self._more.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEPT_SECONDS):
+                await written
+
     def hand_over(self) -> None:
         """Let nothing change any more: what ends from now on ends only for this process."""
         self.handed_over = True
@@ -122,14 +134,19 @@ class Notes:
 
     async def _write(self) -> None:
         batch, self._unwritten = self._unwritten, {}
+        awaited, self._awaited = self._awaited, []
         written = False
         try:
             if batch:
                 await self._store.note(batch)
             written = True
+            for one in awaited:
+                if not one.done():
+                    one.set_result(None)
         finally:
             if not written:
                 self._unwritten = batch | self._unwritten
+                self._awaited = [one for one in awaited if not one.done()] + self._awaited
                 self._more.set()
 
 
