@@ -207,6 +207,35 @@ async def test_who_hangs_up_while_nobody_is_there_is_noticed(
         await again.ended()
 
 
+async def test_whose_agent_hangs_up_meanwhile_waits_for_the_colleague_who_was_being_rung(
+    installation: Installation, telephony: Phones
+) -> None:
+    agent = await telephony.agent("agent1")
+    await telephony.agent("agent2", "silent")
+    async with installation.dashboard("agent1") as dashboard, installation.dashboard("agent2") as colleague:
+        await dashboard.available()
+        caller = await telephony.call(await installation.log_in_citizen())
+        secret = (await dashboard.until("in_call"))["call"]["secret"]
+        await agent.talking()
+        await colleague.available()
+        await dashboard.command("consult", "agent", "agent2")
+        await colleague.until("ringing")
+        await installation.until_noted_mode("consulting")
+        await installation.kill()
+        agent.hang_up()
+        await agent.over()
+        # Another phone, which is answered.
+        await telephony.agent("agent2")
+        await installation.start()
+        await asyncio.gather(dashboard.reconnect(), colleague.reconnect())
+        call = (await colleague.until("in_call"))["call"]
+        assert (call["secret"], call["part"]) == (secret, "main")
+        assert (await dashboard.attributes(secret))[0] == 403
+        caller.go_on()
+        assert await caller.ended() == "by caller"
+    await installation.until_nothing_is_left()
+
+
 async def test_who_gave_up_waiting_meanwhile_may_use_the_code_again(
     installation: Installation, telephony: Phones
 ) -> None:
