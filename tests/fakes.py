@@ -59,6 +59,11 @@ class FakeSessions:
     def set_result(self, code: str, result: AuthResult | None) -> None:
         self.add(code, replace(self.codes[code], result=result))
 
+    def forget(self, code: str) -> None:
+        """Delete the session of a code, claimed or not."""
+        session = self.codes.pop(code)
+        self.claimed.pop(session.reference, None)
+
     async def claim(self, code: str, *, call: str, secret: str, **_: float) -> Session | None:
         await travel(until_there=not self._at_once)
         session = self.codes.get(code)

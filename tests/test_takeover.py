@@ -424,6 +424,31 @@ async def _in_call(*, served: bool, hangs_up: float) -> tuple[World, FakePhone]:
     return world, phone
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("talks", [False, True], ids=["waited", "talked"])
+def test_whose_session_was_deleted_meanwhile_talks_on_or_is_asked_afresh(way: Way, *, talks: bool) -> None:
+    async def story() -> None:
+        world, phone = await _in_call(served=talks, hangs_up=30.0)
+        await world.end(way)
+        world.sessions.forget(CODES[0])
+        before = len(phone.heard)
+        await world.start()
+        await asyncio.sleep(29.0 - now())
+        assert world.office
+        [phone] = world.phones.values()
+        if talks:
+            assert (phone.rung, phone.heard[before:]) == (["ann"], [])
+            assert world.office.desk.in_hand["ann"].secret
+        else:
+            assert Prompt.WELCOME in prompts(phone)[before:]
+            assert world.office.desk.waiting == []
+        await asyncio.sleep(100.0 - now())
+        assert world._notes.texts.keys() == {"agent ann"}
+        await world.close()
+
+    virtualtime.run(story())
+
+
 @pytest.mark.parametrize("restart", [None, *WAYS])
 @pytest.mark.parametrize("served", [False, True], ids=["given up", "served"])
 def test_a_store_that_is_away_when_a_call_ends_is_told_afterwards(restart: Way | None, *, served: bool) -> None:

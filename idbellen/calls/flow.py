@@ -27,6 +27,7 @@ from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import Ticket, entry
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.words import control_words
+from idbellen.ports import Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,6 +137,9 @@ async def _claimed_before(note: CallNote, office: Office) -> Claim | None:
     # A pair that talks needs nothing of us for now.
     seconds = IN_HAND_SECONDS if note.talk is None else math.inf
     session = await patiently(lambda: office.sessions.by_secret(secret), seconds)
+    if session is None and note.talk:
+        # Deleted meanwhile, as of a purpose that is no longer configured: they talk on, with nothing to be shown.
+        session = Session(note.ticket.session, note.ticket.purpose)
     return Claim(session, secret, note.served) if session else None
 
 
