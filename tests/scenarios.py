@@ -218,34 +218,28 @@ def answer(after_ms: int, sdp: str, *, talks_ms: int = 0) -> str:
 """
 
 
-REGISTER = """
-<send retrans="500"><![CDATA[
+def register(name: str, password: str, expires: int) -> str:
+    """Give the scenario of a phone that registers for so many seconds; 0: it unregisters."""
+
+    def request(number: int, proof: str = "") -> str:
+        return f"""<send retrans="500"><![CDATA[
 REGISTER sip:127.0.0.1:[remote_port] SIP/2.0
 Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
 From: <sip:{name}@127.0.0.1>;tag=register
 To: <sip:{name}@127.0.0.1>
 Call-ID: [call_id]
-CSeq: 1 REGISTER
+CSeq: {number} REGISTER
 Contact: <sip:{name}@127.0.0.1:[local_port]>
 Expires: {expires}
-Max-Forwards: 70
+{proof}Max-Forwards: 70
 Content-Length: 0
 
-]]></send>
+]]></send>"""
+
+    proof = f"[authentication username={name} password={password}]\n"
+    return f"""
+{request(1)}
 <recv response="401" auth="true"/>
-<send retrans="500"><![CDATA[
-REGISTER sip:127.0.0.1:[remote_port] SIP/2.0
-Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
-From: <sip:{name}@127.0.0.1>;tag=register
-To: <sip:{name}@127.0.0.1>
-Call-ID: [call_id]
-CSeq: 2 REGISTER
-Contact: <sip:{name}@127.0.0.1:[local_port]>
-Expires: {expires}
-[authentication username={name} password={password}]
-Max-Forwards: 70
-Content-Length: 0
-
-]]></send>
+{request(2, proof)}
 <recv response="200"/>
 """

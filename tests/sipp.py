@@ -21,7 +21,6 @@ from tests.rtp import ALAW, Codec, Stalls, Tone, typed, write_pcap
 from tests.scenarios import (
     HANG_UP,
     OK_TO_REQUEST,
-    REGISTER,
     WAIT,
     answer,
     audio,
@@ -30,6 +29,7 @@ from tests.scenarios import (
     key_by_info,
     log,
     refuse,
+    register,
 )
 
 if TYPE_CHECKING:
@@ -372,8 +372,7 @@ class Phones:
         await self._register(name, sipp.port, expires=0)
 
     async def _register(self, name: str, port: int, *, expires: int) -> None:
-        password = self._pbx.settings.agent_password(name)
-        scenario = REGISTER.format(name=name, expires=expires, password=password)
+        scenario = register(name, self._pbx.settings.agent_password(name), expires)
         sipp = Sipp(
             self._folder, f"register-{name}", scenario, f"127.0.0.1:{self._pbx.settings.sip_port}", "-m", "1",
             "-timeout", "5", "-timeout_error", port=port,
