@@ -29,20 +29,29 @@ if TYPE_CHECKING:
 Kind = Literal[
     "kill -9", "planned restart", "service hangs", "Asterisk hangs", "events cut", "Asterisk silent",
     "Asterisk refuses", "clock jumps", "disk full", "Redis crashes", "Redis hangs", "Redis cut",
+    "turn lapses", "one without Redis",
 ]  # fmt: skip
+# What the store is, and whether one process serves or two take turns.
+Setting = Literal["SQLite", "Redis", "Redis, two processes"]
 
 ALWAYS: tuple[Kind, ...] = (
     "kill -9", "planned restart", "service hangs", "Asterisk hangs", "events cut", "Asterisk silent",
     "Asterisk refuses", "clock jumps",
 )  # fmt: skip
-WITH_SQLITE: tuple[Kind, ...] = (*ALWAYS, "disk full")
 WITH_REDIS: tuple[Kind, ...] = (*ALWAYS, "Redis crashes", "Redis hangs", "Redis cut")
-STORE_FAULTS = frozenset({"disk full", "Redis crashes", "Redis hangs", "Redis cut"})
+KINDS: dict[Setting, tuple[Kind, ...]] = {
+    "SQLite": (*ALWAYS, "disk full"),
+    "Redis": WITH_REDIS,
+    "Redis, two processes": (*WITH_REDIS, "turn lapses", "one without Redis"),
+}
+STORE_FAULTS = frozenset({"disk full", "Redis crashes", "Redis hangs", "Redis cut", "one without Redis"})
+# Of two processes with two turns, every so manieth time the fault is that of the one that does not serve.
+STANDBY_TIMES = 4
 # How long each of them lasts at most, in seconds.
 LASTS: dict[Kind, float] = {
     "kill -9": 1.5, "planned restart": 1.5, "service hangs": 3.0, "Asterisk hangs": 2.0, "events cut": 0.0,
     "Asterisk silent": 4.0, "Asterisk refuses": 3.0, "clock jumps": 3.0, "disk full": 3.0, "Redis crashes": 2.0,
-    "Redis hangs": 3.0, "Redis cut": 0.0,
+    "Redis hangs": 3.0, "Redis cut": 0.0, "turn lapses": 6.0, "one without Redis": 6.0,
 }  # fmt: skip
 HOUR = 3600
 QUEUES = """
@@ -50,6 +59,10 @@ QUEUES = """
 wrap_up_seconds = 1
 [queues.second]
 announce_seconds = 30
+"""
+CLUSTER = """
+[cluster]
+host = "127.0.0.1"
 """
 GRACE_SECONDS = 15
 # What an agent's phone does; of more agents, the same again.
@@ -104,29 +117,57 @@ class Injector:
         self._stage.calm_since = time.monotonic()
         self._stage.note(f"well again after {fault.kind}")
 
+    def _victim(self, kind: Kind) -> PipedInstallation:
+        """Choose whose fault it is, and lead everybody to the other, if there is one."""
+        place = self._stage.serving()
+        if self._stage.figures.faults[kind] % STANDBY_TIMES == 0:
+            place = (place + 1) % len(self._stage.services)
+        self._stage.lead_away_from(place)
+        return self._stage.services[place]
+
     async def _kill(self, seconds: float) -> float:
+        service = self._victim("kill -9")
         self._stage.killed_at.append(time.time())
-        await self._stage.installation.kill()
-        await asyncio.sleep(seconds)
-        began = time.monotonic()
-        await self._stage.installation.start()
-        return began
+        await service.kill()
+        return await self._start_again(service, seconds)
 
     async def _planned_restart(self, seconds: float) -> float:
-        code = await self._stage.installation.stop()
+        service = self._victim("planned restart")
+        code = await service.stop()
         if code != 0:
             raise self._stage.fail(f"a planned stop ended with {code}")
+        return await self._start_again(service, seconds)
+
+    async def _start_again(self, service: PipedInstallation, seconds: float) -> float:
+        """Start a service; gives since when another could have served in its place."""
+        ended = time.monotonic()
         await asyncio.sleep(seconds)
-        began = time.monotonic()
-        await self._stage.installation.start()
-        return began
+        started = time.monotonic()
+        await service.start()
+        return started if len(self._stage.services) == 1 else ended
 
     async def _service_hangs(self, seconds: float) -> None:
-        process = self._stage.installation.process
-        assert process
-        process.send_signal(signal.SIGSTOP)
+        await self._hang(self._victim("service hangs"), seconds)
+
+    async def _turn_lapses(self, seconds: float) -> None:
+        """Let a process hang for longer than its turn, or nearly so."""
+        self._stage.killed_at.append(time.time())
+        await self._hang(self._victim("turn lapses"), seconds)
+
+    async def _hang(self, service: PipedInstallation, seconds: float) -> None:
+        assert service.process
+        service.process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(seconds)
-        process.send_signal(signal.SIGCONT)
+        service.process.send_signal(signal.SIGCONT)
+
+    async def _one_without_redis(self, seconds: float) -> None:
+        """Let Redis be away for one of two processes."""
+        self._stage.killed_at.append(time.time())
+        service = self._victim("one without Redis")
+        proxy = self._stage.redis_proxies[list(self._stage.services).index(service)]
+        proxy.silence()
+        await asyncio.sleep(seconds)
+        await proxy.pass_on()
 
     async def _asterisk_hangs(self, seconds: float) -> None:
         assert self._stage.pbx.pid
@@ -152,9 +193,10 @@ class Injector:
 
     async def _clock_jumps(self, seconds: float) -> None:
         """Let the service's machine have another time, an hour ahead or behind, and then the right one again."""
-        self._stage.installation.set_clock(HOUR if self._stage.figures.faults["clock jumps"] % 2 else -HOUR)
+        service = self._victim("clock jumps")
+        service.set_clock(HOUR if self._stage.figures.faults["clock jumps"] % 2 else -HOUR)
         await asyncio.sleep(seconds)
-        self._stage.installation.set_clock(0)
+        service.set_clock(0)
 
     async def _disk_full(self, seconds: float) -> None:
         assert self._stage.installation.process
@@ -177,8 +219,8 @@ class Injector:
         self._stage.redis.send(signal.SIGCONT)
 
     async def _redis_cut(self, _: float) -> None:
-        assert self._stage.redis_proxy
-        self._stage.redis_proxy.cut()
+        for proxy in self._stage.redis_proxies:
+            proxy.cut()
 
 
 @dataclass(frozen=True)
@@ -203,59 +245,72 @@ async def on_stage(  # noqa: PLR0913 - one thing each
     folder: Path,
     telephony: Phones,
     *,
-    redis: bool,
+    setting: Setting,
     plug_in: Callable[[Phones, Sequence[str]], Awaitable[list[AgentPhone]]] = one_by_one,
     agent: type[Agent] = Agent,
     clock: bool = True,
+    queues: str = QUEUES,
     **changes: str,
 ) -> AsyncIterator[Stage]:
-    """Start a service with its proxies, store, agents and dashboards; afterwards the logs are searched.
+    """Start a service, or two, with proxies, store, agents and dashboards; afterwards the logs are searched.
 
     ``plug_in`` gives the agents' phones, ``agent`` is what they do, ``changes`` are of the configuration; with
     ``clock`` the service's clock can be set.
     """
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(pbx.settings.ari_port))
-        installation = PipedInstallation(folder / "idbellen", pbx)
-        server = redis_proxy = None
-        usual = {"dashboard__grace_seconds": str(GRACE_SECONDS), "more": QUEUES}
-        changes = usual | changes | {"ari_port": str(proxy.port)}
-        if redis:
+        public = {}
+        if setting == "Redis, two processes":
+            public = {name: await stack.enter_async_context(Proxy(0)) for name in ("idcontact", "citizen", "dashboard")}
+        ports = {name: one.port for name, one in public.items()}
+        folders = [folder / "idbellen", folder / "other"][: 1 + bool(public)]
+        services = [PipedInstallation(one, pbx, ports or None) for one in folders]
+        server, redis_proxies = None, []
+        usual = {"dashboard__grace_seconds": str(GRACE_SECONDS)}
+        changes = usual | changes | {"ari_port": str(proxy.port), "more": queues + (CLUSTER if public else "")}
+        if setting != "SQLite":
             # What it has said is kept is kept, as docs/decisions/0022-redis.md asks for.
             server = RedisProcess(folder / "redis", 'save ""', "appendonly yes", "appendfsync always")
             await server.start()
             stack.push_async_callback(server.stop)
-            redis_proxy = await stack.enter_async_context(Proxy(server.port))
-            changes["sessions__store"] = f'"redis://127.0.0.1:{redis_proxy.port}"'
-        installation.write(keys_folder, **changes)
+            redis_proxies = [await stack.enter_async_context(Proxy(server.port)) for _ in services]
+        for place, service in enumerate(services):
+            if redis_proxies:
+                changes["sessions__store"] = f'"redis://127.0.0.1:{redis_proxies[place].port}"'
+            service.write(keys_folder, **changes)
+            if clock:
+                service.set_clock(0)
         names = pbx.settings.agents
-        await installation.add_agents(*names)
-        if clock:
-            installation.set_clock(0)
-        await installation.start()
-        stack.push_async_callback(_end, installation)
+        await services[0].add_agents(*names)
+        for service in services:
+            await service.start()
+            stack.push_async_callback(_end, service)
+        for name, one in public.items():
+            one.lead_to(services[0].ports[name])
         agents = [
-            agent(name, phone, await stack.enter_async_context(installation.dashboard(name)))
+            agent(name, phone, await stack.enter_async_context(services[0].dashboard(name)))
             for name, phone in zip(names, await plug_in(telephony, names), strict=True)
         ]
-        stage = Stage(seed, proxy, installation, telephony, agents)
-        stage.redis, stage.redis_proxy = server, redis_proxy
+        stage = Stage(
+            seed, proxy, services, telephony, agents, redis=server, redis_proxies=redis_proxies, public=public
+        )
         yield stage
-        code = await installation.stop()
-        if code != 0:
-            raise stage.fail(f"the last stop ended with {code}")
-        installation.until_written()
+        for service in services:
+            code = await service.stop()
+            if code != 0:
+                raise stage.fail(f"the last stop ended with {code}")
+            service.until_written()
         search_logs(stage, store_was_away=not STORE_FAULTS.isdisjoint(stage.figures.faults))
 
 
-async def _end(installation: PipedInstallation) -> None:
+async def _end(service: PipedInstallation) -> None:
     """Leave no process behind, whatever has happened."""
-    process = installation.process
+    process = service.process
     if process and process.returncode is None:
         process.send_signal(signal.SIGCONT)
-        await installation.kill()
-    await installation.pbx.cli("channel request hangup all")
-    installation.until_written()
+        await service.kill()
+    await service.pbx.cli("channel request hangup all")
+    service.until_written()
 
 
 async def perform(

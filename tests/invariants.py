@@ -207,7 +207,7 @@ class Watch:
             # What the last moment before a crash had changed is lost, and then the caller is asked afresh.
             lost = {call for call in missing if not any(0 <= at - accepted[call] < 0.5 for at in self._stage.killed_at)}
             if lost:
-                told = self._stage.installation.log.read_text().splitlines()
+                told = self._stage.log.splitlines()
                 stories = "\n".join(line for call in lost for line in told if call in line)
                 raise self._stage.fail(f"no record of {lost}, killed at {self._stage.killed_at}:\n{stories}") from None
         stays: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -222,13 +222,13 @@ class Watch:
 
     def _accepted(self) -> dict[str, float]:
         """Give the calls whose code was accepted, with the moment."""
-        found = re.findall(r"(\S+Z) .*accepted=True attempt=\d+ call=(\S+)", self._stage.installation.log.read_text())
+        found = re.findall(r"(\S+Z) .*accepted=True attempt=\d+ call=(\S+)", self._stage.log)
         return {call: _epoch(moment) for moment, call in found}
 
 
 def search_logs(stage: Stage, *, store_was_away: bool) -> None:
     """See that no log holds what it must not, nor tells of a fault of ours."""
-    own = stage.installation.log.read_text()
+    own = stage.log
     logs = {stage.installation.log: own, stage.pbx.log: stage.pbx.log.read_text(errors="replace")}
     stage.figures.taken_up = own.count("call of an earlier process taken up")
     hidden = {CALLER_NUMBER, "Vlinderslag", *stage.installation.codes, *stage.installation.secrets}

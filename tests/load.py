@@ -292,8 +292,8 @@ async def run(options: Options) -> Outcome:
         stage = await stack.enter_async_context(
             on_stage(
                 options.seed, pbx, make_keys(folder / "keys"), folder, telephony,
-                redis=options.redis, plug_in=plug_in, agent=Worker, clock=False, more=QUEUES,
-                sessions__code_seconds=str(CODE_SECONDS),
+                setting="Redis" if options.redis else "SQLite", plug_in=plug_in, agent=Worker, clock=False,
+                queues=QUEUES, sessions__code_seconds=str(CODE_SECONDS),
             )
         )  # fmt: skip
         await perform(stage, options, outcome)

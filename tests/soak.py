@@ -1,13 +1,15 @@
 """``make soak``: faults at random for as long as is asked for, and docs/soak.md with what came of it.
 
-It goes in laps, with the store in SQLite and in Redis in turn, each with an Asterisk and a service of its own. In the
-last part of a lap the service is neither killed nor restarted, so that its memory can be seen to stay as it is.
+It goes in laps, with the store in SQLite, in Redis, and in Redis with two processes that take turns, each with an
+Asterisk and services of its own. In the last part of a lap no service is killed or restarted, so that its memory can
+be seen to stay as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import math
 import sys
 import tempfile
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from idbellen.demo.pbx import CHECKOUT, find_build
 from tests.bench import machine
-from tests.faults import WITH_REDIS, WITH_SQLITE, Scale, on_stage, perform, plan
+from tests.faults import KINDS, Scale, on_stage, perform, plan
 from tests.installation import make_keys, own_pbx
 from tests.sipp import phones
 from tests.stage import RECOVERY_SECONDS, Figures
@@ -29,12 +31,13 @@ from tests.stage import RECOVERY_SECONDS, Figures
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from tests.faults import Setting
     from tests.stage import Stage
 
 REPORT = CHECKOUT / "docs" / "soak.md"
 AGENTS = tuple(f"agent{number}" for number in range(1, 7))
 # A phone of SIPp's registers once, and Asterisk keeps that for two hours.
-LONGEST_LAP_MINUTES = 30.0
+LONGEST_LAP_MINUTES = 20.0
 LONGEST_MINUTES = 24 * 60.0
 # So much of a lap is with restarts.
 RESTLESS = 2 / 3
@@ -48,24 +51,25 @@ MARGIN_SECONDS = 180.0
 
 @dataclass
 class Lap:
-    """One lap: its seed, its store, how long, and what came of it; ``fault``: what did not hold."""
+    """One lap: its seed, with what, how long, and what came of it; ``fault``: what did not hold."""
 
     seed: int
-    redis: bool
+    setting: Setting
     minutes: float
     figures: Figures = field(default_factory=Figures)
     fault: str = ""
 
 
 def laps(seed: int, minutes: float) -> list[Lap]:
-    """Divide the time into laps; at least one with each store."""
-    count = max(2, math.ceil(minutes / LONGEST_LAP_MINUTES))
-    return [Lap(seed + number, number % 2 == 1, minutes / count) for number in range(count)]
+    """Divide the time into laps; at least one of each setting."""
+    count = max(len(KINDS), math.ceil(minutes / LONGEST_LAP_MINUTES))
+    settings = itertools.islice(itertools.cycle(KINDS), count)
+    return [Lap(seed + number, setting, minutes / count) for number, setting in enumerate(settings)]
 
 
 async def run(lap: Lap, title: str) -> None:
     """Run one lap, for no longer than it may take."""
-    kinds = WITH_REDIS if lap.redis else WITH_SQLITE
+    kinds = KINDS[lap.setting]
     seconds = lap.minutes * 60
     calm = [kind for kind in kinds if kind not in RESTARTS]
     faults = plan(lap.seed, kinds, RESTLESS * seconds, APART_SECONDS)
@@ -79,7 +83,7 @@ async def run(lap: Lap, title: str) -> None:
         (folder / "sipp").mkdir()
         telephony = await stack.enter_async_context(phones(pbx, folder / "sipp"))
         stage = await stack.enter_async_context(
-            on_stage(lap.seed, pbx, make_keys(folder / "keys"), folder, telephony, redis=lap.redis)
+            on_stage(lap.seed, pbx, make_keys(folder / "keys"), folder, telephony, setting=lap.setting)
         )
         lap.figures = stage.figures
 
@@ -131,7 +135,7 @@ def report(run_laps: list[Lap], version: str) -> str:
         sizes = [size / 1024 for _, size in own.memory]
         memory = f"{sizes[0]:.1f}, {max(sizes):.1f}, {sizes[-1]:.1f}" if sizes else "not measured"
         rows.append(
-            f"| {lap.seed} | {'Redis' if lap.redis else 'SQLite'} | {own.seconds / 60:.1f} | {placed} | {answered} | "
+            f"| {lap.seed} | {lap.setting} | {own.seconds / 60:.1f} | {placed} | {answered} | "
             f"{own.faults.total()} | {own.taken_up} | {memory} | {'a fault, see below' if lap.fault else 'all held'} |"
         )
     slowest = {}
@@ -150,7 +154,7 @@ Callers with right, wrong and no codes come, wait, hang up and call again; six a
 answer, take calls, pause, hold, consult, transfer, confer and hang up; and all the while one fault after the other comes and
 goes. Asterisk, the service, SIPp for all phones and the store are real, on loopback. The seed decides who is about to do what.
 
-| seed | store | minutes | calls | answered | faults | taken up by another process | MiB at first, most, at last | invariants |
+| seed | with | minutes | calls | answered | faults | taken up by another process | MiB of all processes at first, most, at last | invariants |
 |---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
@@ -159,7 +163,8 @@ goes. Asterisk, the service, SIPp for all phones and the store are real, on loop
 {recoveries}
 
 A recovery lasts from the end of the fault until `GET /ready` says so; of a process that was killed or restarted, from the start
-of the next one until all calls are taken up. In the last third of a lap there are no restarts: the memory at last is that of a
+of the next one until all calls are taken up; of one of two processes, from its end until the other has taken them up and it is back
+to stand by. In the last third of a lap there are no restarts: the memory at last is that of a
 process which has lived through all other faults.
 
 Calls: {counted(lap.figures.calls for lap in run_laps)}.
@@ -193,7 +198,7 @@ async def main() -> int:
         parser.error(f"--minutes: more than 0, at most {LONGEST_MINUTES:g}")
     run_laps = laps(chosen.seed, chosen.minutes)
     for number, lap in enumerate(run_laps, 1):
-        title = f"lap {number} of {len(run_laps)}, seed {lap.seed}, {'Redis' if lap.redis else 'SQLite'}"
+        title = f"lap {number} of {len(run_laps)}, seed {lap.seed}, {lap.setting}"
         sys.stdout.write(f"{title}: {lap.minutes:.1f} minutes\n")
         try:
             await run(lap, title)

@@ -6,6 +6,7 @@ Nobody's moment is the same in two runs with one seed, but what everybody is abo
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -25,7 +26,7 @@ from tests.sipp import SippError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from idbellen.domain.notes import CallNote
     from tests.installation import Dashboard
@@ -183,17 +184,29 @@ class Agent:
 class Stage:
     """Everything that is on stage. What is found to be wrong is an :exc:`AssertionError` with the seed."""
 
-    def __init__(
-        self, seed: int, proxy: Proxy, installation: PipedInstallation, telephony: Phones, agents: list[Agent]
+    def __init__(  # noqa: PLR0913 - one thing each
+        self,
+        seed: int,
+        proxy: Proxy,
+        services: Sequence[PipedInstallation],
+        telephony: Phones,
+        agents: list[Agent],
+        *,
+        redis: RedisProcess | None = None,
+        redis_proxies: Sequence[Proxy] = (),
+        public: Mapping[str, Proxy] | None = None,
     ) -> None:
+        """``services``: one, or two that take turns; ``redis_proxies``: each one's, ``public``: before their pages."""
         self.seed = seed
-        self.pbx = installation.pbx
+        self.pbx = services[0].pbx
         self.proxy = proxy
-        self.installation = installation
+        self.services = services
+        self.installation = services[0]
         self.telephony = telephony
         self.agents = agents
-        self.redis: RedisProcess | None = None
-        self.redis_proxy: Proxy | None = None
+        self.redis = redis
+        self.redis_proxies = redis_proxies
+        self._public = public or {}
         self.figures = Figures()
         self.people: list[Person] = []
         self.events: list[str] = []
@@ -210,10 +223,33 @@ class Stage:
     def fail(self, text: str) -> AssertionError:
         """Give a fault as something to raise."""
         lately = "\n".join(self.events[-40:])
-        log = "".join(self.installation.log.read_text().splitlines(keepends=True)[-60:])
+        logs = "\n".join("\n".join(log.splitlines()[-60:]) for log in self.logs)
         return AssertionError(
-            f"seed {self.seed}: {text}\nwhat happened last, in seconds:\n{lately}\nthe end of the log:\n{log}"
+            f"seed {self.seed}: {text}\nwhat happened last, in seconds:\n{lately}\nthe end of the log:\n{logs}"
         )
+
+    # Services
+
+    @property
+    def logs(self) -> list[str]:
+        """Give the log of each service."""
+        return [service.log.read_text() for service in self.services]
+
+    @property
+    def log(self) -> str:
+        """Give the logs of all services as one text."""
+        return "\n".join(self.logs)
+
+    def serving(self) -> int:
+        """Say which of the services had the latest turn."""
+        turns = [re.findall(r"(\S+Z) \[[^]]*\] our turn", log) or [""] for log in self.logs]
+        return max(range(len(turns)), key=lambda place: turns[place][-1])
+
+    def lead_away_from(self, place: int) -> None:
+        """Let whoever comes from now on come to the other service, as a load balancer does."""
+        other = self.services[place - 1]
+        for name, proxy in self._public.items():
+            proxy.lead_to(other.ports[name])
 
     # Citizens
 
@@ -298,13 +334,14 @@ class Stage:
             yield store
 
     def measure(self) -> None:
-        """Keep how much memory the service has, in KiB."""
-        process = self.installation.process
-        with suppress(OSError, IndexError):
-            assert process
-            with open(f"/proc/{process.pid}/status") as status:  # noqa: PTH123
-                size = int(next(line for line in status if line.startswith("VmRSS")).split()[1])
-            self.figures.memory.append((time.monotonic() - self._began, size))
+        """Keep how much memory the services have together, in KiB."""
+        sizes = []
+        with suppress(OSError, IndexError, StopIteration):
+            for service in self.services:
+                assert service.process
+                with open(f"/proc/{service.process.pid}/status") as status:  # noqa: PTH123
+                    sizes.append(int(next(line for line in status if line.startswith("VmRSS")).split()[1]))
+            self.figures.memory.append((time.monotonic() - self._began, sum(sizes)))
 
     async def call_notes(self) -> list[CallNote]:
         async with self.store() as store:

@@ -1,4 +1,4 @@
-"""Short runs of tests/faults.py with fixed seeds, one with each store; ``make soak`` is a long one."""
+"""Short runs of tests/faults.py with fixed seeds, one of each setting; ``make soak`` is a long one."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults import WITH_REDIS, WITH_SQLITE, Scale, on_stage, perform, plan
+from tests.faults import KINDS, Scale, on_stage, perform, plan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
+    from tests.faults import Kind, Setting
     from tests.sipp import Phones
 
 SECONDS, APART = 30.0, 2.0
+# With two processes only what makes them take turns; make soak has the rest too.
+SHORT: dict[Setting, Sequence[Kind]] = KINDS | {
+    "Redis, two processes": ("kill -9", "planned restart", "turn lapses", "one without Redis"),
+}
 
 
-@pytest.mark.parametrize(("redis", "seed"), [(False, 1), (True, 2)], ids=["SQLite", "Redis"])
-async def test_callers_agents_and_faults_at_random(  # noqa: PLR0913 - one thing each
-    pbx: Pbx, telephony: Phones, keys_folder: Path, tmp_path: Path, seed: int, *, redis: bool
+@pytest.mark.parametrize(("seed", "setting"), list(enumerate(SHORT, 1)), ids=list(SHORT))
+async def test_callers_agents_and_faults_at_random(  # noqa: PLR0913, PLR0917 - one thing each
+    pbx: Pbx, telephony: Phones, keys_folder: Path, tmp_path: Path, seed: int, setting: Setting
 ) -> None:
-    faults = plan(seed, WITH_REDIS if redis else WITH_SQLITE, SECONDS, APART)
-    async with on_stage(seed, pbx, keys_folder, tmp_path, telephony, redis=redis) as stage:
+    faults = plan(seed, SHORT[setting], SECONDS, APART)
+    async with on_stage(seed, pbx, keys_folder, tmp_path, telephony, setting=setting) as stage:
         figures = await perform(stage, faults, Scale())
     # Shown when one of these does not hold.
     sys.stdout.write(f"{figures}\n")
