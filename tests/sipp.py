@@ -58,7 +58,8 @@ class Sipp:
     def __init__(self, folder: Path, name: str, scenario: str, *options: str, port: int | None = None) -> None:
         self.port = port or free_ports(PORTS_OF_A_PHONE)
         self.folder = folder
-        self._name = f"{name}-{self.port}"
+        # Not the port alone: that may come back, and with it the log of who had it before.
+        self._name = f"{name}-{self.port}-{secrets.token_hex(4)}"
         self._options = options
         self._scenario = folder / f"{self._name}.xml"
         self._scenario.write_text(f'<?xml version="1.0"?>\n<scenario name="{name}">{scenario}</scenario>')
