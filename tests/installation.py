@@ -302,12 +302,19 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
             assert answer.status == (200 if text == "ready" else 503)
             return text
 
+    async def _says_ready(self) -> bool | None:
+        """Ask whether it is ready; None: it cannot be asked, as when another process begins to serve."""
+        try:
+            return await self.ready() == "ready"
+        except aiohttp.ClientError:
+            return None
+
     async def until_ready(self, *, ready: bool = True, seconds: float = 15.0) -> float:
         """Wait until the service says that it is ready, or that it is not; gives how long that took."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(seconds):
-                while (await self.ready() == "ready") is not ready:
+                while await self._says_ready() is not ready:
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(f"not {'ready' if ready else 'unready'} in {seconds} s") from None

@@ -6,12 +6,13 @@ The calls themselves are in test_calls.py and test_transfers.py, on a real Aster
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any, ClassVar, cast
 
 import pytest
 
 from idbellen.asterisk import phone as phone_module
-from idbellen.asterisk.ari import Ari
+from idbellen.asterisk.ari import Ari, AriError, to_its_end
 from idbellen.asterisk.bridge import CallerBridge
 from idbellen.asterisk.legs import AgentChannel, Legs
 from idbellen.asterisk.lines import Line, Lines
@@ -102,3 +103,30 @@ async def test_who_is_rung_in_the_moment_of_the_end_is_hung_up_after_the_ring_ha
     with pytest.raises(asyncio.CancelledError):
         await ringing
     assert Slow.made == ["POST", "DELETE"]
+
+
+async def test_what_is_refused_after_a_cancellation_is_nobodys_fault() -> None:
+    """As when another process serves meanwhile; asyncio would log it with a traceback."""
+    go_on, told = asyncio.Event(), []
+
+    async def refused() -> None:
+        await go_on.wait()
+        raise AriError("not made, since another process serves now")
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    try:
+        work = asyncio.create_task(to_its_end(refused()))
+        await asyncio.sleep(0)
+        [inner] = asyncio.all_tasks() - {work, asyncio.current_task()}
+        await asyncio.sleep(0)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        go_on.set()
+        await asyncio.wait((inner,))
+        del inner
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert told == []

@@ -228,6 +228,16 @@ class Ari:
         await self.request("PUT", f"/applications/{app}/eventFilter", allowed)
 
 
+async def to_its_end(work: Awaitable[None]) -> None:
+    """Do what has to be done also when we are cancelled meanwhile; what is refused or not answered is let be."""
+
+    async def quietly() -> None:
+        with suppress(AriError):
+            await work
+
+    await asyncio.shield(quietly())
+
+
 def _event(text: str) -> Event | None:
     try:
         return parse(json.loads(text))

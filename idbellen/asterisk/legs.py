@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.asterisk.ari import Ari, AriError
+from idbellen.asterisk.ari import Ari, AriError, to_its_end
 from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
@@ -151,9 +151,8 @@ class Legs:
                 self._legs.discard(leg)
                 leg.gone.set()
                 if not (self.handed_over and leg.talking):
-                    with suppress(AriError):
-                        # To its end even when we are cancelled once more, or the phone would ring on.
-                        await asyncio.shield(self._ari.discard(f"/channels/{channel}", insist=True, **why))
+                    # Even when we are cancelled once more, or the phone would ring on.
+                    await to_its_end(self._ari.discard(f"/channels/{channel}", insist=True, **why))
 
 
 async def first_of(*events: asyncio.Event) -> None:

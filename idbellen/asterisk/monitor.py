@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.asterisk.ari import Ari, AriError
+from idbellen.asterisk.ari import Ari, AriError, to_its_end
 from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, first_of, fresh
 from idbellen.domain.prompts import Prompt, media
 from idbellen.ports import RingOutcome
@@ -173,8 +173,7 @@ class Monitor:
         await self._ari.request("POST", f"/bridges/{bridge}/addChannel", channel=channels)
 
     async def _discard(self, path: str) -> None:
-        with suppress(AriError):
-            await asyncio.shield(self._ari.discard(path))
+        await to_its_end(self._ari.discard(path))
 
 
 async def _unless_over(leg: AgentChannel, phone: AgentChannel) -> RingOutcome:

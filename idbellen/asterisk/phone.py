@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from idbellen.asterisk.ari import Ari, AriError, GoneError
+from idbellen.asterisk.ari import Ari, AriError, GoneError, to_its_end
 from idbellen.asterisk.bridge import CallerBridge
 from idbellen.asterisk.legs import AgentChannel, fresh
 from idbellen.domain.prompts import Prompt, media
@@ -203,8 +203,7 @@ class CallerPhone:
         finally:
             # Who talks at a planned stop goes on talking, and the next process takes them up.
             if not self._legs.handed_over:
-                with suppress(AriError):
-                    await asyncio.shield(bridge.close())
+                await to_its_end(bridge.close())
 
     async def hung_up(self) -> None:
         """Wait until the caller hangs up, or the channel is lost in another way."""

@@ -18,6 +18,8 @@ LARGEST_MESSAGE = 1 << 20
 _HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+# What we say that a request has come through (RFC 9110, 7.6.3).
+_VIA = "1.1 idbellen"
 _SOCKET = frozenset({"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"})
 
 
@@ -26,9 +28,11 @@ def relay_app(target: Callable[[], str | None], http: aiohttp.ClientSession) -> 
 
     async def relay(request: web.Request) -> web.StreamResponse:
         base = target()
-        if base is None:
+        # Who was killed and is back before its turn has lapsed would relay to itself, for ever.
+        if base is None or _VIA in request.headers.getall("Via", ()):
             return _nobody()
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP]
+        headers.append(("Via", _VIA))
         try:
             if request.headers.get("Upgrade", "").lower() == "websocket":
                 return await _socket(request, http, base, headers)
@@ -45,6 +49,8 @@ def relay_app(target: Callable[[], str | None], http: aiohttp.ClientSession) -> 
 def relay_client() -> aiohttp.ClientSession:
     """Give the client for :func:`relay_app`: patient, and changing nothing."""
     return aiohttp.ClientSession(
+        # Every dashboard and every citizen's page holds one.
+        connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
