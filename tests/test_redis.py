@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from idbellen.ports import Account, StoreError
@@ -413,11 +414,14 @@ async def test_a_server_that_hangs_behind_tls_is_told_in_time(make: Make, tmp_pa
         assert await store.accounts() == []
 
 
-async def test_a_cancellation_in_the_moment_of_the_answer_is_not_lost() -> None:
+@pytest.mark.parametrize("refusal", [None, ResponseError("FENCED"), ConnectionResetError()], ids=repr)
+async def test_a_cancellation_in_the_moment_of_the_answer_is_not_lost(refusal: Exception | None) -> None:
     class Client:
         async def execute_command(self, *_: str) -> str:
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
+            if refusal:
+                raise refusal
             return "an answer"
 
     command = asyncio.create_task(RedisConnection(Client(), RedisUrl((("127.0.0.1", 1),))).command("PING"))

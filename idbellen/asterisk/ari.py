@@ -115,6 +115,9 @@ class Ari:
         assert self._http is not None, "used outside its context"  # noqa: S101
         if self._may_act and not await self._may_act():
             raise AriError(f"{method} {path}: not made, since another process serves now")
+        if self._http.closed:
+            # Of what is still to be done after the end.
+            raise AriError(f"{method} {path}: not made any more")
         # The path below the collection holds ids only; queries may hold a caller's number: not in messages.
         try:
             async with self._http.request(method, self._url + path, json=body, params=params) as answer:

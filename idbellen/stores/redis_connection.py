@@ -66,16 +66,16 @@ class RedisConnection:
             task = asyncio.current_task()
             before = task.cancelling() if task else 0
             try:
-                answer = await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+                return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
             except ReadOnlyError:
                 # It was the primary when we connected; by now the same name may lead to another server.
                 await self._client.connection_pool.disconnect(inuse_connections=False)
                 raise
-            if task and task.cancelling() > before:
-                # wait_for() of Python 3.11, with which the library waits, keeps a cancellation that comes in the moment
-                # of the answer to itself; the caller has hung up all the same.
-                raise asyncio.CancelledError
-            return answer
+            finally:
+                if task and task.cancelling() > before:
+                    # wait_for() of Python 3.11, with which the library waits, keeps a cancellation that comes in the
+                    # moment of the answer to itself, also of a refusal; the caller has hung up all the same.
+                    raise asyncio.CancelledError
 
     @asynccontextmanager
     async def bounded(self) -> AsyncIterator[None]:
