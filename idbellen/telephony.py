@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.asterisk.ari import Ari
+from idbellen.asterisk.ari import Ari, first_of
 from idbellen.asterisk.endpoints import Endpoints
 from idbellen.asterisk.features import FeatureCodes
-from idbellen.asterisk.legs import first_of
 from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import Switchboard

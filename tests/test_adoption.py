@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.installation import PLAIN_CAUSE, run_cli, spy
+from tests.proxy import Proxy
 from tests.rtp import sounds
 
 if TYPE_CHECKING:
@@ -234,6 +235,36 @@ async def test_whose_agent_hangs_up_meanwhile_waits_for_the_colleague_who_was_be
         caller.go_on()
         assert await caller.ended() == "by caller"
     await installation.until_nothing_is_left()
+
+
+@pytest.mark.parametrize("fault", ["refuses", "silent"])
+async def test_a_planned_stop_does_not_wait_for_an_asterisk_that_is_away(
+    pbx: Pbx, install: Callable[..., Awaitable[Installation]], telephony: Phones, fault: str
+) -> None:
+    """As when both are restarted: a phone rings and is to be hung up, and nobody is there to do it."""
+    async with Proxy(pbx.settings.ari_port) as proxy:
+        installation = await install(ari_port=str(proxy.port), **GRACE)
+        await telephony.agent("agent1", "silent")
+        async with installation.dashboard("agent1") as dashboard:
+            await dashboard.available()
+            caller = await telephony.call(await installation.log_in_citizen())
+            await dashboard.until("ringing")
+            await noted(installation, "waiting")
+            if fault == "refuses":
+                proxy.refuse()
+                proxy.cut()
+                await installation.until_ready(ready=False)
+            else:
+                proxy.silence()
+            assert await installation.stop() == 0
+            await proxy.pass_on()
+            await installation.start()
+            await installation.until_log("call of an earlier process taken up")
+            await dashboard.reconnect()
+            await dashboard.until("ringing")
+            caller.go_on()
+            assert await caller.ended() == "by caller"
+        await installation.until_nothing_is_left()
 
 
 async def test_who_gave_up_waiting_meanwhile_may_use_the_code_again(

@@ -83,6 +83,7 @@ class Ari:
         self._http: aiohttp.ClientSession | None = None
         # Kept by whoever reads the events.
         self.connected = asyncio.Event()
+        self._leaving = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS)
@@ -139,7 +140,7 @@ class Ari:
         """Make a request, and again when there was no answer, once Asterisk is back: calls outlive its absence.
 
         Only for what may be done twice. It fails as :meth:`request` does, but only when Asterisk sends events and has
-        not answered this for :data:`PATIENCE_SECONDS`.
+        not answered this for :data:`PATIENCE_SECONDS`, or after :meth:`leave`.
         """
         now = asyncio.get_running_loop().time
         until = now() + PATIENCE_SECONDS
@@ -147,13 +148,17 @@ class Ari:
             try:
                 return await self.request(method, path, **params)
             except AriUnreachableError:
-                if now() >= until:
+                if now() >= until or self._leaving.is_set():
                     raise
             # A lost connection may not be known yet.
             await asyncio.sleep(RETRY_SECONDS)
             if not self.connected.is_set():
-                await self.connected.wait()
+                await first_of(self.connected, self._leaving)
                 until = now() + PATIENCE_SECONDS
+
+    def leave(self) -> None:
+        """Insist on nothing from now on: what an Asterisk that is away would have to do is the next process's."""
+        self._leaving.set()
 
     async def create(self, path: str, *, insist: bool = False, **params: str | int) -> None:
         """Make a channel or a bridge under a name of ours.
@@ -229,6 +234,16 @@ class Ari:
         # Asterisk forgets the filter when the application goes, so it is set after each connect.
         allowed = {"allowed": [{"type": name} for name in wanted]}
         await self.request("PUT", f"/applications/{app}/eventFilter", allowed)
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait for the first of several events."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 async def to_its_end(work: Awaitable[None]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.asterisk.ari import Ari, AriError, to_its_end
+from idbellen.asterisk.ari import Ari, AriError, first_of, to_its_end
 from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
@@ -153,13 +153,3 @@ class Legs:
                 if not (self.handed_over and leg.talking):
                     # Even when we are cancelled once more, or the phone would ring on.
                     await to_its_end(self._ari.discard(f"/channels/{channel}", insist=True, **why))
-
-
-async def first_of(*events: asyncio.Event) -> None:
-    """Wait for the first of several events."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.asterisk.ari import Ari, AriError, to_its_end
-from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, first_of, fresh
+from idbellen.asterisk.ari import Ari, AriError, first_of, to_its_end
+from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, fresh
 from idbellen.domain.prompts import Prompt, media
 from idbellen.ports import RingOutcome
 

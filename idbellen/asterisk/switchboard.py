@@ -86,6 +86,7 @@ class Switchboard:
                 await self._listen(calls)
             except (asyncio.CancelledError, ReplacedError):
                 self.legs.handed_over = True
+                self._ari.leave()
                 self._stories.hand_over()
                 raise
 
