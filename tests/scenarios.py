@@ -85,10 +85,22 @@ WAIT = """
 <recv request="BYE" optional="true" next="1"/>
 <recv request="MESSAGE"/>
 """
+# Both may hang up in the same moment: then each answers the other.
+_BYES_CROSSED = f"""
+{OK_TO_REQUEST}
+<recv response="481" optional="true" next="8"/>
+<recv response="200"/>
+<label id="8"/>
+<nop/>
+"""
 _ENDED = f"""
-<recv request="BYE" optional="true" next="1"/>
+<recv request="BYE" optional="true" next="7"/>
 <recv response="200"/>
 {log("ended by caller")}
+<nop next="2"/>
+<label id="7"/>
+{_BYES_CROSSED}
+{log("ended by asterisk")}
 <nop next="2"/>
 <label id="1"/>
 {OK_TO_REQUEST}
@@ -201,8 +213,11 @@ def answer(after_ms: int, sdp: str, *, talks_ms: int = 0) -> str:
 {log("talking")}
 {until}
 <send retrans="500">{cdata(bye)}</send>
-<recv request="BYE" optional="true" next="2"/>
+<recv request="BYE" optional="true" next="7"/>
 <recv response="200" next="5"/>
+<label id="7"/>
+{_BYES_CROSSED}
+<nop next="5"/>
 <label id="2"/>
 {OK_TO_REQUEST}
 <label id="5"/>
