@@ -23,7 +23,7 @@ from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import QueueRules, Queues
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Command, Mode, Target, Verb
-from idbellen.ports import RingOutcome
+from idbellen.ports import RingOutcome, StoreError
 from tests import virtualtime
 from tests.fakes import AgentBehaviour, FakeCallLog, FakeNotes, FakePhone, FakeSessions, now
 from tests.stories import RULES, account, new_office, prompts, typed
@@ -422,6 +422,22 @@ async def _in_call(*, served: bool, hangs_up: float) -> tuple[World, FakePhone]:
     world.call(phone, CODES[0])
     await asyncio.sleep(9.0 - now())
     return world, phone
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("Asterisk is away"), StoreError("another process serves")], ids=repr)
+def test_what_fails_after_the_hand_over_is_the_next_processs(fault: Exception) -> None:
+    async def story() -> None:
+        world, phone = await _in_call(served=False, hangs_up=100.0)
+        assert world.office
+        world.office.notes.hand_over()
+        wanted = world.office.desk._places["first"].wanted
+        assert wanted
+        wanted.set_exception(fault)
+        await asyncio.sleep(30.0)
+        assert (phone.end, Prompt.APOLOGY in prompts(phone)) == ("", False)
+        await world.close()
+
+    virtualtime.run(story())
 
 
 @pytest.mark.parametrize("way", WAYS)

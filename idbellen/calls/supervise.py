@@ -36,13 +36,16 @@ async def supervise(phone: Phone, office: Office, note: CallNote | None = None) 
     except* HungUpError:
         log.info("caller hung up", call=phone.call)
     except* StoreError as faults:
-        reason = str(faults.exceptions[0])
-        log.error("call not served: the store cannot be used", call=phone.call, reason=reason)  # noqa: TRY400
-        await _apologise(phone)
+        if not office.notes.handed_over:
+            reason = str(faults.exceptions[0])
+            log.error("call not served: the store cannot be used", call=phone.call, reason=reason)  # noqa: TRY400
+            await _apologise(phone)
     except* Exception as faults:
-        # Whatever the fault was, only this call knows of it: the caller hears so and is helped otherwise.
-        log.exception("call failed", call=phone.call, exc_info=faults)
-        await _apologise(phone)
+        # Whatever fails when the next process has the call already is nothing.
+        if not office.notes.handed_over:
+            # Whatever the fault was, only this call knows of it: the caller hears so and is helped otherwise.
+            log.exception("call failed", call=phone.call, exc_info=faults)
+            await _apologise(phone)
     log.info("call over", call=phone.call)
 
 
