@@ -21,6 +21,7 @@ hangup:  ## let the demo phone of a running demo hang up
 test:  ## set everything up and run all checks and tests
 	@sh tools/setup test
 	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --quiet --diff .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@.venv/bin/python -m pytest -n 2 --dist loadfile

@@ -34,9 +34,7 @@ def keys_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def pbx(
-    tmp_path_factory: pytest.TempPathFactory, all_installations: list[Installation]
-) -> AsyncIterator[Pbx]:
+async def pbx(tmp_path_factory: pytest.TempPathFactory, all_installations: list[Installation]) -> AsyncIterator[Pbx]:
     """Start the Asterisk that tests share; at its end all logs are searched for what is personal."""
     settings = PbxSettings(
         directory=tmp_path_factory.mktemp("asterisk"),

@@ -104,7 +104,7 @@ phone_number = "{PHONE_NUMBER}"
 master_key_file = "{keys_folder}/own-rsa/master-key"
 {_lines(tables["sessions"])}
 [idcontact]
-listen = "{self._listen['idcontact']}"
+listen = "{self._listen["idcontact"]}"
 url = "{self.internal_url}"
 decryption_key_files = ["{keys_folder}/own-rsa/decryption-key.pem", "{keys_folder}/own-ec/decryption-key.pem"]
 verification_key_files = [
@@ -112,11 +112,11 @@ verification_key_files = [
 ]
 {_lines(tables["idcontact"])}
 [citizen]
-listen = "{self._listen['citizen']}"
+listen = "{self._listen["citizen"]}"
 url = "{self.citizen_url}"
 {_lines(tables["citizen"])}
 [dashboard]
-listen = "{self._listen['dashboard']}"
+listen = "{self._listen["dashboard"]}"
 url = "{self.dashboard_url}"
 {_lines(tables["dashboard"])}
 [purposes.report_move]
@@ -236,9 +236,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
 
     # ID Contact's core, an auth plugin, and the citizen's browser
 
-    def token(
-        self, attributes: Mapping[str, str] | None = ATTRIBUTES, *, keys: str = "rsa", **changes: Any
-    ) -> str:
+    def token(self, attributes: Mapping[str, str] | None = ATTRIBUTES, *, keys: str = "rsa", **changes: Any) -> str:
         """Make an auth result as an auth plugin with keys of this kind does."""
         values = {
             "status": "succes",
@@ -255,9 +253,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         """Walk the protocol: start, log in, deliver, open the page; gives the code on the page."""
         jar = aiohttp.CookieJar(unsafe=True)
         async with aiohttp.ClientSession(cookie_jar=jar, raise_for_status=True) as http:
-            async with http.post(
-                f"{self.internal_url}/start_communication", json={"purpose": "report_move"}
-            ) as answer:
+            async with http.post(f"{self.internal_url}/start_communication", json={"purpose": "report_move"}) as answer:
                 started = await answer.json()
             headers = {"Content-Type": "application/jwt"}
             async with http.post(started["attr_url"], data=self.token(attributes), headers=headers):
@@ -392,7 +388,6 @@ class Wallboard:
                 if message["type"] == "answer" and message["id"] == self._asked:
                     return message["refused"]
 
-
     async def caller(self) -> str:
         """Wait until somebody waits; gives the name of the call that is next."""
         async with asyncio.timeout(10):
@@ -438,9 +433,7 @@ class Dashboard:
         """Wait until the agent's phone is in a state."""
         await self._until(lambda now: now.get("phone") == state, f"a phone that is {state}", seconds)
 
-    async def _until(
-        self, is_so: Callable[[dict[str, Any]], bool], what: str, seconds: float
-    ) -> dict[str, Any]:
+    async def _until(self, is_so: Callable[[dict[str, Any]], bool], what: str, seconds: float) -> dict[str, Any]:
         try:
             async with asyncio.timeout(seconds):
                 while not is_so(self.snapshot):
@@ -502,7 +495,6 @@ class Dashboard:
             pass
 
 
-
 class Spy:
     """A second Stasis application that sees every event of an Asterisk, and touches nothing."""
 
@@ -527,9 +519,9 @@ class Spy:
             seen = [e["type"] for e in self.events]
             raise AssertionError(f"no {kind} {fields} among {seen}") from None
 
-
     async def until_played(self, media: str, *, times: int = 1, seconds: float = 20.0) -> None:
         """Wait until a sound has been played to its end so many times."""
+
         def played() -> int:
             ended = (e["playback"] for e in self.events if e["type"] == "PlaybackFinished")
             return sum(playback["media_uri"] == media for playback in ended)

@@ -307,10 +307,10 @@ def report(options: Options, outcome: Outcome, version: str) -> str:
     first, most, last = outcome.memory[0], max(outcome.memory), outcome.memory[-1]
     faults = "one `kill -9`" + (" and one crash of Redis" if options.redis else "")
     return f"""
-Made by `python -m tests.load --waiting {options.waiting} --talking {options.talking} --rate {options.rate:g} --minutes {options.minutes:g}{' --redis` (`make load`)' if options.redis else '`'}
+Made by `python -m tests.load --waiting {options.waiting} --talking {options.talking} --rate {options.rate:g} --minutes {options.minutes:g}{" --redis` (`make load`)" if options.redis else "`"}
 on {datetime.now(UTC):%Y-%m-%d}: {machine()}; {version}.
 {options.waiting} callers wait and {options.talking} agents talk, {options.rate:g} more call every second for {options.minutes:g} minutes, with {faults} in the middle.
-The store is {'Redis' if options.redis else 'SQLite'}; everything shares the machine. Audio is sent to all callers and agents; they send none.
+The store is {"Redis" if options.redis else "SQLite"}; everything shares the machine. Audio is sent to all callers and agents; they send none.
 
 | what | |
 |---|---|

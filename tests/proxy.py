@@ -149,4 +149,3 @@ class Proxy:
                 self.passed[way] += len(chunk)
             self._twice.discard(way)
             await writer.drain()
-

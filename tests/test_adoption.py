@@ -60,9 +60,7 @@ async def noted(installation: Installation, *stages: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_code_entry_is_asked_afresh(
-    pbx: Pbx, installation: Installation, telephony: Phones, way: str
-) -> None:
+async def test_code_entry_is_asked_afresh(pbx: Pbx, installation: Installation, telephony: Phones, way: str) -> None:
     code = await installation.log_in_citizen()
     async with spy(pbx) as seen:
         caller = await telephony.call(code[:3], code)
@@ -79,9 +77,7 @@ async def test_code_entry_is_asked_afresh(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_who_waits_keeps_place_and_waiting_time(
-    installation: Installation, telephony: Phones, way: str
-) -> None:
+async def test_who_waits_keeps_place_and_waiting_time(installation: Installation, telephony: Phones, way: str) -> None:
     await telephony.agent("agent1")
     first = await telephony.call(await installation.log_in_citizen())
     await installation.until_log("accepted=True")

@@ -46,9 +46,7 @@ class Asterisk:
 
 
 @asynccontextmanager
-async def called(
-    story: Callable[[AgiPhone], Awaitable[None]], header: bytes = HEADER
-) -> AsyncIterator[Asterisk]:
+async def called(story: Callable[[AgiPhone], Awaitable[None]], header: bytes = HEADER) -> AsyncIterator[Asterisk]:
     port = free_ports()
     async with AgiServer(story).listening("127.0.0.1", port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

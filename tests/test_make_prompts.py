@@ -88,9 +88,7 @@ def test_every_prompt_has_a_sentence_in_both_languages() -> None:
 
 
 def test_prompts_are_what_asterisk_plays(made: Path) -> None:
-    names = {
-        f"{language}/idbellen/{name}.wav" for language in ("nl", "en") for name in ("hello", "code-wrong")
-    }
+    names = {f"{language}/idbellen/{name}.wav" for language in ("nl", "en") for name in ("hello", "code-wrong")}
     assert set(contents(made)) == {*names, "moh/calm.wav"}
     for path in contents(made):
         with wave.open(str(made / "out" / path)) as sound:
@@ -136,9 +134,7 @@ def test_a_lost_file_is_made_again(work: Path) -> None:
 def test_a_prompt_without_its_name_is_removed_and_other_files_stay(work: Path) -> None:
     (work / "out/nl/idbellen/own.wav").touch()
     before = contents(work)
-    (work / "text.toml").write_text(
-        "".join(line for line in TEXT.splitlines(keepends=True) if "hello" not in line)
-    )
+    (work / "text.toml").write_text("".join(line for line in TEXT.splitlines(keepends=True) if "hello" not in line))
     assert "0 made, 3 unchanged, 2 removed" in make(work)
     assert changed(before, contents(work)) == {"nl/idbellen/hello.wav", "en/idbellen/hello.wav"}
 

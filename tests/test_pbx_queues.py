@@ -176,9 +176,7 @@ async def test_a_transfer_moves_the_screen(
     await installation.until_nothing_is_left()
 
 
-async def test_hold_is_shown(
-    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones
-) -> None:
+async def test_hold_is_shown(begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones) -> None:
     installation = await begin()
     phone = await scripted_agent(telephony, "agent1", "hold", "unhold")
     async with installation.dashboard("agent1") as dashboard:

@@ -336,7 +336,8 @@ CAUSES = (0, 1, 3, 16, 17, 18, 19, 20, 21, 26, 27, 31, 34, 38, 41, 127)
 @pytest.mark.parametrize("answered_first", [False, True])
 @pytest.mark.parametrize("cause", CAUSES)
 def test_08_whatever_the_cause_the_agent_is_freed_and_the_caller_keeps_the_place(
-    cause: int, answered_first: bool  # noqa: FBT001
+    cause: int,
+    answered_first: bool,  # noqa: FBT001
 ) -> None:
     async def story(stage: Stage) -> None:
         asterisk, staff = stage.asterisk, stage.office.desk.staff

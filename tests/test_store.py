@@ -34,9 +34,7 @@ CALL = CallRecord("call", "moves", "report_move", True, 10.0, 5.5, CallOutcome.A
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisProcess
-) -> AsyncIterator[Store]:
+async def store(request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisProcess) -> AsyncIterator[Store]:
     if request.param == "sqlite":
         opening: AbstractAsyncContextManager[Store] = open_store(tmp_path / "idbellen.db", FINGERPRINTS)
     else:

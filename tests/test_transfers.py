@@ -197,9 +197,7 @@ async def consult(stage: Stage, talk: Talk) -> None:
     await talk.one.command("consult", "agent", "agent2")
     await talk.one.until_call(mode="consulted", other={"kind": "agent", "name": "agent2", "title": "agent2"})
     await talk.two.until_call(part="consulted", secret=None)
-    await asyncio.gather(
-        stage.voice.hears_music(), stage.first.hears(stage.second), stage.second.hears(stage.first)
-    )
+    await asyncio.gather(stage.voice.hears_music(), stage.first.hears(stage.second), stage.second.hears(stage.first))
 
 
 async def test_consult_and_transfer(stage: Stage) -> None:

@@ -59,9 +59,7 @@ class Claim:
     served: bool = False
 
 
-async def identify(
-    phone: Handset, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]]
-) -> bool:
+async def identify(phone: Handset, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]]) -> bool:
     """Answer and ask for the code until one is accepted, and have that caller served; False if none is.
 
     The code is the caller's for as long as ``serve`` takes.

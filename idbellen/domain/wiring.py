@@ -126,18 +126,7 @@ class MemberGone:
 
 
 PbxEvent = (
-    Snapshot
-    | Lost
-    | Appeared
-    | Gone
-    | Entered
-    | Left
-    | Held
-    | Queued
-    | LeftQueue
-    | Answered
-    | Member
-    | MemberGone
+    Snapshot | Lost | Appeared | Gone | Entered | Left | Held | Queued | LeftQueue | Answered | Member | MemberGone
 )
 
 

@@ -15,9 +15,7 @@ CONNECT_SECONDS = 2.0
 CLOSE_SECONDS = 0.5
 LARGEST_MESSAGE = 1 << 20
 # What is about one connection and not about the message (RFC 9110, 7.6.1), and what is made anew.
-_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
-)
+_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
 # What we say that a request has come through (RFC 9110, 7.6.3).
 _VIA = "1.1 idbellen"
 _SOCKET = frozenset({"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"})
