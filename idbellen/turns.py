@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 ALONE_SECONDS = 6.0
 # Whoever is relayed to has gone, and callers wait for us.
 RELAY_STOP_SECONDS = 0.1
+# Below what systemd gives a planned stop (systemd/idbellen.service).
+END_SECONDS = 15.0
 SERVED = "another idbellen serves with it: stop that one, or let them take turns with [cluster]"
 
 
@@ -96,7 +99,11 @@ async def _serve_this_turn(turns: Turns, serve: Callable[[Turns], Awaitable[None
     finally:
         # Whoever serves needs the turn until the last note is written.
         serving.cancel()
-        await asyncio.wait((serving,))
+        _, stuck = await asyncio.wait((serving,), timeout=END_SECONDS)
+        if stuck:
+            # Its pages would be there without being able to write, and whoever is led to them could not log in.
+            log.critical("its turn does not end: this process ends at once, to be started again", seconds=END_SECONDS)
+            os._exit(1)
         holding.cancel()
         await asyncio.wait((holding,))
     for ended in (serving, holding):

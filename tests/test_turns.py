@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -31,6 +33,28 @@ if TYPE_CHECKING:
 # The promise: what a process had in hand is taken up by another within this.
 TAKEN_UP_SECONDS = 5.0
 FINGERPRINTS = Fingerprints(b"m" * 32)
+# A process that serves in turn what does not end.
+WITHOUT_END = """
+import asyncio, sys
+from contextlib import suppress
+from types import SimpleNamespace
+from idbellen import turns
+from idbellen.domain.codes import Fingerprints
+from idbellen.stores.redis import open_store
+from idbellen.stores.redis_url import parse_redis_url
+
+async def serve(_):
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+async def main():
+    async with open_store(parse_redis_url(sys.argv[1]), Fingerprints(b"m" * 32)) as store:
+        await turns.serve_in_turn(SimpleNamespace(cluster=None), store, serve)
+
+turns.END_SECONDS = 0.5
+asyncio.run(main())
+"""
 
 
 @dataclass
@@ -232,3 +256,22 @@ async def test_who_lost_the_turn_changes_nothing_any_more(redis_server: RedisPro
         assert await second.confirm()
         await second.leave()
         assert await first.take(patience=0)
+
+
+async def test_who_lost_the_turn_and_does_not_end_is_ended(redis_server: RedisProcess) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WITHOUT_END, str(redis_server.url), stdout=subprocess.PIPE
+    )
+    assert process.stdout
+    try:
+        assert b"our turn" in await process.stdout.readline()
+        async with open_store(redis_server.url, FINGERPRINTS) as store:
+            await redis_server.cli("DEL", "{idbellen}:turn")
+            assert await store.turns({}).take(patience=0)
+            output, _ = await asyncio.wait_for(process.communicate(), 5)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert b"this process ends at once" in output
+    assert process.returncode == 1
