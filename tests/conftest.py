@@ -11,7 +11,7 @@ from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from tests.browser import chromium, open_windows
 from tests.installation import PLAIN_CAUSE, Installation, make_keys
 from tests.logs import personal_data_in_logs
-from tests.ports import free_ports
+from tests.ports import free_ports, reserved_ports
 from tests.redis_servers import RedisProcess
 from tests.sipp import phones
 
@@ -36,24 +36,25 @@ def keys_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 async def pbx(tmp_path_factory: pytest.TempPathFactory, all_installations: list[Installation]) -> AsyncIterator[Pbx]:
     """Start the Asterisk that tests share; at its end all logs are searched for what is personal."""
-    settings = PbxSettings(
-        directory=tmp_path_factory.mktemp("asterisk"),
-        prompts=PROMPTS,
-        ari_port=free_ports(),
-        sip_port=free_ports(),
-        rtp_start=(rtp := free_ports(400)),
-        rtp_end=rtp + 399,
-        agents=AGENTS,
-        # A plain queue that a test can tell from everything else: it hangs up with its own cause.
-        plain="idbellen-test-plain,s,1",
-    )
-    pbx = Pbx(settings)
-    await pbx.start()
-    # The plain queue belongs to the operator's own dialplan, so the test adds one there.
-    await pbx.cli("dialplan add extension s,1,Answer() into idbellen-test-plain")
-    await pbx.cli(f"dialplan add extension s,2,Hangup({PLAIN_CAUSE}) into idbellen-test-plain")
-    yield pbx
-    await pbx.stop()
+    with reserved_ports(400) as rtp:
+        settings = PbxSettings(
+            directory=tmp_path_factory.mktemp("asterisk"),
+            prompts=PROMPTS,
+            ari_port=free_ports(),
+            sip_port=free_ports(),
+            rtp_start=rtp,
+            rtp_end=rtp + 399,
+            agents=AGENTS,
+            # A plain queue that a test can tell from everything else: it hangs up with its own cause.
+            plain="idbellen-test-plain,s,1",
+        )
+        pbx = Pbx(settings)
+        await pbx.start()
+        # The plain queue belongs to the operator's own dialplan, so the test adds one there.
+        await pbx.cli("dialplan add extension s,1,Answer() into idbellen-test-plain")
+        await pbx.cli(f"dialplan add extension s,2,Hangup({PLAIN_CAUSE}) into idbellen-test-plain")
+        yield pbx
+        await pbx.stop()
     assert personal_data_in_logs(pbx, all_installations) == []
 
 

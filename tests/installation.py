@@ -25,7 +25,7 @@ from idbellen.domain.notes import read_agent, read_call
 from idbellen.ports import Account, Role
 from idbellen.storage import open_store
 from idbellen.web.passwords import hash_password
-from tests.ports import free_ports
+from tests.ports import free_ports, reserved_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -355,20 +355,20 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
 @asynccontextmanager
 async def own_pbx(folder: Path, agents: tuple[str, ...], *, rtp_ports: int = 1000) -> AsyncIterator[Pbx]:
     """Give an Asterisk of one's own, for what does not run under pytest; who is not verified is hung up on there."""
-    rtp = free_ports(rtp_ports)
     directory = folder / "asterisk"
     directory.mkdir(parents=True)
-    pbx = Pbx(
-        PbxSettings(
-            directory=directory, prompts=CHECKOUT / ".run/prompts", ari_port=free_ports(), sip_port=free_ports(),
-            rtp_start=rtp, rtp_end=rtp + rtp_ports - 1, agents=agents,
-        )
-    )  # fmt: skip
-    try:
-        await pbx.start()
-        yield pbx
-    finally:
-        await pbx.stop()
+    with reserved_ports(rtp_ports) as rtp:
+        pbx = Pbx(
+            PbxSettings(
+                directory=directory, prompts=CHECKOUT / ".run/prompts", ari_port=free_ports(), sip_port=free_ports(),
+                rtp_start=rtp, rtp_end=rtp + rtp_ports - 1, agents=agents,
+            )
+        )  # fmt: skip
+        try:
+            await pbx.start()
+            yield pbx
+        finally:
+            await pbx.stop()
 
 
 class Wallboard:

@@ -6,7 +6,11 @@ import os
 import random
 import socket
 from collections import deque
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Of the processes that run the tests side by side each has ports of its own: gw0 and gw1, or one process alone.
 _WORKERS = 2
@@ -18,26 +22,39 @@ def _share(of: range) -> range:
     return range(of.start + _WORKER * size, of.start + (_WORKER + 1) * size)
 
 
-# Many neighbours, such as those for RTP, are not all in use at any time, so nobody else gets ports between them.
-MANY = 40
-PORTS_FOR_MANY = _share(range(10_000, 18_000))
+# Many neighbours are not all in use at any time, so nobody else gets ports between them.
+_FOR_MANY = _share(range(10_000, 18_000))
 # All below the ports that the system gives out by itself.
-PORTS_FOR_FEW = _share(range(18_000, 32_000))
+_FOR_FEW = _share(range(18_000, 32_000))
 # What was given so long ago is in use, which is seen, or no longer wanted.
 _given: deque[int] = deque(maxlen=3000)
-_blocks: set[int] = set()
+_reserved: set[int] = set()
 
 
 def free_ports(count: int = 1) -> int:
     """Give the first of ``count`` neighbouring ports that nobody uses and that were not given of late."""
-    among = PORTS_FOR_MANY if count >= MANY else PORTS_FOR_FEW
-    taken = set(_given) | _blocks
+    wanted = _find(_FOR_FEW, count, set(_given))
+    _given.extend(wanted)
+    return wanted.start
+
+
+@contextmanager
+def reserved_ports(count: int) -> Iterator[int]:
+    """Keep many neighbouring ports for the block, and give the first."""
+    wanted = _find(_FOR_MANY, count, _reserved)
+    _reserved.update(wanted)
+    try:
+        yield wanted.start
+    finally:
+        _reserved.difference_update(wanted)
+
+
+def _find(among: range, count: int, taken: set[int]) -> range:
     for _ in range(1000):
-        first = random.randrange(among.start, among.stop - count)
+        first = random.randrange(among.start, among.stop - count + 1)
         wanted = range(first, first + count)
         if taken.isdisjoint(wanted) and all(map(_free, wanted)):
-            (_blocks.update if count >= MANY else _given.extend)(wanted)
-            return first
+            return wanted
     raise AssertionError("no free ports on loopback")
 
 

@@ -12,7 +12,7 @@ from idbellen.ports import Role
 from tests.conftest import AGENTS, PROMPTS
 from tests.installation import ATTRIBUTES
 from tests.pbx_queues import FREEPBX_QUEUE, QUEUE, QueuePbx, pbx_tables, scripted_agent
-from tests.ports import free_ports
+from tests.ports import free_ports, reserved_ports
 from tests.proxy import Proxy
 from tests.rtp import Stalls, typed
 from tests.scenarios import CALLER_NUMBER
@@ -33,19 +33,20 @@ FREEPBX = {"member_interface": '"Local/{name}@from-queue/n"'}
 
 @pytest.fixture(scope="module")
 async def pbx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QueuePbx]:
-    settings = PbxSettings(
-        directory=tmp_path_factory.mktemp("pbx"),
-        prompts=PROMPTS,
-        ari_port=free_ports(),
-        sip_port=free_ports(),
-        rtp_start=(rtp := free_ports(200)),
-        rtp_end=rtp + 199,
-        agents=AGENTS,
-    )
-    pbx = QueuePbx(settings)
-    await pbx.start()
-    yield pbx
-    await pbx.stop()
+    with reserved_ports(200) as rtp:
+        settings = PbxSettings(
+            directory=tmp_path_factory.mktemp("pbx"),
+            prompts=PROMPTS,
+            ari_port=free_ports(),
+            sip_port=free_ports(),
+            rtp_start=rtp,
+            rtp_end=rtp + 199,
+            agents=AGENTS,
+        )
+        pbx = QueuePbx(settings)
+        await pbx.start()
+        yield pbx
+        await pbx.stop()
 
 
 @pytest.fixture

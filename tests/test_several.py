@@ -17,7 +17,7 @@ from idbellen.ports import Role
 from tests.conftest import PROMPTS
 from tests.installation import PLAIN_CAUSE, Installation, run_cli
 from tests.logs import personal_data_in_logs
-from tests.ports import free_ports
+from tests.ports import free_ports, reserved_ports
 from tests.proxy import Proxy
 from tests.rtp import sounds
 from tests.sipp import phones
@@ -87,7 +87,7 @@ async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Regi
     async with AsyncExitStack() as stack:
         made = {}
         for name, agents in PHONES.items():
-            rtp = free_ports(100)
+            rtp = stack.enter_context(reserved_ports(100))
             folder = tmp_path_factory.mktemp(name)
             pbx = Pbx(
                 PbxSettings(
