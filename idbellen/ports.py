@@ -85,6 +85,11 @@ class Bridge(Protocol):
         """What Asterisk calls it."""
         ...
 
+    @property
+    def open(self) -> bool:
+        """Whether it was still there when it was taken up."""
+        ...
+
     async def hold(self) -> None:
         """Take the caller out, to hear music."""
         ...

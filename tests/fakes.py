@@ -118,14 +118,17 @@ class FakeSessions:
 
 
 class FakeNotes:
-    """Notes by name; ``at_once`` as for :class:`FakeSessions`."""
+    """Notes by name; ``at_once`` as for :class:`FakeSessions`. ``away``: nothing can be noted."""
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._at_once = at_once
         self.texts: dict[str, str] = {}
+        self.away = False
 
     async def note(self, notes: Mapping[str, str | None]) -> None:
         await travel(until_there=not self._at_once)
+        if self.away:
+            raise StoreError("no answer")
         for name, text in notes.items():
             self.texts.pop(name, None)
             if text is not None:

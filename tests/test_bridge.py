@@ -42,7 +42,7 @@ def requests() -> Requests:
 
 async def opened(requests: Requests, caller: Line) -> CallerBridge:
     bridge = CallerBridge(cast("Ari", requests), caller, "default")
-    await bridge.open(AgentChannel(Line("agent"), "PJSIP/agent", 20.0))
+    await bridge.begin(AgentChannel(Line("agent"), "PJSIP/agent", 20.0))
     requests.made.clear()
     return bridge
 

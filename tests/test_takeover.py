@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from idbellen.calls.flow import IN_HAND_SECONDS
+from idbellen.calls.found import Found
 from idbellen.calls.supervise import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.idcontact import AuthResult, AuthStatus
@@ -66,27 +67,19 @@ class World:
         self.secrets: defaultdict[str, set[str]] = defaultdict(set)
         self.faults: list[str] = []
         self.office: Office | None = None
+        self.notes = FakeNotes(at_once=at_once)
         self._before: dict[tuple[str, str], TalkNote] = {}
         self._settled = 0.0
         self._agents = agents
-        self._notes = FakeNotes(at_once=at_once)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pages = ExitStack()
 
     async def start(self) -> None:
         """Start a process, as :mod:`idbellen.app` does, and take up what the one before has left."""
-        office = new_office(RULES, self.sessions, QUEUES, log=self.log, store=self._notes)
+        office = new_office(RULES, self.sessions, QUEUES, log=self.log, store=self.notes)
         self.office = office
         self._settled = now() + SETTLED_SECONDS
         earlier = await office.notes.load()
-        # An answer of the very last moment was not noted: these wait again.
-        self.answered -= {note.call for note in earlier.calls if not note.served}
-        self._before = {
-            (note.call, party.agent): note.talk
-            for note in earlier.calls
-            for party in note.parties
-            if note.talk and note.talk.mode is not Mode.TRANSFERRING
-        }
         talking = {party.agent for note in earlier.calls for party in note.parties if party.agent}
         office.desk.staff.restore(
             earlier.agents, {name: account(name, **AGENTS[name]) for name in self._agents}, talking
@@ -107,6 +100,15 @@ class World:
     def _reconcile(self, notes: Sequence[CallNote]) -> None:
         """Do what the switchboard does when it comes to an Asterisk in which an earlier process was at work."""
         assert self.office
+        notes = Stories(self.office).as_found(notes, self._found())
+        # An answer of the very last moment was not noted: these wait again.
+        self.answered -= {note.call for note in notes if not note.served}
+        self._before = {
+            (note.call, party.agent): note.talk
+            for note in notes
+            for party in note.parties
+            if note.talk and note.talk.mode is not Mode.TRANSFERRING and self._goes_on(note)
+        }
         left = {channel: phone for channel, phone in self.phones.items() if self._alive(phone)}
         for channel, phone in self.phones.items():
             [note] = [note for note in notes if note.channel == channel] or [None]
@@ -124,6 +126,20 @@ class World:
             elif channel in left:
                 keys = typed(self.codes[channel], at=now() + 3.0, gap=0.0)
                 self.call(phone.for_the_next(call=f"{phone.call} again", keys=keys), self.codes[channel])
+
+    def _goes_on(self, note: CallNote) -> bool:
+        assert note.talk
+        bridges = {bridge.name for bridge in self.phones[note.channel].bridges if bridge.open}
+        return note.talk.bridge in bridges and not note.talk.over
+
+    def _found(self) -> dict[str, Found]:
+        found = {}
+        for channel, phone in self.phones.items():
+            for bridge in phone.bridges[-1:]:
+                phones = {leg.channel: leg.endpoint for leg in phone.legs.values() if leg.endpoint in bridge.inside}
+                if bridge.open and "caller" in bridge.inside and phones:
+                    found[channel] = Found(bridge.name, phones)
+        return found
 
     async def _close(self, phone: FakePhone, note: CallNote) -> None:
         self._tidy(phone)
@@ -228,7 +244,7 @@ class World:
         self.check()
         desk = self.office.desk
         assert (desk._places, desk._reserved, desk._offers, desk._calls) == ({}, {}, {}, {})
-        assert [name for name in self._notes.texts if name.startswith("call ")] == []
+        assert [name for name in self.notes.texts if name.startswith("call ")] == []
         states = {name: desk.staff[name].state for name in self._agents}
         assert set(states.values()) <= {AgentState.AVAILABLE, AgentState.PAUSED}, states
         assert self.sessions.claimed == {}
@@ -280,8 +296,8 @@ MOMENTS = sorted(
 )
 
 
-async def _story(steps: Sequence[Step], way: Way, moment: float, away: float, *, at_once: bool) -> World:
-    world = World(at_once=at_once)
+async def _begin(world: World) -> FakePhone:
+    """Let somebody call who talks with ann from 1.1 s on."""
     phone = FakePhone("first", typed(CODES[0], at=0.0, gap=0.0), hangs_up=40.0)
     long = AgentBehaviour(after=1.0, talks=LONG)
     phone.agents = {"ann": long, "bob": long, OUTSIDE: long}
@@ -290,15 +306,20 @@ async def _story(steps: Sequence[Step], way: Way, moment: float, away: float, *,
     for name in ("ann", "bob"):
         world._open_page(world.office, name)
         world.office.desk.staff.set_available(name)
-
-    async def ask() -> None:
-        for at, agent, verb, target in steps:
-            await asyncio.sleep(max(0.0, at - now()))
-            if world.office:
-                world.office.desk.command(agent, phone.call, Command(verb, target))
-
-    asked = asyncio.create_task(ask())
     world.call(phone, CODES[0])
+    return phone
+
+
+async def _ask(world: World, steps: Sequence[Step], phone: FakePhone) -> None:
+    for at, agent, verb, target in steps:
+        await asyncio.sleep(max(0.0, at - now()))
+        if world.office:
+            world.office.desk.command(agent, phone.call, Command(verb, target))
+
+
+async def _story(steps: Sequence[Step], way: Way, moment: float, away: float, *, at_once: bool) -> World:
+    world = World(at_once=at_once)
+    asked = asyncio.create_task(_ask(world, steps, await _begin(world)))
     await asyncio.sleep(moment - now())
     await world.end(way)
     await asyncio.sleep(away)
@@ -319,6 +340,68 @@ def test_a_process_that_ends_at_any_moment_loses_nobody(name: str, way: Way, *, 
         # Only an agent who hangs up sends a caller away.
         if all(verb is not V.HANG_UP for _, _, verb, _ in STEPS[name]):
             assert [phone.end for phone in world.phones.values()] == [""], f"sent away, after an end at {moment}"
+
+
+# When nothing can be noted, when what is asked, and who talks with the caller then.
+NOT_NOTED: dict[str, tuple[float, str]] = {
+    "": (0.5, "ann"),
+    "blind": (1.25, "bob"),
+    "blind to a queue": (1.25, "bob"),
+    "conference": (1.25, "bob"),
+    "consult and transfer": (1.25, "bob"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", NOT_NOTED)
+def test_who_talks_but_could_not_be_noted_talks_on(name: str, way: Way) -> None:
+    async def main() -> None:
+        away, agent = NOT_NOTED[name]
+        world = World(at_once=False)
+        phone = await _begin(world)
+        asyncio.get_running_loop().call_later(away, setattr, world.notes, "away", True)
+        await _ask(world, STEPS.get(name, []), phone)
+        await asyncio.sleep(4.5 - now())
+        await world.end(way)
+        world.notes.away = False
+        await world.start()
+        assert world.office
+        desk = world.office.desk
+        assert desk.staff[agent].state is AgentState.IN_CALL, "at once, so that nobody is offered"
+        await asyncio.sleep(0.5)
+        assert list(desk.in_hand) == [agent]
+        assert desk.in_hand[agent].secret
+        assert prompts(phone)[-1] not in (Prompt.GOODBYE, Prompt.APOLOGY)
+        await asyncio.sleep(41.0 - now())
+        await world.over()
+        await world.close()
+
+    virtualtime.run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_was_sent_on_but_could_not_be_noted_waits(way: Way) -> None:
+    async def main() -> None:
+        world = World(at_once=False)
+        phone = await _begin(world)
+        assert world.office
+        world.office.desk.staff.pause("bob", "")
+        asyncio.get_running_loop().call_later(1.25, setattr, world.notes, "away", True)
+        await _ask(world, STEPS["blind to a queue"], phone)
+        await asyncio.sleep(4.5 - now())
+        assert world.office.desk.in_hand == {}
+        await world.end(way)
+        world.notes.away = False
+        await world.start()
+        # ann, in whose queue the caller is again, wraps up for half a minute.
+        await asyncio.sleep(33.0)
+        assert list(world.office.desk.in_hand) == ["ann"]
+        assert Prompt.GOODBYE not in prompts(phone)
+        await asyncio.sleep(41.0 - now())
+        await world.over()
+        await world.close()
+
+    virtualtime.run(main())
 
 
 def test_who_talked_talks_on_and_who_waited_is_served() -> None:
@@ -404,7 +487,7 @@ def test_a_call_that_failed_is_no_longer_noted_when_the_apology_is_played(*, in_
             world.sessions.claim = fail  # type: ignore[method-assign]
         await asyncio.sleep(30.0)
         assert (prompts(phone)[-1], phone.end) == (Prompt.APOLOGY, "plain queue")
-        assert world._notes.texts == {}
+        assert world.notes.texts == {}
         await world.close()
 
     virtualtime.run(story())
@@ -459,7 +542,7 @@ def test_whose_session_was_deleted_meanwhile_talks_on_or_is_asked_afresh(way: Wa
             assert Prompt.WELCOME in prompts(phone)[before:]
             assert world.office.desk.waiting == []
         await asyncio.sleep(100.0 - now())
-        assert world._notes.texts.keys() == {"agent ann"}
+        assert world.notes.texts.keys() == {"agent ann"}
         await world.close()
 
     virtualtime.run(story())

@@ -231,6 +231,48 @@ async def test_who_is_cut_off_from_the_store_is_told_by_asterisk_that_another_se
     await second.until_nothing_is_left()
 
 
+@pytest.mark.parametrize("case", ["answered", "sent on"])
+async def test_who_talks_since_the_store_is_away_talks_on(
+    pair: Pair, telephony: Phones, voices: tuple[Sound, Sound], case: str
+) -> None:
+    voice, sound = voices
+    first, second = pair.first, pair.second
+    async with first.dashboard("agent1") as one, first.dashboard("agent2") as two:
+        if case == "answered":
+            await two.until("paused")
+            agent, other, phone = one, two, "agent1"
+        else:
+            await telephony.agent("agent1")
+            await one.available()
+            agent, other, phone = two, one, "agent2"
+        await telephony.agent(phone, sound=sound)
+        caller = await telephony.call(await first.log_in_citizen(), sound=voice)
+        await first.until_log("accepted=True")
+        if case == "sent on":
+            await one.until("in_call")
+            await first.until_noted_mode("talking")
+        await agent.until("paused")
+        pair.redis.silence()
+        await agent.send("available")
+        if case == "sent on":
+            await agent.until("available")
+            await one.command("blind", "agent", "agent2")
+        before = await agent.until_call(part="main")
+        assert "our turn" not in second.log.read_text(), "too late for what is to be tested"
+        await pair.taken_over(second)
+        await second.until_log("call found further than noted")
+        await asyncio.gather(one.reconnect(), two.reconnect())
+        after = await agent.until_call(secret=before["secret"])
+        assert after["words"] == before["words"]
+        assert (await agent.attributes(after["secret"]))[0] == 200
+        assert (await other.attributes(after["secret"]))[0] == 403
+        await asyncio.gather(voice.hears(sound), sound.hears(voice))
+        caller.go_on()
+        assert await caller.ended() == "by caller"
+        await pair.redis.pass_on()
+    await second.until_nothing_is_left()
+
+
 async def test_who_lost_the_turn_changes_nothing_any_more(redis_server: RedisProcess) -> None:
     async with open_store(redis_server.url, FINGERPRINTS) as one, open_store(redis_server.url, FINGERPRINTS) as two:
         first, second = one.turns({"citizen": "http://first"}), two.turns({})

@@ -30,8 +30,9 @@ class CallerBridge:
         self._legs: list[AgentChannel] = []
         self._held = False
         self.name = name or fresh(BRIDGE_PREFIX)
+        self.open = True
 
-    async def open(self, leg: AgentChannel) -> None:
+    async def begin(self, leg: AgentChannel) -> None:
         """Take the caller and the first agent in."""
         await self._put(self._caller.channel, leg.line.channel)
         self._take(leg)
@@ -43,7 +44,7 @@ class CallerBridge:
         try:
             inside = (await self._ari.insist("GET", f"/bridges/{self.name}"))["channels"]
         except GoneError:
-            # It was over but for the goodbye.
+            self.open = False
             for leg in legs:
                 await self._ari.discard(f"/channels/{leg.channel}", insist=True)
             return

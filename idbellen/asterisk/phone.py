@@ -180,7 +180,7 @@ class CallerPhone:
         await self._ari.discard(f"{self._path}/moh", insist=True)
         async with self._bridge(CallerBridge(self._ari, self._line, music_class)) as bridge:
             await self._ari.create(f"/bridges/{bridge.name}", insist=True, type="mixing")
-            await bridge.open(leg)
+            await bridge.begin(leg)
             yield bridge
 
     def reattach(self, channel: str, endpoint: str) -> AbstractAsyncContextManager[AgentChannel]:

@@ -17,6 +17,7 @@ from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, Legs
 from idbellen.asterisk.lines import Lines
 from idbellen.asterisk.monitor import MONITOR_PREFIX, SNOOP_PREFIX, SUPERVISOR_PREFIX
 from idbellen.asterisk.phone import CallerPhone
+from idbellen.calls.found import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -218,30 +219,31 @@ class Switchboard:
         bridges = {bridge["id"]: set(bridge["channels"]) for bridge in await self._ari.request("GET", "/bridges")}
         # From here on nothing awaits before all channels that are ours are followed: no event gets lost in between.
         self.lines.missed_events(set(channels))
-        taken, self._earlier = self._earlier, []
+        ours = {name: inside for name, inside in bridges.items() if name.startswith((BRIDGE_PREFIX, MONITOR_PREFIX))}
+        earlier, self._earlier = self._earlier, []
+        taken = self._stories.as_found(earlier, _found(ours, channels))
         for note in taken:
             self._adopt(note, channels, calls)
         noted = {note.talk.bridge for note in taken if note.talk}
-        ours = {name: inside for name, inside in bridges.items() if name.startswith((BRIDGE_PREFIX, MONITOR_PREFIX))}
         self._unnoted.clear()
-        waiting = {note.channel for note in taken if not note.talk}
+        callers = {note.channel for note in taken}
         orphans = []
         for name, inside in ours.items():
             # A supervisor who joined goes.
             people = [channel for channel in inside if not channel.startswith(SUPERVISOR_PREFIX)]
-            if name in noted or any(self.lines.known(channel) for channel in people if channel not in waiting):
+            if name in noted or any(self.lines.known(channel) for channel in people if channel not in callers):
                 continue
-            if name.startswith(BRIDGE_PREFIX) and _somebody_talks(people) and not waiting.intersection(people):
+            if name.startswith(BRIDGE_PREFIX) and _somebody_talks(people) and not callers.intersection(people):
                 self._unnoted |= dict.fromkeys(people, name)
             else:
-                orphans.append((name, waiting.intersection(people)))
+                orphans.append((name, callers.intersection(people)))
         own = channels.keys() & set(application["channel_ids"]) - self._unnoted.keys()
         strangers = {id_ for id_ in own if not self.lines.known(id_)}
         legs = {id_ for id_ in strangers if id_.startswith((LEG_PREFIX, SNOOP_PREFIX))}
         self._strangers = {id_: (_start(channels[id_]), channels[id_]["state"] == UP) for id_ in strangers - legs}
-        for name, callers in orphans:
-            for caller in callers:
-                # An agent had just answered. Taken out first, or the next prompt may never end.
+        for name, inside in orphans:
+            for caller in inside:
+                # An agent has just hung up. Taken out first, or the next prompt may never end.
                 await self._try("POST", f"/bridges/{name}/removeChannel", channel=caller)
             await self._discard(f"/bridges/{name}")
         for leg in legs:
@@ -304,6 +306,20 @@ def _start(channel: Mapping[str, Any]) -> StasisStart:
     """Give the event that a channel in our application began with (``Stasis(APP,ARGS)``)."""
     args = channel["dialplan"]["app_data"].split(",")[1:]
     return StasisStart(channel["id"], tuple(args), channel["name"], channel["caller"]["number"])
+
+
+def _found(bridges: Mapping[str, set[str]], channels: Mapping[str, Any]) -> dict[str, Found]:
+    """Give where those are who talk with phones of ours."""
+    found: dict[str, Found] = {}
+    for name, inside in bridges.items():
+        phones = {
+            channel: channels[channel]["name"].rpartition("-")[0]
+            for channel in sorted(inside & channels.keys())
+            if channel.startswith(LEG_PREFIX) and not channel.startswith(SUPERVISOR_PREFIX)
+        }
+        if name.startswith(BRIDGE_PREFIX) and phones:
+            found |= dict.fromkeys(inside - phones.keys(), Found(name, phones))
+    return found
 
 
 def _somebody_talks(channels: list[str]) -> bool:

@@ -97,13 +97,13 @@ async def converse_on(line: Line, talk: TalkNote, parties: Sequence[Party], scop
         asyncio.TaskGroup() as group,
     ):
         left = talk.mode is Mode.CONSULTING and not parties[0].leg.alive
-        if left or talk.mode is Mode.TRANSFERRING:
-            # Who was being rung for the caller is gone.
+        if left or talk.over or talk.mode is Mode.TRANSFERRING or not bridge.open:
+            # Who was being rung for the caller is gone; or an agent had sent the caller on, and it could not be noted.
             for party, note in zip(parties, talk.parties, strict=True):
                 await party.leave()
                 if note.agent:
                     line.desk.settle(note.agent, line.ticket.queue)
-            return _onward(line, talk.target)
+            return None if talk.over else _onward(line, talk.target)
         conversation = _Conversation(line, parties[0], bridge, group, scope)
         conversation.resume(talk, parties)
         return await conversation.run()
@@ -165,6 +165,7 @@ class _Conversation:
             match event:
                 case _Left(party) | _Asked(party, Command(verb=Verb.HANG_UP)) if party is self._main:
                     if self._mode in (Mode.TALKING, Mode.HELD):
+                        self._note(over=True)
                         return None
                     onward = await self._main_left()
                     if onward:
@@ -238,7 +239,7 @@ class _Conversation:
             notice=self._notice if is_main else "",
         )
 
-    def _note(self) -> None:
+    def _note(self, *, over: bool = False) -> None:
         """Tell what the next process would need."""
         self._line.noted(
             TalkNote(
@@ -248,6 +249,7 @@ class _Conversation:
                 self._mode,
                 self._target,
                 self._shared,
+                over,
             )
         )
 

@@ -320,29 +320,34 @@ class Desk:
         A PBX's own queue did, or an earlier process of ours. They need not have been available for that: their phone
         is answered. None: not here, or in another call.
         """
+        if not self.occupy(name):
+            return None
+        reservation = self._reserved[name] = Reservation(self, ticket, self.staff[name])
+        self._calls[name] = view
+        self._watch_shown(name, view)
+        self._changed()
+        return reservation
+
+    def occupy(self, name: str) -> bool:
+        """Note that an agent is in a call that is to be linked with them; False while that cannot be."""
         agent = self.staff.agents.get(name)
         if agent and agent.state is AgentState.IN_CALL and name not in self._reserved:
-            reservation = self._reserved[name] = Reservation(self, ticket, agent)
-            self._calls[name] = view
-            self._watch_shown(name, view)
-            self._changed()
-            return reservation
+            return True
         if agent is None or agent.engaged or agent.state is AgentState.OFFLINE:
-            return None
+            return False
         # Nobody may be offered to them in between.
         matching, self._matching = self._matching, True
         try:
             if agent.state is not AgentState.AVAILABLE:
                 self.staff.set_available(name)
-            reservation = self._reserve(agent, ticket)
-            reservation.ringing()
-            reservation.connect(view)
+            for event in (AgentEvent.OFFER, AgentEvent.RING, AgentEvent.CONNECT):
+                self.staff.happen(name, event)
             if agent.state in (AgentState.PAUSED, AgentState.NOT_ANSWERING):
                 self.staff.pause(name, agent.reason)
         finally:
             self._matching = matching
         self.match()
-        return reservation
+        return True
 
     def settle(self, name: str, queue: str) -> None:
         """Let an agent go whose call, of this queue, ended before this process could take it up."""

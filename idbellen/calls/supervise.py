@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idbellen.calls.flow import close_call, resume_call, take_call
+from idbellen.calls.found import as_found
 from idbellen.calls.identify import say
 from idbellen.domain.prompts import Prompt
 from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from idbellen.calls.found import Found
     from idbellen.calls.office import Office
     from idbellen.domain.notes import CallNote
     from idbellen.ports import Phone
@@ -58,6 +62,10 @@ class Stories:
     async def take(self, phone: Phone) -> None:
         """Tell the story of a new call to its end."""
         await supervise(phone, self._office)
+
+    def as_found(self, notes: Sequence[CallNote], found: Mapping[str, Found]) -> list[CallNote]:
+        """Give notes of an earlier process as Asterisk shows their calls (:mod:`idbellen.calls.found`)."""
+        return as_found(notes, found, self._office.desk)
 
     async def take_up(self, phone: Phone, note: CallNote) -> None:
         """Tell the story of a call of an earlier process from where that one was."""

@@ -35,7 +35,7 @@ class PartyNote:
 
 @dataclass(frozen=True, slots=True)
 class TalkNote:
-    """A conversation: in which bridge, with whom, and how the parties are together."""
+    """A conversation: in which bridge, with whom, and how the parties are together. ``over``: all is said."""
 
     bridge: str
     main: PartyNote
@@ -43,6 +43,7 @@ class TalkNote:
     mode: Mode = Mode.TALKING
     target: Target | None = None
     shared: bool = False
+    over: bool = False
 
     @property
     def parties(self) -> list[PartyNote]:

@@ -1,0 +1,64 @@
+"""Calls that Asterisk shows otherwise than an earlier process could note: Asterisk is right.
+
+A process that is cut off from the store goes on with its calls, and its notes are some seconds old when the next one
+reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idbellen.domain.notes import CallNote, PartyNote, TalkNote
+from idbellen.domain.talk import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from idbellen.calls.desk import Desk
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where Asterisk has a caller: the bridge, and the endpoints of our phones in it by their channels."""
+
+    bridge: str
+    phones: Mapping[str, str]
+
+
+def as_found(notes: Sequence[CallNote], found: Mapping[str, Found], desk: Desk) -> list[CallNote]:
+    """Give the notes, but those of callers who talk with somebody else than they say as Asterisk has it.
+
+    ``found`` is by the caller's channel. Agents are where they were found, at once: nobody is offered to who talks.
+    """
+    result = [_as_found(note, found.get(note.channel), desk) for note in notes]
+    here = {party.agent for note in result for party in note.parties}
+    for note in notes:
+        for party in note.parties:
+            if note.ticket and party.agent and party.agent not in here:
+                desk.settle(party.agent, note.ticket.queue)
+    noted = {party.agent for note in notes for party in note.parties}
+    for agent in here - noted - {None}:
+        desk.occupy(str(agent))
+    return result
+
+
+def _as_found(note: CallNote, found: Found | None, desk: Desk) -> CallNote:
+    known = {party.channel: party for party in note.parties}
+    # Without a ticket there is no session that could be shown.
+    if note.ticket is None or found is None or found.phones.keys() <= known.keys():
+        return note
+    now = desk.clock()
+    agents = {agent.endpoint: agent.name for agent in desk.staff.agents.values()}
+    main, *others = [party for channel, party in known.items() if channel in found.phones] + [
+        PartyNote(channel, endpoint, agents.get(endpoint), now)
+        for channel, endpoint in found.phones.items()
+        if channel not in known
+    ]
+    log.info("call found further than noted", call=note.call, agent=main.agent)
+    talk = TalkNote(found.bridge, main, others[0] if others else None, Mode.CONFERENCE if others else Mode.TALKING)
+    return replace(note, served=True, answered=note.answered if note.talk else now, talk=talk)
