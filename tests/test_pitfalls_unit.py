@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 # Nobody calls: that a call or an end of one is told of would be a fault.
-NO_CALLS = Mock(spec=["connected", "lost", "hand_over"])
+NO_CALLS = Mock(spec=["as_found", "connected", "lost", "hand_over"], **{"as_found.return_value": []})
 
 
 @asynccontextmanager
