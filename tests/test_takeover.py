@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from idbellen.calls.flow import IN_HAND_SECONDS
-from idbellen.calls.found import Found
+from idbellen.calls.found import Found, as_found
 from idbellen.calls.supervise import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.notes import CallNote
 from idbellen.domain.prompts import Prompt
-from idbellen.domain.queueing import QueueRules, Queues
+from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Command, Mode, Target, Verb
 from idbellen.ports import RingOutcome, StoreError
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from idbellen.calls.office import Office
     from idbellen.domain.board import CallView
-    from idbellen.domain.notes import CallNote, TalkNote
+    from idbellen.domain.notes import TalkNote
     from idbellen.ports import Session
 
 Way = Literal["planned", "kill -9"]
@@ -375,6 +377,20 @@ def test_who_talks_but_could_not_be_noted_talks_on(name: str, way: Way) -> None:
         await asyncio.sleep(41.0 - now())
         await world.over()
         await world.close()
+
+    virtualtime.run(main())
+
+
+def test_who_shares_a_phone_is_not_taken_for_the_other() -> None:
+    async def main() -> None:
+        office = new_office(RULES, FakeSessions(*CODES), QUEUES)
+        ticket = Ticket("first", "session", "report_move", "default", 0.0, verified=True)
+        note = CallNote("first", "channel", "secret", ticket)
+        with ExitStack() as here:
+            for name in ("ann", "bob"):
+                here.enter_context(office.desk.staff.present(replace(account(name), endpoint="PJSIP/shared")))
+            [found] = as_found([note], {"channel": Found("bridge", {"leg": "PJSIP/shared"})}, office.desk)
+            assert [party.agent for party in found.parties] == [None]
 
     virtualtime.run(main())
 

@@ -243,7 +243,7 @@ class Switchboard:
         self._strangers = {id_: (_start(channels[id_]), channels[id_]["state"] == UP) for id_ in strangers - legs}
         for name, inside in orphans:
             for caller in inside:
-                # An agent has just hung up. Taken out first, or the next prompt may never end.
+                # An agent had just answered, or has just hung up. Taken out first, or the next prompt may never end.
                 await self._try("POST", f"/bridges/{name}/removeChannel", channel=caller)
             await self._discard(f"/bridges/{name}")
         for leg in legs:

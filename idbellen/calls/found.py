@@ -42,8 +42,9 @@ def as_found(notes: Sequence[CallNote], found: Mapping[str, Found], desk: Desk) 
             if note.ticket and party.agent and party.agent not in here:
                 desk.settle(party.agent, note.ticket.queue)
     noted = {party.agent for note in notes for party in note.parties}
-    for agent in here - noted - {None}:
-        desk.occupy(str(agent))
+    for agent in here - noted:
+        if agent:
+            desk.occupy(agent)
     return result
 
 
@@ -53,9 +54,8 @@ def _as_found(note: CallNote, found: Found | None, desk: Desk) -> CallNote:
     if note.ticket is None or found is None or found.phones.keys() <= known.keys():
         return note
     now = desk.clock()
-    agents = {agent.endpoint: agent.name for agent in desk.staff.agents.values()}
     main, *others = [party for channel, party in known.items() if channel in found.phones] + [
-        PartyNote(channel, endpoint, agents.get(endpoint), now)
+        PartyNote(channel, endpoint, desk.staff.here_with(endpoint), now)
         for channel, endpoint in found.phones.items()
         if channel not in known
     ]

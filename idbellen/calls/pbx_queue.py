@@ -16,7 +16,6 @@ import structlog
 
 from idbellen.calls.active import keeping_active, tell_active
 from idbellen.calls.identify import Claim, claimed
-from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CallView, Stage
 from idbellen.domain.codes import new_code
 from idbellen.domain.idcontact import AuthStatus
@@ -335,7 +334,7 @@ class PbxCalls:
         if stay and stay.answered is None:
             self._leave_queue(uid, "", abandoned=False)
             stay.answered = self._desk.clock()
-            stay.agent = self._agent(interface)
+            stay.agent = self._desk.staff.here_with(interface)
 
     def _end_stay(self, uid: str) -> None:
         stay = self._stays.pop(uid, None)
@@ -383,7 +382,9 @@ class PbxCalls:
         asks = call.screen and not channels and self._wiring.in_bridge(call.uid) and call.leg in self._wiring
         if call.screen and asks:
             return call.screen.agent, Mode.HELD
-        agents = {name: uid for uid in reversed(channels) if (name := self._agent(self._wiring.endpoint(uid)))}
+        agents = {
+            name: uid for uid in reversed(channels) if (name := self._desk.staff.here_with(self._wiring.endpoint(uid)))
+        }
         nearest = next(reversed(agents), None)
         name = call.screen.agent if call.screen and call.screen.agent in agents else nearest
         if name is not None:
@@ -414,12 +415,3 @@ class PbxCalls:
         if call.screen and stay:
             stay.agent = stay.agent or agent
             log.info("screen shown", call=ticket.call, agent=agent)
-
-    def _agent(self, endpoint: str) -> str | None:
-        """Give who is here with a phone; None if nobody is, or several share it."""
-        found = [
-            agent.name
-            for agent in self._desk.staff.agents.values()
-            if agent.endpoint == endpoint and agent.state is not AgentState.OFFLINE
-        ]
-        return found[0] if len(found) == 1 else None

@@ -77,6 +77,15 @@ class Staff:
         """Give the phone of an agent; None for who has never been here."""
         return self._agents[name].endpoint if name in self._agents else None
 
+    def here_with(self, endpoint: str) -> str | None:
+        """Give who is here with a phone; None if nobody is, or several share it."""
+        found = [
+            agent.name
+            for agent in self._agents.values()
+            if agent.endpoint == endpoint and agent.state is not AgentState.OFFLINE
+        ]
+        return found[0] if len(found) == 1 else None
+
     def restore(self, notes: Iterable[AgentNote], accounts: Mapping[str, Account], talking: Collection[str]) -> None:
         """Let the agents whom an earlier process knew be as they were; their dashboards have the grace to come back.
 
