@@ -15,6 +15,7 @@ import structlog
 from idbellen.asterisk.switchboard import ReplacedError
 from idbellen.calls.desk import Desk
 from idbellen.calls.ends import Ends
+from idbellen.calls.found import as_claimed
 from idbellen.calls.notes import Notes
 from idbellen.calls.office import Office
 from idbellen.calls.progress import Progress
@@ -130,6 +131,7 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
         stack.push_async_callback(ends.flush)
         office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, ends, clock)
         telephony = Telephony(office, store, {name: server.trunk for name, server in settings.asterisk.servers.items()})
+        earlier = await as_claimed(earlier, office)
         for ari in aris:
             await stack.enter_async_context(ari)
             telephony.add(ari, earlier)
@@ -205,7 +207,7 @@ async def _run(running: Sequence[Part], app: str) -> None:
         ) from None
 
 
-async def _earlier(store: Store, notes: Notes, staff: Staff) -> tuple[CallNote, ...]:
+async def _earlier(store: Store, notes: Notes, staff: Staff) -> Sequence[CallNote]:
     """Let the agents be as an earlier process left them, and give the calls that it had in hand."""
     earlier = await notes.load()
     staff.on_agent(notes.keep_agent)

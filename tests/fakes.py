@@ -85,7 +85,7 @@ class FakeSessions:
         await asyncio.sleep(0.001)
         self._fail_if_away()
         session = self.codes.get(self._secrets.get(secret, ""))
-        return session if session and session.reference not in self._over else None
+        return session if session and session.reference in self.claimed else None
 
     def _fail_if_away(self) -> None:
         if now() < self.away_until:

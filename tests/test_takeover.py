@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from idbellen.calls.flow import IN_HAND_SECONDS
-from idbellen.calls.found import Found, as_found
+from idbellen.calls.found import Found, as_claimed, as_found
 from idbellen.calls.supervise import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.idcontact import AuthResult, AuthStatus
@@ -90,7 +90,7 @@ class World:
         office.desk.on_change(self._look)
         self._run(office.notes.run())
         self._run(office.ends.run())
-        self._reconcile(earlier.calls)
+        self._reconcile(await as_claimed(earlier.calls, office))
         for name in self._agents:
             asyncio.get_running_loop().call_later(BACK_SECONDS, self._open_page, office, name)
 
@@ -376,6 +376,46 @@ def test_who_talks_but_could_not_be_noted_talks_on(name: str, way: Way) -> None:
         assert prompts(phone)[-1] not in (Prompt.GOODBYE, Prompt.APOLOGY)
         await asyncio.sleep(41.0 - now())
         await world.over()
+        await world.close()
+
+    virtualtime.run(main())
+
+
+# When the process ends, and whether the caller is there when the next one starts.
+ACCEPTED: dict[str, tuple[float, bool]] = {"waits": (1.2, True), "talks": (3.0, True), "has gone": (1.2, False)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_whose_code_was_right_but_could_not_be_noted_is_not_asked_again(name: str, way: Way) -> None:
+    async def main() -> None:
+        ends, there = ACCEPTED[name]
+        world = World(at_once=False)
+        await world.start()
+        assert world.office
+        world._open_page(world.office, "ann")
+        world.office.desk.staff.set_available("ann")
+        phone = FakePhone("first", typed(CODES[0], at=1.0, gap=0.0), hangs_up=40.0 if there else 1.5)
+        phone.agents = {"ann": AgentBehaviour(after=1.0, talks=LONG)}
+        world.call(phone, CODES[0])
+        asyncio.get_running_loop().call_later(0.5, setattr, world.notes, "away", True)
+        await asyncio.sleep(ends - now())
+        assert prompts(phone).count(Prompt.WELCOME) == 1
+        secrets = set(world.secrets.get("first", ()))
+        await world.end(way)
+        world.notes.away = False
+        await asyncio.sleep(0.4)
+        await world.start()
+        await asyncio.sleep(5.0 - now())
+        phone = world.phones[phone.channel]
+        assert prompts(phone).count(Prompt.WELCOME) == 1, "not asked again"
+        assert list(world.office.desk.in_hand) == (["ann"] if there else [])
+        assert secrets <= world.secrets.get("first", secrets), "the screen shows the same"
+        assert phone.rung == ["ann", "ann"][: {"waits": 2, "talks": 1, "has gone": 1}[name]]
+        await asyncio.sleep(41.0 - now())
+        await world.over()
+        [record] = world.log.records
+        assert record.outcome is (CallOutcome.ANSWERED if there else CallOutcome.ABANDONED)
         await world.close()
 
     virtualtime.run(main())

@@ -21,7 +21,7 @@ from idbellen.calls.queue import in_queue
 from idbellen.calls.reach import reattach
 from idbellen.calls.stay import Exit, Stay, recorded
 from idbellen.domain.board import Stage
-from idbellen.domain.idcontact import AuthStatus
+from idbellen.domain.codes import new_secret
 from idbellen.domain.notes import CallNote
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import Ticket, entry
@@ -64,14 +64,16 @@ class Caller:
 
 async def take_call(phone: Phone, office: Office) -> None:
     """Take one call from its first ring to its end."""
-    memo = office.notes.call(CallNote(phone.call, phone.channel, server=phone.server))
+    # It is noted before it counts, so that the next process can ask the store whether the code was right.
+    secret = new_secret()
+    memo = office.notes.call(CallNote(phone.call, phone.channel, secret, server=phone.server))
     phone.on_play(memo.playing)
 
     async def serve(claim: Claim, journey: Journey) -> None:
         await connect(Caller(phone, claim, journey, memo), office)
 
     try:
-        if not await identify(phone, office, serve):
+        if not await identify(phone, office, serve, secret):
             await turn_away(phone, office.rules)
     finally:
         memo.forget()
@@ -116,7 +118,9 @@ async def close_call(note: CallNote, office: Office) -> None:
 def _end_stay(note: CallNote, office: Office) -> None:
     """Keep the record of a stay in a queue that an earlier process began, and with which nobody goes on."""
     if note.ticket:
-        with recorded(note.ticket, office.calls, office.notes, office.clock, arrived=note.entered) as stay:
+        with recorded(
+            note.ticket, office.calls, office.notes, office.clock, arrived=note.entered or note.ticket.since
+        ) as stay:
             if note.talk:
                 stay.answered(note.talk.main.agent, note.ticket, note.answered)
 
@@ -150,17 +154,11 @@ async def connect(caller: Caller, office: Office) -> None:
     """
     phone, session = caller.phone, caller.claim.session
     before = caller.memo.note
-    onward: Ticket | Exit | None = before.ticket
-    arrived, sent, talk = before.entered, True, before.talk
+    ticket = before.ticket or office.ticket(phone.call, session, phone.server)
+    onward: Ticket | Exit | None = ticket
+    arrived, sent, talk = before.entered or ticket.since, before.entered > 0.0, before.talk
     greeting = []
-    if onward is None:
-        rules = office.rules.purposes[session.purpose]
-        verified = session.result is not None and session.result.status is AuthStatus.SUCCESS
-        arrived, sent = office.clock(), False
-        onward = Ticket(
-            phone.call, session.reference, session.purpose, rules.queue, arrived, verified, rules.priority,
-            server=phone.server,
-        )  # fmt: skip
+    if not sent:
         tell_active("code_accepted", session, office)
         greeting = [Prompt.CODE_ACCEPTED]
     been = set()

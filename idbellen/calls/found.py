@@ -1,4 +1,4 @@
-"""Calls that Asterisk shows otherwise than an earlier process could note: Asterisk is right.
+"""Calls that came further than an earlier process could note, as the store and Asterisk show them: these are right.
 
 A process that is cut off from the store goes on with its calls, and its notes are some seconds old when the next one
 reads them.
@@ -6,18 +6,22 @@ reads them.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.domain.idcontact import Admission, admission
 from idbellen.domain.notes import CallNote, PartyNote, TalkNote
 from idbellen.domain.talk import Mode
+from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from idbellen.calls.desk import Desk
+    from idbellen.calls.office import Office
 
 log = structlog.get_logger()
 
@@ -28,6 +32,11 @@ class Found:
 
     bridge: str
     phones: Mapping[str, str]
+
+
+async def as_claimed(notes: Sequence[CallNote], office: Office) -> list[CallNote]:
+    """Give the notes, but with a ticket for those whose code was right, as the store knows."""
+    return list(await asyncio.gather(*(_as_claimed(note, office) for note in notes)))
 
 
 def as_found(notes: Sequence[CallNote], found: Mapping[str, Found], desk: Desk) -> list[CallNote]:
@@ -48,6 +57,23 @@ def as_found(notes: Sequence[CallNote], found: Mapping[str, Found], desk: Desk) 
     return result
 
 
+async def _as_claimed(note: CallNote, office: Office) -> CallNote:
+    if note.ticket or note.secret is None:
+        return note
+    try:
+        session = await office.sessions.by_secret(note.secret)
+    except StoreError as fault:
+        log.warning("caller asked for the code afresh: the store cannot be used", call=note.call, reason=str(fault))
+        return note
+    if session is None:
+        return note
+    rules = office.rules.purposes[session.purpose]
+    if admission(session.result, admit_unverified=rules.admit_unverified) is not Admission.ADMIT:
+        return note
+    log.info("code found accepted", call=note.call)
+    return replace(note, ticket=office.ticket(note.call, session, note.server))
+
+
 def _as_found(note: CallNote, found: Found | None, desk: Desk) -> CallNote:
     known = {party.channel: party for party in note.parties}
     # Without a ticket there is no session that could be shown.
@@ -61,4 +87,5 @@ def _as_found(note: CallNote, found: Found | None, desk: Desk) -> CallNote:
     ]
     log.info("call found further than noted", call=note.call, agent=main.agent)
     talk = TalkNote(found.bridge, main, others[0] if others else None, Mode.CONFERENCE if others else Mode.TALKING)
-    return replace(note, served=True, answered=note.answered if note.talk else now, talk=talk)
+    answered = note.answered if note.talk else now
+    return replace(note, entered=note.entered or note.ticket.since, served=True, answered=answered, talk=talk)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from idbellen.calls.patience import patiently
-from idbellen.domain.codes import new_secret
 from idbellen.domain.digits import Collector, Entry, EntryRules, Outcome
 from idbellen.domain.idcontact import Admission, admission
 from idbellen.domain.prompts import Prompt
@@ -59,10 +58,12 @@ class Claim:
     served: bool = False
 
 
-async def identify(phone: Handset, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]]) -> bool:
+async def identify(
+    phone: Handset, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]], secret: str
+) -> bool:
     """Answer and ask for the code until one is accepted, and have that caller served; False if none is.
 
-    The code is the caller's for as long as ``serve`` takes.
+    The code is exchanged for ``secret``, and is the caller's for as long as ``serve`` takes.
     """
     await phone.answer()
     prompts: Sequence[Prompt] = (Prompt.WELCOME, Prompt.ENTER_CODE)
@@ -73,7 +74,7 @@ async def identify(phone: Handset, office: Office, serve: Callable[[Claim, Journ
             log.info("code", call=phone.call, attempt=attempt, accepted=False, entry=entry.outcome.value)
             prompts = (Prompt.CODE_MISSING,)
             continue
-        async with claimed(phone.call, entry.code, office) as claim:
+        async with claimed(phone.call, entry.code, secret, office) as claim:
             if claim is None:
                 log.info("code", call=phone.call, attempt=attempt, accepted=False)
             elif await _serve_admitted(phone, claim, attempt, office, serve):
@@ -115,13 +116,12 @@ async def collect(
 
 
 @asynccontextmanager
-async def claimed(call: str, code: str, office: Office) -> AsyncIterator[Claim | None]:
-    """Exchange the code for a session and its secret, and hold that for the block; None if the code is not right.
+async def claimed(call: str, code: str, secret: str, office: Office) -> AsyncIterator[Claim | None]:
+    """Exchange the code for a session and hold that for the block; None if the code is not right.
 
     A caller who is cut off before an agent answered may use the code again; after that it is gone. A store that is away
     is waited for, for :data:`PATIENCE_SECONDS`.
     """
-    secret = new_secret()
 
     async def exchange() -> Claim | None:
         # Or what is told of the try before would undo this one.

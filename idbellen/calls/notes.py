@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-RETRY_SECONDS = 1.0
+RETRY_SECONDS = 0.25
 STOP_SECONDS = 2.0
 KEPT_SECONDS = 0.5
 _CALL, _AGENT = "call ", "agent "

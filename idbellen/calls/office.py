@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from idbellen.domain.idcontact import AuthStatus
+from idbellen.domain.queueing import Ticket
+from idbellen.domain.whereabouts import MAIN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from idbellen.calls.progress import Progress
     from idbellen.domain.digits import EntryRules
     from idbellen.domain.hours import OpeningHours
-    from idbellen.ports import CallLog, Clock, SessionFeedback, SessionStore
+    from idbellen.ports import CallLog, Clock, Session, SessionFeedback, SessionStore
 
 ActiveMoment = Literal["code_accepted", "connected"]
 
@@ -65,3 +69,11 @@ class Office:
     notes: Notes
     ends: Ends
     clock: Clock
+
+    def ticket(self, call: str, session: Session, server: str = MAIN) -> Ticket:
+        """Give the ticket of a caller whose code was right just now, for the queue of the session's purpose."""
+        rules = self.rules.purposes[session.purpose]
+        verified = session.result is not None and session.result.status is AuthStatus.SUCCESS
+        return Ticket(
+            call, session.reference, session.purpose, rules.queue, self.clock(), verified, rules.priority, server=server
+        )

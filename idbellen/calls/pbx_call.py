@@ -15,6 +15,7 @@ import structlog
 from idbellen.calls.active import tell_active
 from idbellen.calls.identify import Handset, identify, say
 from idbellen.calls.pbx_queue import Verdict
+from idbellen.domain.codes import new_secret
 from idbellen.domain.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> Non
     try:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(watch())
-            if not await identify(phone, office, serve):
+            if not await identify(phone, office, serve, new_secret()):
                 await _turn_away(phone, office)
             watcher.cancel()
     except* _HungUpError:

@@ -17,8 +17,7 @@ import structlog
 from idbellen.calls.active import keeping_active, tell_active
 from idbellen.calls.identify import Claim, claimed
 from idbellen.domain.board import CallView, Stage
-from idbellen.domain.codes import new_code
-from idbellen.domain.idcontact import AuthStatus
+from idbellen.domain.codes import new_code, new_secret
 from idbellen.domain.queueing import Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.talk import Mode
@@ -192,16 +191,12 @@ class PbxCalls:
     def followed(self, uid: str, name: str, claim: Claim, journey: Journey) -> Iterator[Followed]:
         """Follow a call for the block; the screen that shows it is cleared at the end."""
         session = claim.session
-        rules = self._office.rules.purposes[session.purpose]
-        verified = session.result is not None and session.result.status is AuthStatus.SUCCESS
-        now = self._desk.clock()
-        ticket = Ticket(name, session.reference, session.purpose, rules.queue, now, verified, rules.priority)
-        call = self._followed[uid] = Followed(uid, ticket, claim, journey)
+        call = self._followed[uid] = Followed(uid, self._office.ticket(name, session), claim, journey)
         log.info("call followed", call=name, channel=uid)
         stay = self._stays.get(uid)
         if stay and stay.left is None:
             # It waits already, and was taken for a stranger until now.
-            self._queue(Queued(uid, "", now - stay.ticket.since), stay.ticket.queue)
+            self._queue(Queued(uid, "", call.ticket.since - stay.ticket.since), stay.ticket.queue)
         if self._connected and uid not in self._wiring:
             call.end()
         elif not self._connected and self._giving_up is None:
@@ -244,7 +239,7 @@ class PbxCalls:
             code = new_code(UNTOLD_DIGITS)
             if not await sessions.issue_code(reference, code, now, valid_until=now + UNTOLD_SECONDS):
                 return
-            async with claimed(name, code, self._office) as claim:
+            async with claimed(name, code, new_secret(), self._office) as claim:
                 if claim is None:
                     return
                 words = control_words(claim.secret, claim.session.language or self._office.rules.language)

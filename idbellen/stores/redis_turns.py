@@ -28,6 +28,8 @@ log = structlog.get_logger()
 # A process that dies is replaced after this and one look; the rest of the 5 s is for taking its calls up.
 TURN_SECONDS = 3.0
 RENEW_SECONDS = 1.0
+# While the store does not answer: who serves is to be the first whom it answers again.
+AGAIN_SECONDS = 0.1
 LOOK_SECONDS = 0.5
 
 
@@ -93,7 +95,7 @@ class Turns:
 
         """
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS if self._doubt else RENEW_SECONDS)
             if not await self._renew():
                 raise TurnLostError
 
