@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from joserfc.jwk import ECKey
 from structlog.testing import capture_logs
@@ -647,6 +648,26 @@ async def test_a_browser_that_does_not_read_is_cut_off(
             # An alarm of an earlier test may still go off.
             while "citizen's page cut off: it does not read" not in [entry["event"] for entry in logs]:
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["without a session", "with one"])
+async def test_a_browser_that_leaves_before_the_first_event_is_no_fault(
+    town: Town, browser: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, begun: bool
+) -> None:
+    if begun:
+        await browser.get((await town.begin()).address)
+    prepare = web.StreamResponse.prepare
+
+    async def too_late(response: web.StreamResponse, request: web.BaseRequest) -> Any:
+        if request.transport:
+            request.transport.close()
+        return await prepare(response, request)
+
+    monkeypatch.setattr(web.StreamResponse, "prepare", too_late)
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        async with browser.live():
+            pass
+    assert [record for record in caplog.records if record.name == "aiohttp.server"] == []
 
 
 # The end

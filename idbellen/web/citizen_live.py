@@ -52,9 +52,14 @@ class LivePages:
     ) -> web.StreamResponse:
         """Send events to one page until nothing can follow or one side goes; ``html`` gives the parts that change."""
         response = web.StreamResponse(headers=HEADERS)
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+            if known is None:
+                await response.write(OVER)
+        except ConnectionError:
+            # The browser left while its page was looked up.
+            return response
         if known is None:
-            await response.write(OVER)
             return response
         # Watching begins before the first look, so that nothing is missed in between.
         with self._site.progress.watch(known.session) as news:
