@@ -409,6 +409,7 @@ def test_whose_code_was_right_but_could_not_be_noted_is_not_asked_again(name: st
         await asyncio.sleep(5.0 - now())
         phone = world.phones[phone.channel]
         assert prompts(phone).count(Prompt.WELCOME) == 1, "not asked again"
+        assert prompts(phone).count(Prompt.CODE_ACCEPTED) == {"waits": 2, "talks": 1, "has gone": 1}[name]
         assert list(world.office.desk.in_hand) == (["ann"] if there else [])
         assert secrets <= world.secrets.get("first", secrets), "the screen shows the same"
         assert phone.rung == ["ann", "ann"][: {"waits": 2, "talks": 1, "has gone": 1}[name]]
