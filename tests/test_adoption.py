@@ -225,8 +225,7 @@ async def test_whose_agent_hangs_up_meanwhile_waits_for_the_colleague_who_was_be
         await telephony.agent("agent2")
         await installation.start()
         await asyncio.gather(dashboard.reconnect(), colleague.reconnect())
-        call = (await colleague.until("in_call"))["call"]
-        assert (call["secret"], call["part"]) == (secret, "main")
+        await colleague.until_call(secret=secret, part="main")
         assert (await dashboard.attributes(secret))[0] == 403
         caller.go_on()
         assert await caller.ended() == "by caller"

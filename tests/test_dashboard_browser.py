@@ -155,6 +155,21 @@ async def test_a_telephone_exchange_that_is_away_is_told(page: Page, desk: FakeD
     await expect(page.locator("#telephony")).to_be_hidden()
 
 
+async def test_a_call_that_is_not_taken_up_yet_is_no_lack_of_calls(windows: Windows, url: str, desk: FakeDesk) -> None:
+    page = await windows.open()
+    await page.clock.install()
+    await log_in(page, url)
+    # So it is from the start of a process until it has found the call of the one before in Asterisk.
+    desk.show(view(AgentState.IN_CALL, phone=PhoneState.BUSY))
+    await expect(page.locator("#nothing-text")).to_have_text("U bent in gesprek. De gegevens verschijnen hier vanzelf.")
+    await page.clock.fast_forward(3000)
+    await expect(page.locator("#phone")).to_be_hidden()
+    await check_look(page, *BOTH_ENDS)
+    desk.show(in_call(results=1))
+    await with_data(page)
+    await expect(page.locator("#nothing-text")).to_be_hidden()
+
+
 async def test_wrap_up_counts_down_and_can_be_ended_or_extended(page: Page, desk: FakeDesk) -> None:
     desk.show(view(AgentState.WRAP_UP, wrap_up_until=time.time() + 27))
     await expect(page.locator("#wrap-up-left")).to_have_text(re.compile(r"0:2\d"))

@@ -216,6 +216,7 @@ async def test_a_phone_there_that_does_not_answer_is_a_miss(centre: Centre, does
 @pytest.mark.parametrize("way", ["planned", "kill -9"])
 async def test_calls_on_both_are_taken_up(centre: Centre, voices: tuple[Sound, Sound], way: str) -> None:
     async with talking(centre, centre.main, centre.west, "there", voices) as dashboard:
+        before = dashboard.snapshot["call"]
         waits = await centre.west.call(await centre.service.log_in_citizen())
         await centre.service.until_log("accepted=True", times=2)
         async with asyncio.timeout(5):
@@ -238,7 +239,7 @@ async def test_calls_on_both_are_taken_up(centre: Centre, voices: tuple[Sound, S
             waits.go_on()
             assert await waits.ended() == "by caller"
             await other.until("available")
-        call = (await dashboard.until("in_call"))["call"]
+        call = await dashboard.until_call(id=before["id"], secret=before["secret"])
         assert (await dashboard.attributes(call["secret"]))[0] == 200
 
 

@@ -223,7 +223,7 @@ async def test_who_is_cut_off_from_the_store_is_told_by_asterisk_that_another_se
         await pair.taken_over(second)
         await first.until_log("another process serves now")
         await dashboard.reconnect()
-        assert (await dashboard.until("in_call"))["call"]["secret"] == before["secret"]
+        await dashboard.until_call(secret=before["secret"])
         caller.go_on()
         await caller.ended()
         await dashboard.until("available")

@@ -114,7 +114,7 @@ function show(snapshot) {
   const nothing = !snapshot.offer && !snapshot.call && !snapshot.wrap_up;
   element("nothing").hidden = !nothing;
   const quiet = element("nothing-text");
-  quiet.textContent = snapshot.state === "available" ? quiet.dataset.available : quiet.dataset.other;
+  quiet.textContent = quiet.getAttribute(`data-${snapshot.state}`) ?? quiet.dataset.other;
   tick();
 }
 
@@ -140,7 +140,7 @@ function showState(snapshot) {
   afterwards.hidden = !afterwards.textContent;
   element("telephony").hidden = snapshot.telephony;
   // While we use the phone ourselves it is busy for a good reason.
-  const told = snapshot.telephony && !snapshot.offer && !snapshot.call && snapshot.state !== "offline";
+  const told = snapshot.telephony && !snapshot.offer && !["in_call", "offline"].includes(snapshot.state);
   showPhone(told ? element("phone").getAttribute(`data-${snapshot.phone}`) : null);
 }
 
