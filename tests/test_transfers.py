@@ -145,7 +145,8 @@ async def stage(
         }
         installation = Installation(folder / "idbellen", pbx)
         outside = f'"PJSIP/trunk/sip:{{number}}@127.0.0.1:{plugged["far"].port}"'
-        installation.write(keys_folder, outside_endpoint=outside, more=QUEUES)
+        # A start is slow on a busy machine; the dashboards come back after it.
+        installation.write(keys_folder, outside_endpoint=outside, dashboard__grace_seconds="10", more=QUEUES)
         await installation.add_agents(*AGENTS, queues=PENALTIES)
         all_installations.append(installation)
         await installation.start()
