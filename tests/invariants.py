@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from idbellen.ports import StoreError
@@ -27,6 +28,20 @@ SCREEN_SECONDS = 2.0
 # So many others try to see what is on a screen.
 MOST_REFUSED = 6
 STORE_ERROR = "idbellen.stores.errors.StoreError"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What Asterisk has: channels and callers by their channel's id, bridges by theirs, with who is in them.
+
+    ``together``: who was in a bridge just before the channels were asked for, or just after. Else who is seen when they
+    have just answered, and ten seconds later when they just hang up, would count as alone all the while.
+    """
+
+    channels: dict[str, Any]
+    bridges: dict[str, set[str]]
+    together: set[str]
+    callers: dict[str, Person]
 
 
 class Watch:
@@ -66,62 +81,59 @@ class Watch:
 
     async def _suspicious(self) -> dict[str, float]:
         """Give what must not last, each with for how many seconds at most."""
-        channels = {channel["id"]: channel for channel in await self._stage.installation.channels()}
-        bridges = {bridge["id"]: set(bridge["channels"]) for bridge in await self._stage.installation.bridges()}
+        seen = await self._see()
         notes = await self._stage.call_notes()
-        people = {person.call_id: person for person in self._stage.people if person.call_id}
-        callers = {id_: people[sip] for id_, channel in channels.items() if (sip := channel["protocol_id"]) in people}
         asked = {note.channel for note in notes if note.ticket is None}
-        self._stage.asked_for_code = {person.call_id for id_, person in callers.items() if id_ in asked}
-        found = dict.fromkeys(self._left_over(channels, bridges, callers), BOUND_SECONDS)
-        found |= dict.fromkeys(self._misplaced(notes, channels, bridges, callers), BOUND_SECONDS)
-        found |= dict.fromkeys(await self._wrong_screens(channels, bridges, callers), SCREEN_SECONDS)
+        self._stage.asked_for_code = {person.call_id for id_, person in seen.callers.items() if id_ in asked}
+        found = dict.fromkeys(self._left_over(seen), BOUND_SECONDS)
+        found |= dict.fromkeys(self._misplaced(notes, seen), BOUND_SECONDS)
+        found |= dict.fromkeys(await self._wrong_screens(seen), SCREEN_SECONDS)
         return found
 
-    def _left_over(
-        self, channels: dict[str, Any], bridges: dict[str, set[str]], callers: dict[str, Person]
-    ) -> Iterator[str]:
-        in_bridges = set().union(*bridges.values()) if bridges else set()
-        for id_, channel in channels.items():
+    async def _see(self) -> Seen:
+        before = await self._bridges()
+        channels = {channel["id"]: channel for channel in await self._stage.installation.channels()}
+        bridges = await self._bridges()
+        people = {person.call_id: person for person in self._stage.people if person.call_id}
+        callers = {id_: people[sip] for id_, channel in channels.items() if (sip := channel["protocol_id"]) in people}
+        return Seen(channels, bridges, set().union(*before.values(), *bridges.values()), callers)
+
+    async def _bridges(self) -> dict[str, set[str]]:
+        return {bridge["id"]: set(bridge["channels"]) for bridge in await self._stage.installation.bridges()}
+
+    def _left_over(self, seen: Seen) -> Iterator[str]:
+        for id_, channel in seen.channels.items():
             ours = id_.startswith("idbellen-leg-")
-            if not ours and id_ not in callers:
+            if not ours and id_ not in seen.callers:
                 yield f"a channel that is nobody's: {id_} {channel['state']}"
-            elif ours and id_ not in in_bridges:
+            elif ours and id_ not in seen.together:
                 yield f"a phone that talks with nobody: {id_} {channel['name']} {channel['state']}"
-        for name, inside in bridges.items():
+        for name, inside in seen.bridges.items():
             if not inside:
                 yield f"a bridge with nobody in it: {name}"
 
-    def _misplaced(
-        self,
-        notes: Sequence[CallNote],
-        channels: dict[str, Any],
-        bridges: dict[str, set[str]],
-        callers: dict[str, Person],
-    ) -> Iterator[str]:
+    def _misplaced(self, notes: Sequence[CallNote], seen: Seen) -> Iterator[str]:
         noted: dict[str, list[CallNote]] = defaultdict(list)
         for note in notes:
             noted[note.channel].append(note)
-            if note.channel not in channels:
+            if note.channel not in seen.channels:
                 yield f"a note of a caller who has gone: {note.call}"
-        for id_, person in callers.items():
+        for id_, person in seen.callers.items():
             self._stage.figures.checks["callers"] += 1
-            if channels[id_]["dialplan"]["app_name"] != "Stasis":
+            if seen.channels[id_]["dialplan"]["app_name"] != "Stasis":
                 continue
             mine = noted[id_]
-            where = [name for name, inside in bridges.items() if id_ in inside]
+            where = [name for name, inside in seen.bridges.items() if id_ in inside]
             if len(mine) != 1:
                 yield f"{person.name} ({id_}) is in {len(mine)} notes"
             elif mine[0].talk is None and where:
                 yield f"{person.name} waits and is in a bridge"
             elif mine[0].talk and where not in ([], [mine[0].talk.bridge]):
                 yield f"{person.name} is in another bridge than is noted"
-            elif mine[0].talk and mine[0].talk.mode.value in ("talking", "conference") and not where:
+            elif mine[0].talk and mine[0].talk.mode.value in ("talking", "conference") and id_ not in seen.together:
                 yield f"{person.name} is said to talk and is in no bridge"
 
-    async def _wrong_screens(
-        self, channels: dict[str, Any], bridges: dict[str, set[str]], callers: dict[str, Person]
-    ) -> list[str]:
+    async def _wrong_screens(self, seen: Seen) -> list[str]:
         found = []
         shown: dict[str, list[str]] = defaultdict(list)
         for agent in self._stage.agents:
@@ -136,9 +148,9 @@ class Watch:
             if name is None or agent.call is None or agent.call["id"] != call["id"]:
                 continue
             self._stage.figures.checks["screens"] += 1
-            mine = {id_ for id_, channel in channels.items() if channel["name"].startswith(f"PJSIP/{agent.name}-")}
-            for inside in bridges.values():
-                talked_with = {callers[id_].name for id_ in inside if id_ in callers}
+            mine = {id_ for id_, channel in seen.channels.items() if channel["name"].startswith(f"PJSIP/{agent.name}-")}
+            for inside in seen.bridges.values():
+                talked_with = {seen.callers[id_].name for id_ in inside if id_ in seen.callers}
                 if inside & mine and talked_with and name not in talked_with:
                     found.append(f"{agent.name} talks with {talked_with} and sees {name}")
         found += [f"{names} have the same caller" for names in shown.values() if len(names) > 1]
