@@ -157,16 +157,22 @@ async def call(stage: Stage, people: Sequence[Person], rate: float, seconds: flo
 
 
 async def key_again(stage: Stage, crowds: Sequence[Crowd]) -> None:
-    """Let those key their code in once more of whose keys a crash has swallowed some."""
+    """Let those key their code in once more whom two looks in turn find being asked: a crash swallowed some keys."""
+    last: set[str] = set()
     before: set[str] = set()
     while True:
-        await asyncio.sleep(LOOK_SECONDS + 1)
-        asked = set(stage.asked_for_code)
-        for call_id in asked & before:
+        await asyncio.sleep(1)
+        if stage.asked_for_code is last:
+            continue
+        last = stage.asked_for_code
+        again = last & before
+        before = last - again
+        for call_id in again:
             for crowd in crowds:
                 if call_id.endswith(crowd.call_id(0).removeprefix("0")):
                     crowd.key_again(call_id)
-        before = asked - before
+        if again:
+            say(f"{len(again)} key their code in again")
 
 
 async def follow(stage: Stage, workers: Sequence[Worker], minutes: float, outcome: Outcome) -> None:
