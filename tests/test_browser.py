@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import signal
 from typing import TYPE_CHECKING
@@ -203,6 +205,34 @@ async def test_a_service_that_is_killed_takes_the_data_off_the_screen_and_the_ne
     caller.go_on()
     await caller.ended()
     assert await personal(page) == []
+
+
+async def test_a_service_that_starts_while_asterisk_hangs_shows_the_call_when_asterisk_is_back(
+    windows: Windows, install: Callable[..., Awaitable[Installation]], telephony: Phones
+) -> None:
+    windows.expect(NETWORK_ERRORS)
+    installation = await install(dashboard__grace_seconds="10")
+    await telephony.agent("agent1")
+    page = await log_in(await windows.open(), installation)
+    await become(page, "Beschikbaar")
+    caller = await telephony.call(await installation.log_in_citizen())
+    await in_call(page)
+    await installation.until_noted_mode("talking")
+    await installation.kill()
+    assert installation.pbx.pid
+    os.kill(installation.pbx.pid, signal.SIGSTOP)
+    async with asyncio.TaskGroup() as beside:
+        beside.create_task(installation.start())
+        try:
+            await expect(page.get_by_text("De telefooncentrale is niet bereikbaar.")).to_be_visible()
+            await expect(page.get_by_text("U bent in gesprek. De gegevens verschijnen hier vanzelf.")).to_be_visible()
+            assert await personal(page) == []
+        finally:
+            os.kill(installation.pbx.pid, signal.SIGCONT)
+    await in_call(page)
+    caller.go_on()
+    await caller.ended()
+    await is_now(page, "Beschikbaar")
 
 
 async def test_a_service_that_hangs_takes_the_data_off_the_screen(
