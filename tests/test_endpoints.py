@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 from urllib.parse import unquote
@@ -30,7 +31,6 @@ from tests.sipp import Phones, phones
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
-    from pathlib import Path
 
 # Long enough for an offer to be made, were there one to make.
 OFFER_SECONDS = 1.0
@@ -373,6 +373,12 @@ async def test_one_call_after_the_other_although_the_phone_is_told_idle_late(
     await installation.until_nothing_is_left()
 
 
+def control_folder(pbx: Pbx) -> Path:
+    """Where a private Asterisk has its control socket, outside its own directory."""
+    lines = (pbx.settings.directory / "etc/asterisk.conf").read_text().splitlines()
+    return next(Path(line.removeprefix("astrundir => ")) for line in lines if line.startswith("astrundir"))
+
+
 async def test_after_a_restart_of_asterisk_phones_are_known_again(
     keys_folder: Path, tmp_path: Path, all_installations: list[Installation]
 ) -> None:
@@ -398,7 +404,10 @@ async def test_after_a_restart_of_asterisk_phones_are_known_again(
             await own.kill()
             await dashboard.until_phone("unknown")
             await other.until_phone("unknown")
+            left_over = control_folder(own)
+            assert left_over.exists()
             await own.start()
+            assert not left_over.exists()
             await other.until_phone("unregistered", seconds=40)
             # As phones do by themselves; Asterisk may have died before it had the first registration on disk.
             await telephony.agent("agent1")
@@ -411,6 +420,7 @@ async def test_after_a_restart_of_asterisk_phones_are_known_again(
         if installation.process and installation.process.returncode is None:
             await installation.kill()
         await own.stop()
+    assert not control_folder(own).exists()
     assert "Traceback" not in installation.log.read_text()
 
 

@@ -147,6 +147,7 @@ class Pbx:
         self._write_includes(etc / "idbellen.d")
 
         # The control socket's path may not be longer than 108 bytes, so it cannot lie below the checkout.
+        self._remove_control()
         self._control = tempfile.mkdtemp(prefix="idbellen-")
         main = etc / "asterisk.conf"
         main.write_text(
@@ -252,5 +253,9 @@ class Pbx:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
             await self.kill()
+        self._remove_control()
+
+    def _remove_control(self) -> None:
         if self._control:
             shutil.rmtree(self._control, ignore_errors=True)
+            self._control = ""
