@@ -232,24 +232,27 @@ async def test_whose_agent_hangs_up_meanwhile_waits_for_the_colleague_who_was_be
     await installation.until_nothing_is_left()
 
 
-@pytest.mark.parametrize("fault", ["refuses", "silent"])
+@pytest.mark.parametrize("fault", ["refuses", "silent", "silent when it is asked to ring"])
 async def test_a_planned_stop_does_not_wait_for_an_asterisk_that_is_away(
     pbx: Pbx, install: Callable[..., Awaitable[Installation]], telephony: Phones, fault: str
 ) -> None:
     """As when both are restarted: a phone rings and is to be hung up, and nobody is there to do it."""
     async with Proxy(pbx.settings.ari_port) as proxy:
         installation = await install(ari_port=str(proxy.port), **GRACE)
-        await telephony.agent("agent1", "silent")
+        phone = await telephony.agent("agent1", "silent")
         async with installation.dashboard("agent1") as dashboard:
-            await dashboard.available()
             caller = await telephony.call(await installation.log_in_citizen())
-            await dashboard.until("ringing")
+            await installation.until_log("accepted=True")
             await noted(installation, "waiting")
+            if fault == "silent when it is asked to ring":
+                proxy.silence("to_client")
+            await dashboard.send("available")
+            await phone.rung()
             if fault == "refuses":
                 proxy.refuse()
                 proxy.cut()
                 await installation.until_ready(ready=False)
-            else:
+            elif fault == "silent":
                 proxy.silence()
             assert await installation.stop() == 0
             await proxy.pass_on()

@@ -84,6 +84,7 @@ class Ari:
         # Kept by whoever reads the events.
         self.connected = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._given_up = False
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS)
@@ -116,7 +117,7 @@ class Ari:
         assert self._http is not None, "used outside its context"  # noqa: S101
         if self._may_act and not await self._may_act():
             raise AriError(f"{method} {path}: not made, since another process serves now")
-        if self._http.closed:
+        if self._http.closed or self._given_up:
             # Of what is still to be done after the end.
             raise AriError(f"{method} {path}: not made any more")
         # The path below the collection holds ids only; queries may hold a caller's number: not in messages.
@@ -126,6 +127,7 @@ class Ari:
                     return await answer.json() if answer.content_type == "application/json" else None
                 reason = f"{method} {path}: {answer.status} {await _message(answer)}"
         except TimeoutError:
+            self._given_up = self._leaving.is_set()
             raise AriUnreachableError(f"{method} {path}: no answer in {REQUEST_SECONDS:g} s") from None
         except aiohttp.ClientError as fault:
             raise AriUnreachableError(f"{method} {path}: {fault}") from None
@@ -157,7 +159,10 @@ class Ari:
                 until = now() + PATIENCE_SECONDS
 
     def leave(self) -> None:
-        """Insist on nothing from now on: what an Asterisk that is away would have to do is the next process's."""
+        """Insist on nothing from now on: what an Asterisk that is away would have to do is the next process's.
+
+        One that does not answer is not asked anything more.
+        """
         self._leaving.set()
 
     async def create(self, path: str, *, insist: bool = False, **params: str | int) -> None:
