@@ -397,6 +397,16 @@ class Wallboard:
                     return message["callers"][0]["call"]
 
 
+async def closed(socket: aiohttp.ClientWebSocketResponse) -> int:
+    """Wait until the other side of a websocket closes it, whatever it tells before; gives the code."""
+    async with asyncio.timeout(5):
+        while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+            pass
+    assert message.type is aiohttp.WSMsgType.CLOSE
+    code: int = message.data
+    return code
+
+
 class Dashboard:
     """One agent's dashboard, as the page's script drives it."""
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.desk_stage import FakeDesk, dashboard
-from tests.installation import PASSWORD, run_cli
+from tests.installation import PASSWORD, closed, run_cli
 
 if TYPE_CHECKING:
     from tests.installation import Installation
@@ -109,11 +109,7 @@ async def test_logging_out_closes_the_dashboard_and_the_session(installation: In
             await socket.receive_json()
             async with http.post(f"{url}/logout", allow_redirects=False) as answer:
                 assert answer.status == 303
-            message = await socket.receive()
-            while message.type is aiohttp.WSMsgType.TEXT:
-                message = await socket.receive()
-            assert message.type is aiohttp.WSMsgType.CLOSE
-            assert message.data == aiohttp.WSCloseCode.POLICY_VIOLATION
+            assert await closed(socket) == aiohttp.WSCloseCode.POLICY_VIOLATION
         async with http.get(f"{url}/", allow_redirects=False) as answer:
             assert answer.status == 303
     await installation.until_log("agent state agent=agent1 state=offline")
@@ -127,8 +123,7 @@ async def test_what_is_not_understood_closes_the_socket(installation: Installati
         async with http.ws_connect(f"{url}/live") as socket:
             await socket.receive_json()
             await socket.send_str(text)
-            message = await socket.receive()
-            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.INVALID_TEXT)
+            assert await closed(socket) == aiohttp.WSCloseCode.INVALID_TEXT
 
 
 async def test_a_made_up_secret_shows_nothing(installation: Installation) -> None:

@@ -33,6 +33,7 @@ from idbellen.web import supervisor_live
 from idbellen.web.dashboard import DashboardSite, dashboard_app
 from idbellen.web.pages import HERE
 from idbellen.web.passwords import hash_password
+from tests.installation import closed
 from tests.ports import free_ports
 from tests.supervision import (
     AMSTERDAM,
@@ -91,14 +92,6 @@ class Board:
         refused: str | None = message["refused"]
         return refused
 
-    async def closed(self) -> int | None:
-        """Wait until the other side closes; gives the code."""
-        async with asyncio.timeout(5):
-            while (message := await self.socket.receive()).type is aiohttp.WSMsgType.TEXT:
-                pass
-        assert message.type is aiohttp.WSMsgType.CLOSE
-        return self.socket.close_code
-
 
 @asynccontextmanager
 async def wallboard(stage: Stage, login: str = "boss") -> AsyncIterator[Board]:
@@ -143,7 +136,7 @@ async def test_who_is_no_supervisor_any_more_can_do_nothing(stage: Stage) -> Non
     async with wallboard(stage) as board:
         stage.logins["boss"] = replace(BOSS, role=Role.AGENT)
         await board.socket.send_json({"type": "pause", "id": 1, "agent": "bert", "reason": ""})
-        assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+        assert await closed(board.socket) == aiohttp.WSCloseCode.POLICY_VIOLATION
     assert stage.staff["bert"].state is AgentState.AVAILABLE
     assert stage.store.audited == []
 
@@ -152,14 +145,14 @@ async def test_who_is_no_supervisor_any_more_sees_nothing(stage: Stage, monkeypa
     monkeypatch.setattr(supervisor_live, "CHECK_SECONDS", 0.05)
     async with wallboard(stage) as board:
         stage.logins["boss"] = replace(BOSS, role=Role.AGENT)
-        assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+        assert await closed(board.socket) == aiohttp.WSCloseCode.POLICY_VIOLATION
 
 
 async def test_logging_out_closes_the_wallboard(stage: Stage) -> None:
     async with wallboard(stage) as board:
         await stage.live.sockets.end_login("another")
         await stage.live.sockets.end_login("boss")
-        assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+        assert await closed(board.socket) == aiohttp.WSCloseCode.POLICY_VIOLATION
 
 
 @pytest.mark.parametrize(
@@ -173,7 +166,7 @@ async def test_logging_out_closes_the_wallboard(stage: Stage) -> None:
 async def test_what_is_not_understood_closes_the_socket(stage: Stage, text: str) -> None:
     async with wallboard(stage) as board:
         await board.socket.send_str(text)
-        assert await board.closed() == aiohttp.WSCloseCode.INVALID_TEXT
+        assert await closed(board.socket) == aiohttp.WSCloseCode.INVALID_TEXT
 
 
 # What is shown
@@ -446,7 +439,7 @@ async def test_logging_out_of_the_dashboard_closes_the_wallboard(tmp_path: Path)
                 assert await board.ask("front", call="nobody") == "gone"
                 async with http.post("/logout", allow_redirects=False):
                     pass
-                assert await board.closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+                assert await closed(board.socket) == aiohttp.WSCloseCode.POLICY_VIOLATION
             async with http.get("/api/v1/queues") as answer:
                 assert answer.status == 404
 
