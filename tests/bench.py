@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from idbellen.demo.pbx import CHECKOUT, find_build
 from tests.browser import chromium
-from tests.installation import PASSWORD, Installation, Spy, make_keys, own_pbx, spy
+from tests.installation import PASSWORD, Installation, make_keys, own_pbx
 from tests.sipp import Caller, Phones, phones
+from tests.spy import Spy, spy
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

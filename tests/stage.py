@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from idbellen.domain.notes import CallNote
-    from tests.installation import Dashboard
+    from tests.dashboards import Dashboard
     from tests.proxy import Proxy
     from tests.redis_servers import RedisProcess
     from tests.sipp import AgentPhone, Caller, Phones

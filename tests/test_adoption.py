@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.installation import PLAIN_CAUSE, run_cli, spy
+from tests.installation import PLAIN_CAUSE, run_cli
 from tests.proxy import Proxy
 from tests.rtp import sounds
+from tests.spy import spy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from idbellen.demo.pbx import Pbx
-    from tests.installation import Dashboard, Installation
+    from tests.dashboards import Dashboard
+    from tests.installation import Installation
     from tests.rtp import Sound
     from tests.sipp import Phones
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idbellen.ports import Role
-from tests.installation import PLAIN_CAUSE, spy
+from tests.installation import PLAIN_CAUSE
 from tests.rtp import Stalls, Tone, typed
+from tests.spy import spy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

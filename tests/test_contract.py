@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idbellen.storage import Store
-    from tests.installation import Dashboard, Installation
+    from tests.dashboards import Dashboard
+    from tests.installation import Installation
     from tests.sipp import AgentPhone, Phones
 
     Install = Callable[..., Awaitable[Installation]]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from tests.dashboards import closed
 from tests.desk_stage import FakeDesk, dashboard
-from tests.installation import PASSWORD, closed, run_cli
+from tests.installation import PASSWORD, run_cli
 
 if TYPE_CHECKING:
     from tests.installation import Installation

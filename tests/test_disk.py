@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from tests.installation import PLAIN_CAUSE, run_cli, spy
+from tests.installation import PLAIN_CAUSE, run_cli
+from tests.spy import spy
 
 if TYPE_CHECKING:
     from idbellen.demo.pbx import Pbx

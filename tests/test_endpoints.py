@@ -25,9 +25,10 @@ from idbellen.ports import Account
 from tests import virtualtime
 from tests.conftest import PROMPTS
 from tests.fakes import PROMPT_SECONDS, FakePhone, now
-from tests.installation import Installation, run_cli, spy
+from tests.installation import Installation, run_cli
 from tests.ports import free_ports
 from tests.sipp import Phones, phones
+from tests.spy import spy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

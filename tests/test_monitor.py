@@ -15,18 +15,20 @@ from idbellen.asterisk.legs import AgentChannel, Legs
 from idbellen.asterisk.lines import Line, Lines
 from idbellen.asterisk.monitor import SNOOP_PREFIX, Monitor
 from idbellen.ports import Role
-from tests.installation import Installation, spy
+from tests.installation import Installation
 from tests.rtp import sounds
 from tests.sipp import Phones, phones
+from tests.spy import spy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
-    from tests.installation import Dashboard, Spy
+    from tests.dashboards import Dashboard
     from tests.rtp import Sound
     from tests.sipp import AgentPhone, Caller
+    from tests.spy import Spy
 
 SENTENCE = "idbellen/supervisor-listens"
 # A voice is far above, what the codec makes of a tone is below.

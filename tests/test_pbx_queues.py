@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from tests.installation import Dashboard, Installation
+    from tests.dashboards import Dashboard
+    from tests.installation import Installation
 
     Install = Callable[..., Awaitable[Installation]]
 

@@ -15,10 +15,11 @@ import pytest
 
 from idbellen.asterisk.ari import HEARTBEAT_SECONDS, Ari
 from idbellen.demo.pbx import CHECKOUT
-from tests.installation import PLAIN_CAUSE, Installation, spy
+from tests.installation import PLAIN_CAUSE, Installation
 from tests.pbx_queues import scripted_agent
 from tests.proxy import Proxy
 from tests.rtp import ALAW, ALAW_TONES, G722, LEAST_LOUDNESS, OPUS, Codec, sounds, typed
+from tests.spy import spy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

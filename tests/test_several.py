@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.installation import Dashboard
+    from tests.dashboards import Dashboard
     from tests.redis_servers import RedisProcess
     from tests.rtp import Sound
     from tests.sipp import Phones

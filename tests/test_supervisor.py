@@ -33,7 +33,7 @@ from idbellen.web import supervisor_live
 from idbellen.web.dashboard import DashboardSite, dashboard_app
 from idbellen.web.pages import HERE
 from idbellen.web.passwords import hash_password
-from tests.installation import closed
+from tests.dashboards import closed
 from tests.ports import free_ports
 from tests.supervision import (
     AMSTERDAM,

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import AGENTS
-from tests.installation import Installation, spy
+from tests.installation import Installation
 from tests.rtp import sounds
 from tests.sipp import Phones, phones
+from tests.spy import spy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
-    from tests.installation import Dashboard
+    from tests.dashboards import Dashboard
     from tests.rtp import Sound
     from tests.sipp import AgentPhone, Caller
 

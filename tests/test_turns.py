@@ -17,9 +17,10 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.ports import StoreError
 from idbellen.stores.redis import open_store
 from idbellen.stores.redis_turns import TurnLostError
-from tests.installation import PLAIN_CAUSE, Installation, run_cli, spy
+from tests.installation import PLAIN_CAUSE, Installation, run_cli
 from tests.proxy import Proxy
 from tests.rtp import sounds
+from tests.spy import spy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
