@@ -207,8 +207,10 @@ async def test_who_hangs_up_while_nobody_is_there_is_noticed(
 
 
 async def test_whose_agent_hangs_up_meanwhile_waits_for_the_colleague_who_was_being_rung(
-    installation: Installation, telephony: Phones
+    install: Callable[..., Awaitable[Installation]], telephony: Phones
 ) -> None:
+    # Or the agent would be free at once, and might be the first whose phone is known to be.
+    installation = await install(**GRACE, more="[queues.default]\nwrap_up_seconds = 20")
     agent = await telephony.agent("agent1")
     await telephony.agent("agent2", "silent")
     async with installation.dashboard("agent1") as dashboard, installation.dashboard("agent2") as colleague:
@@ -228,6 +230,7 @@ async def test_whose_agent_hangs_up_meanwhile_waits_for_the_colleague_who_was_be
         await installation.start()
         await asyncio.gather(dashboard.reconnect(), colleague.reconnect())
         await colleague.until_call(secret=secret, part="main")
+        await dashboard.until("wrap_up")
         assert (await dashboard.attributes(secret))[0] == 403
         caller.go_on()
         assert await caller.ended() == "by caller"
