@@ -10,11 +10,21 @@ import datetime as dt  # noqa: TC003 - pydantic reads the annotations
 import os
 import re
 import tomllib
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -261,6 +271,12 @@ class Dashboard(Table):
     pause_reasons: dict[Name, Texts] = {}
 
 
+class Proxies(Table):
+    """The web servers before the pages. ``trusted``: from whom an ``X-Forwarded-For`` is believed."""
+
+    trusted: tuple[IPvAnyNetwork, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
+
 class Supervisors(Table):
     """What supervisors may, and how long figures are kept. ``monitor``: nothing is listened in on by default."""
 
@@ -389,6 +405,7 @@ class Settings(BaseSettings):
     idcontact: IdContact
     citizen: Citizen
     dashboard: Dashboard
+    proxies: Proxies = Proxies()
     supervisors: Supervisors = Supervisors()
     feedback: Feedback = Feedback()
     agi: Agi | None = None
