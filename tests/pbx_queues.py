@@ -210,12 +210,12 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
             replaces = f"?Replaces={quote(dialog)}" if dialog else ""
             refer = (
                 f"{_in_dialog('REFER', number)}\nRefer-To: <sip:{extension}@127.0.0.1{replaces}>\n"
-                f"Referred-By: <sip:{name}@127.0.0.1>\nContact: <sip:agent@127.0.0.1:[local_port]>"
+                f"Referred-By: <sip:{name}@127.0.0.1>\nContact: <sip:agent@[local_ip]:[local_port]>"
             )
             parts.append(f'<send retrans="500">{cdata(refer)}</send><recv response="202"/>{log("referred")}')
         else:
             direction = {"hold": "sendonly", "unhold": "sendrecv"}[what]
-            invite = f"{_in_dialog('INVITE', number)}\nContact: <sip:agent@127.0.0.1:[local_port]>"
+            invite = f"{_in_dialog('INVITE', number)}\nContact: <sip:agent@[local_ip]:[local_port]>"
             sdp = f"{audio(None)}\na={direction}"
             parts.append(f'<send retrans="500">{cdata(invite, body=sdp)}</send>')
             parts.append('<recv response="100" optional="true"/><recv response="200"/>')
@@ -236,6 +236,6 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
 
 def _in_dialog(method: str, cseq: int) -> str:
     return (
-        f"{method} [$contact] SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
+        f"{method} [$contact] SIP/2.0\nVia: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]\n"
         f"From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70"
     )

@@ -27,11 +27,11 @@ m=audio {port} {codec.sdp}"""
 
 
 def _headers(number: str, *, branch: str = "branch", tag: str = "[peer_tag_param]") -> str:
-    return f"""Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[{branch}]
-From: <sip:{number}@127.0.0.1:[local_port]>;tag=caller
-To: <sip:[service]@127.0.0.1:[remote_port]>{tag}
+    return f"""Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[{branch}]
+From: <sip:{number}@[local_ip]:[local_port]>;tag=caller
+To: <sip:[service]@[remote_ip]:[remote_port]>{tag}
 Call-ID: [call_id]
-Contact: <sip:{number}@127.0.0.1:[local_port]>
+Contact: <sip:{number}@[local_ip]:[local_port]>
 Max-Forwards: 70"""
 
 
@@ -59,7 +59,7 @@ def cdata(text: str, *, body: str = "") -> str:
 
 
 def _request(method: str, cseq: str, *, body: str = "", headers: str = CALLER_HEADERS) -> str:
-    text = f"{method} sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{headers}\nCSeq: {cseq} {method}"
+    text = f"{method} sip:[service]@[remote_ip]:[remote_port] SIP/2.0\n{headers}\nCSeq: {cseq} {method}"
     retransmit = "" if method == "ACK" else ' retrans="500"'
     return f"<send{retransmit}>{cdata(text, body=body)}</send>"
 
@@ -138,7 +138,7 @@ def dial(agent: str, password: str) -> str:
 
 def key_by_info(key: str) -> str:
     info = (
-        f"INFO sip:[service]@127.0.0.1:[remote_port] SIP/2.0\n{CALLER_HEADERS}\nCSeq: [cseq] INFO\n"
+        f"INFO sip:[service]@[remote_ip]:[remote_port] SIP/2.0\n{CALLER_HEADERS}\nCSeq: [cseq] INFO\n"
         f"Content-Type: application/dtmf-relay\nContent-Length: [len]\n\nSignal={key}\nDuration=100"
     )
     return f"""
@@ -179,7 +179,7 @@ UNTIL_ACK = ' retrans="500"'
 def reply(status: str, *, body: str = "", retransmit: str = "") -> str:
     text = (
         f"SIP/2.0 {status}\nVia:[$via]\nFrom:[$from]\nTo:[$to];tag=agent[call_number]\n[last_Call-ID:]\n"
-        "CSeq: [$cseq] INVITE\nContact: <sip:agent@127.0.0.1:[local_port]>"
+        "CSeq: [$cseq] INVITE\nContact: <sip:agent@[local_ip]:[local_port]>"
     )
     return f"<send{retransmit}>{cdata(text, body=body)}</send>"
 
@@ -197,7 +197,7 @@ def answer(after_ms: int, sdp: str, *, talks_ms: int = 0) -> str:
 <label id="6"/>
 <nop/>"""
     bye = (
-        "BYE [$contact] SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]\n"
+        "BYE [$contact] SIP/2.0\nVia: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]\n"
         "From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: 900 BYE\nMax-Forwards: 70"
     )
     return f"""
@@ -238,13 +238,13 @@ def register(name: str, password: str, expires: int) -> str:
 
     def request(number: int, proof: str = "") -> str:
         return f"""<send retrans="500"><![CDATA[
-REGISTER sip:127.0.0.1:[remote_port] SIP/2.0
-Via: SIP/2.0/UDP 127.0.0.1:[local_port];branch=[branch]
+REGISTER sip:[remote_ip]:[remote_port] SIP/2.0
+Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
 From: <sip:{name}@127.0.0.1>;tag=register
 To: <sip:{name}@127.0.0.1>
 Call-ID: [call_id]
 CSeq: {number} REGISTER
-Contact: <sip:{name}@127.0.0.1:[local_port]>
+Contact: <sip:{name}@[local_ip]:[local_port]>
 Expires: {expires}
 {proof}Max-Forwards: 70
 Content-Length: 0

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tests.ports import free_ports
 from tests.rtp import ALAW, Codec, Stalls, Tone, typed, write_pcap
 from tests.scenarios import (
+    CALLER_NUMBER,
     HANG_UP,
     OK_TO_REQUEST,
     WAIT,
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from idbellen.demo.pbx import Pbx
     from tests.rtp import Sound
 
+# The trunk is known by its address, so no agent's phone may have that (asterisk-conf/pjsip.conf).
+AGENTS = "127.0.0.3"
+# Whom calls to numbers outside reach.
+OUTSIDE = "127.0.0.1"
 # A SIP port; two ports up, four for audio and video.
 PORTS_OF_A_PHONE = 6
 CALL_SECONDS = 60
@@ -55,8 +60,11 @@ class SippError(Exception):
 class Sipp:
     """One SIPp process with a scenario of its own."""
 
-    def __init__(self, folder: Path, name: str, scenario: str, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, scenario: str, *options: str, port: int | None = None, address: str = AGENTS
+    ) -> None:
         self.port = port or free_ports(PORTS_OF_A_PHONE)
+        self._address = address
         self.folder = folder
         # Not the port alone: that may come back, and with it the log of who had it before.
         self._name = f"{name}-{self.port}-{secrets.token_hex(4)}"
@@ -72,9 +80,9 @@ class Sipp:
         assert program, "sipp is not installed: make test installs it (package sip-tester)"
         # On its own terminal size and keyboard SIPp would wait for somebody.
         self.process = await asyncio.create_subprocess_exec(
-            program, "-sf", str(self._scenario), "-i", "127.0.0.1", "-p", str(self.port), "-mp", str(self.port + 2),
-            "-nostdin", "-trace_logs", "-log_file", str(self._log), "-trace_err", "-error_file",
-            str(self.folder / f"{self._name}.err"), *self._options,
+            program, "-sf", str(self._scenario), "-i", self._address, "-p", str(self.port),
+            "-mi", "127.0.0.1", "-mp", str(self.port + 2), "-nostdin", "-trace_logs", "-log_file", str(self._log),
+            "-trace_err", "-error_file", str(self.folder / f"{self._name}.err"), *self._options,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             # In a session of its own, or a kernel that shares the processor by session lets it wait for the tests.
             env=os.environ | {"TERM": "dumb"}, cwd=self.folder, start_new_session=True,
@@ -108,13 +116,13 @@ class Sipp:
     def go_on(self, call_id: str, what: str = "MESSAGE") -> None:
         """Let the scenario of one call go on."""
         text = (
-            f"{what} sip:sipp@127.0.0.1:{self.port} SIP/2.0\r\n"
+            f"{what} sip:sipp@{self._address}:{self.port} SIP/2.0\r\n"
             f"Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK{secrets.token_hex(6)}\r\n"
             f"From: <sip:test@127.0.0.1>;tag=test\r\nTo: <sip:sipp@127.0.0.1>\r\n"
             f"Call-ID: {call_id}\r\nCSeq: 1 {what}\r\nContent-Length: 0\r\n\r\n"
         )
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.sendto(text.encode(), ("127.0.0.1", self.port))
+            sender.sendto(text.encode(), (self._address, self.port))
 
     async def wait(self, seconds: float) -> int:
         assert self.process
@@ -254,6 +262,8 @@ class Phones:
     def __init__(self, pbx: Pbx, folder: Path) -> None:
         self._pbx = pbx
         self._folder = folder
+        # What callers have in From.
+        self.caller_number = CALLER_NUMBER
         self._running: list[Sipp] = []
         self._agents: dict[str, Sipp] = {}
 
@@ -289,8 +299,10 @@ class Phones:
         call_id = secrets.token_hex(8)
         number = "+31201234567"
         sipp = Sipp(
-            self._folder, "caller", "\n".join(parts), f"127.0.0.1:{self._pbx.settings.sip_port}",
+            self._folder, "caller", "\n".join(parts).replace(CALLER_NUMBER, self.caller_number),
+            f"127.0.0.1:{self._pbx.settings.sip_port}",
             "-s", number, "-m", "1", "-cid_str", call_id, "-timeout", str(CALL_SECONDS), "-timeout_error",
+            address=self._pbx.settings.trunk_match,
         )  # fmt: skip
         await self._start(sipp)
         if sound:
@@ -317,6 +329,7 @@ class Phones:
             "-s", "+31201234567", "-inf", str(file), "-cid_str", f"%u-{name}", "-m", str(len(codes)),
             "-r", str(max(1, round(rate * 10))), "-rp", "10000", "-l", str(len(codes)), "-timeout", str(round(seconds)),
             "-timeout_error", "-trace_screen", "-screen_file", str(self._folder / f"{name}.screen"),
+            address=self._pbx.settings.trunk_match,
         )  # fmt: skip
         await self._start(sipp)
         return Crowd(sipp, name)
@@ -343,7 +356,7 @@ class Phones:
 
     async def outside(self, *, sound: Sound | None = None) -> AgentPhone:
         """Put up a phone that is no agent's and answers every call, whatever the number."""
-        sipp = Sipp(self._folder, "outside", answer(100, audio(sound)))
+        sipp = Sipp(self._folder, "outside", answer(100, audio(sound)), address=OUTSIDE)
         await self._start(sipp)
         if sound:
             sound.in_call = lambda: sipp.in_call

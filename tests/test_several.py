@@ -97,7 +97,8 @@ async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Regi
                 PbxSettings(
                     folder, PROMPTS, free_ports(), sip[name], rtp, rtp + 99, agents, plain="idbellen-test-plain,s,1",
                     name=name, beside={other: port for other, port in sip.items() if other != name},
-                    between_password=password,
+                    # Not the address from which the other Asterisk calls.
+                    between_password=password, trunk_match="127.0.0.2",
                 )
             )  # fmt: skip
             stack.push_async_callback(pbx.stop)

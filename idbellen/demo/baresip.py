@@ -32,7 +32,7 @@ STOP_SECONDS = 4.0
 # the resampling leaves of it is a faint hum of 400 Hz, 49 dB below full scale: enough to hear that there
 # is a line. A sound file will not do as a source: baresip hangs up at its end.
 CONFIG = """\
-sip_listen 127.0.0.1:{sip_port}
+sip_listen {address}:{sip_port}
 net_interface 127.0.0.1
 rtp_ports {rtp_ports[0]}-{rtp_ports[1]}
 call_max_calls 1
@@ -59,12 +59,12 @@ def find_modules(roots: tuple[Path, ...] = MODULE_ROOTS) -> Path:
     raise PhoneError("The demo's telephones need baresip: install the package baresip-core.")
 
 
-def _check_free(kind: socket.SocketKind, port: int) -> None:
+def _check_free(kind: socket.SocketKind, address: str, port: int) -> None:
     with socket.socket(socket.AF_INET, kind) as probe:
         if kind is socket.SOCK_STREAM:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except OSError:
             raise PhoneError(f"Port {port}, which a demo telephone needs, is in use.") from None
 
@@ -85,6 +85,7 @@ class Baresip:
     sip_port: int
     control_port: int
     rtp_ports: tuple[int, int]
+    address: str = "127.0.0.1"
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     _process: asyncio.subprocess.Process | None = None
     _writer: asyncio.StreamWriter | None = None
@@ -99,9 +100,10 @@ class Baresip:
             raise PhoneError("The demo's telephones need baresip: install the package baresip-core.")
         self._configure(find_modules())
         # baresip also opens the port after its SIP port, for TLS.
-        for port in (self.sip_port, self.sip_port + 1, self.control_port):
-            _check_free(socket.SOCK_STREAM, port)
-        _check_free(socket.SOCK_DGRAM, self.sip_port)
+        for port in (self.sip_port, self.sip_port + 1):
+            _check_free(socket.SOCK_STREAM, self.address, port)
+        _check_free(socket.SOCK_STREAM, "127.0.0.1", self.control_port)
+        _check_free(socket.SOCK_DGRAM, self.address, self.sip_port)
         # Where it can be had, the kernel ends the phone when Python dies without a word.
         guard = shutil.which("setpriv")
         leash = [guard, "--pdeathsig", "TERM", "--"] if guard else []
@@ -119,7 +121,11 @@ class Baresip:
             raise PhoneError(f"Port {self.control_port} cannot be used for SIP and for control.")
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = CONFIG.format(
-            sip_port=self.sip_port, control_port=self.control_port, rtp_ports=self.rtp_ports, modules=modules
+            address=self.address,
+            sip_port=self.sip_port,
+            control_port=self.control_port,
+            rtp_ports=self.rtp_ports,
+            modules=modules,
         ).splitlines()
         lines += [f"module {name}" for name in (*MODULES, RESAMPLER) if (modules / name).exists()]
         lines += [f"module_app {name}" for name in APPLICATIONS]

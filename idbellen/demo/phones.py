@@ -21,6 +21,8 @@ __all__ = ["AgentPhone", "CitizenPhone", "PhoneError"]
 
 REGISTER_SECONDS = 10.0
 EXPIRES_SECONDS = 60
+# The trunk is known by its address, 127.0.0.1, so an agent's phone has another one (asterisk-conf/pjsip.conf).
+AGENTS_ADDRESS = "127.0.0.2"
 # baresip sounds a digit for 180 ms and then ends it, so this leaves 120 ms of silence after each.
 KEY_SECONDS = 0.3
 # How long a dialler waits at a comma.
@@ -71,7 +73,9 @@ class AgentPhone:
             await self.stop()
         name, registrar = _checked("name", _NAME, self.name), _checked("address", _ADDRESS, self.registrar)
         password = _checked("password", r"[\w.~+-]{1,100}", self.password)
-        phone = self._baresip = Baresip(self.directory, self.sip_port, self.control_port, self.rtp_ports)
+        phone = self._baresip = Baresip(
+            self.directory, self.sip_port, self.control_port, self.rtp_ports, AGENTS_ADDRESS
+        )
         try:
             await phone.start(f"<sip:{name}@{registrar}>;auth_pass={password};regint={EXPIRES_SECONDS}")
             await self._registered(phone)
