@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Of the processes that run the tests side by side each has ports of its own: gw0 and gw1, or one process alone.
-_WORKERS = 2
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+# Of the processes that run the tests side by side (gw0, gw1, ...) each has ports of its own.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def _share(of: range) -> range:
@@ -27,7 +27,7 @@ _FOR_MANY = _share(range(10_000, 18_000))
 # All below the ports that the system gives out by itself.
 _FOR_FEW = _share(range(18_000, 32_000))
 # What was given so long ago is in use, which is seen, or no longer wanted.
-_given: deque[int] = deque(maxlen=3000)
+_given: deque[int] = deque(maxlen=len(_FOR_FEW) // 4)
 _reserved: set[int] = set()
 
 

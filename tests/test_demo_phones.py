@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import pytest
 
 from idbellen.demo.pbx import Pbx, PbxSettings
 from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
-from tests.ports import free_ports
+from tests.ports import reserved_ports
 
-ARI, SIP = free_ports(), free_ports()
-RTP = (rtp := free_ports(60), rtp + 59)
+# Kept for as long as the process lives, so that no other test is given one of them meanwhile.
+_KEPT = ExitStack()
+ARI = _KEPT.enter_context(reserved_ports(80))
+SIP = ARI + 1
 # Of the agent's phone, the citizen's and another one's: SIP, and two above it the control.
-AGENT, CITIZEN, OTHER = (free_ports(4) for _ in range(3))
+AGENT, CITIZEN, OTHER = ARI + 4, ARI + 8, ARI + 12
+RTP = (ARI + 20, ARI + 79)
 CODE = "5917380264"
 PBX = f"127.0.0.1:{SIP}"
 
@@ -109,12 +113,13 @@ async def pbx(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pbx]:
     top = tmp_path_factory.mktemp("phones")
     for folder in ("nl", "en", "moh"):
         (top / "prompts" / folder).mkdir(parents=True)
-    pbx = Pbx(PbxSettings(top / "pbx", top / "prompts", ARI, SIP, 22000, 22399, ("agent1",)))
-    await pbx.start()
-    try:
-        yield pbx
-    finally:
-        await pbx.stop()
+    with reserved_ports(100) as rtp:
+        pbx = Pbx(PbxSettings(top / "pbx", top / "prompts", ARI, SIP, rtp, rtp + 99, ("agent1",)))
+        await pbx.start()
+        try:
+            yield pbx
+        finally:
+            await pbx.stop()
 
 
 @pytest.fixture

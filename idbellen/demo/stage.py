@@ -31,7 +31,7 @@ from idbellen.demo.configuration import PHONE_NUMBER, PLUGINS, PURPOSES, configu
 from idbellen.demo.core import CoreSettings, core_app
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxError, PbxSettings, find_build
 from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
-from idbellen.demo.ports import Ports, PortsError, must_be_free, ports_from_environment
+from idbellen.demo.ports import PHONE_RTP_PORTS, RTP_PORTS, Ports, PortsError, must_be_free, ports_from_environment
 from idbellen.demo.remote import CALL, HANG_UP, phone_handler
 from idbellen.domain.codes import Fingerprints
 from idbellen.ports import Account, Role
@@ -56,8 +56,6 @@ AGENT = Worker("demo", "agent1", "agent phone")
 COLLEAGUE = Worker("collega", "agent2", "colleague's phone")
 SUPERVISOR = Worker("leiding", "supervisor1", "supervisor's phone", Role.SUPERVISOR)
 WORKERS = (AGENT, COLLEAGUE, SUPERVISOR)
-RTP_PORTS = (17000, 17399)
-PHONE_RTP_PORTS = (17400, 17499)
 READY_SECONDS = 15.0
 STOP_SECONDS = 10.0
 
