@@ -289,7 +289,7 @@ n=0
 while kill -0 $made 2>/dev/null && [ $n -lt {STOP_SECONDS}0 ]; do sleep 0.1; n=$((n+1)); done
 wait $made; echo "make ended with $?"
 cat /tmp/told
-echo "left: $(ps -eo comm= 2>/dev/null | grep -cE 'asterisk|baresip|python|idbellen' || true)"
+echo "left: $(cat /proc/[0-9]*/comm | grep -cE '^(asterisk|ld-linux|baresip|python|idbellen)' || true)"
 """
         _, said = self.type(text, seconds=2 * RUN_SECONDS)
         started = re.search(r"started after (\d+) tenths", said)
