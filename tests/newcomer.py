@@ -1,14 +1,13 @@
 """What a newcomer does with ``make run``, without a browser: log in as a made-up citizen, call, and look as an agent.
 
-``python -m tests.newcomer OUTPUT``: OUTPUT is a file with what a running demo has printed. Says in one line what came of
-it, and ends with 0 if the agent's screen showed who called.
+``python -m tests.newcomer OUTPUT``: OUTPUT is a file with what a running demo has printed. Says what the agent's screen
+showed, and ends with 0 if that was who called.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -57,6 +56,12 @@ async def get_code(http: aiohttp.ClientSession, start: str) -> str:
     raise SystemExit(f"no code: the walk ended at {url.split('?')[0]}")
 
 
+async def make(*words: str) -> None:
+    process = await asyncio.create_subprocess_exec("make", *words, stdout=asyncio.subprocess.DEVNULL)
+    if await process.wait():
+        raise SystemExit(f"make {words[0]} failed")
+
+
 async def watch_as_agent(http: aiohttp.ClientSession, dashboard: str, name: str, password: str, code: str) -> str:
     """Be available, let the phone call, and fetch what the screen shows when the call is there."""
     headers = {"Origin": dashboard.rstrip("/")}
@@ -66,13 +71,13 @@ async def watch_as_agent(http: aiohttp.ClientSession, dashboard: str, name: str,
             raise SystemExit(f"the agent cannot log in: {answer.status}")
     async with http.ws_connect(urljoin(dashboard, "live"), headers=headers) as socket:
         await socket.send_json({"type": "available"})
-        subprocess.run(["make", "--no-print-directory", "call", f"CODE={code}"], check=True, stdout=subprocess.DEVNULL)
+        await make("call", f"CODE={code}")
         while (message := await socket.receive_json()).get("state") != "in_call":
             pass
         asked = {"secret": message["call"]["secret"]}
         async with http.post(urljoin(dashboard, "attributes"), json=asked, headers=headers) as answer:
             status: str = (await answer.json())["status"]
-    subprocess.run(["make", "--no-print-directory", "hangup"], check=True, stdout=subprocess.DEVNULL)
+    await make("hangup")
     return status
 
 
