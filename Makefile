@@ -1,9 +1,9 @@
 # The two commands of a newcomer are "make run" and "make test".
 .DEFAULT_GOAL := help
-.PHONY: help setup run call hangup test bench soak load screens clean
+.PHONY: help setup run call hangup test test-machines bench soak load screens clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup:  ## set everything up that "make run" needs
 	@sh tools/setup
@@ -25,6 +25,9 @@ test:  ## set everything up and run all checks and tests
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
 	@.venv/bin/python -m pytest -n 2 --dist loadfile
+
+test-machines:  ## as root: type both commands on fresh machines (or on WAYS), and write docs/machines.md
+	@python3 tools/machines $(WAYS)
 
 bench:  ## measure, and write docs/benchmarks.md
 	@sh tools/setup test

@@ -12,23 +12,24 @@ if TYPE_CHECKING:
 REPORT = CHECKOUT / "docs/machines.md"
 HEAD = """# The two commands on fresh machines
 
-Written by `make test-machines` (`tools/machines`, as root). It makes a root of each distribution with nothing in it but Python,
-make, git, sudo and certificates, enters it as a machine of its own (processes, mounts, `/tmp`), clones this repository there,
-and types the two commands as root, or as a user with sudo.
+Written by `make test-machines` (`tools/machines`, as root). It makes a root of each distribution with nothing in it
+but Python, make, git, sudo and certificates, enters it as a machine of its own (processes, mounts, `/tmp`), clones
+this repository there, and types the two commands as root, or as a user with sudo.
 
-- **own Asterisk**: *own*: one of version 20 is there before (Ubuntu's package; on Debian, which has none, Ubuntu's with its
-  own loader and libraries). *none*: setting up unpacks one (on Debian sid's, on Ubuntu its own).
-- **make run**: from nothing to "idbellen runs", and the commit. **call**: a made-up citizen logs in, `make call` calls, and the
-  agent's dashboard is given attributes with this status. **again**: the second `make run`. **Ctrl-C**: what is left after it.
-- **make test**: the whole suite, how long pytest took, and the commit. **set up again**: the second time. **left behind**:
-  what git sees, files of another owner, and what `make clean` leaves.
-- Ubuntu has Chromium as a snap only, and Playwright's own download could not be reached where this was made: there the tests
-  use Debian 12's Chromium, which was put there before.
+- **own Asterisk**: *own*: one of version 20 is there before (Ubuntu's package; on Debian, which has none, Ubuntu's
+  with its own loader and libraries). *none*: setting up unpacks one (on Debian sid's, on Ubuntu its own).
+- **make run**: from nothing to "idbellen runs", and the commit. **call**: a made-up citizen logs in, `make call`
+  calls, and the agent's dashboard is given attributes with this status. **again**: the second `make run`.
+  **Ctrl-C**: what is left after it.
+- **make test**: the whole suite, how long pytest took, and the commit. **set up again**: the second time. **left
+  behind**: what git sees, files of another owner, and what `make clean` leaves.
+- Ubuntu has Chromium as a snap only, and Playwright's own download could not be reached where this was made: there
+  the tests use Debian 12's Chromium, which was put there before.
 """
 FAULTS_HEAD = """## Faults of the set-up
 
-Each was made on purpose on a fresh machine, for a user with sudo. This one line came of it, beside progress and what make
-itself says.
+Each was made on purpose on a fresh machine, for a user with sudo. This one line came of it, beside progress and
+what make itself says.
 """
 COLUMNS = ("Asterisk", "make run", "call", "again", "Ctrl-C", "make test", "set up again", "left behind")
 WAY_COLUMNS = ("machine", "user", "own Asterisk", *COLUMNS)
