@@ -112,6 +112,11 @@ def internal_app(site: InternalSite) -> web.Application:
     return app
 
 
+def error_name(fault: web.HTTPException) -> str:
+    """Give the word that an answer has for an error. Python has other phrases for some of them since 3.13."""
+    return type(fault).__name__.removeprefix("HTTP")
+
+
 class _BadRequestError(Exception):
     """The request is refused; the message is the detail of the answer."""
 
@@ -128,8 +133,7 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
         return web.json_response({"error": "NotFound"}, status=404)
     except web.HTTPException as fault:
         kept = {name: fault.headers[name] for name in ("Allow", "WWW-Authenticate") if name in fault.headers}
-        error = fault.reason.replace(" ", "")
-        return web.json_response({"error": error}, status=fault.status, headers=kept)
+        return web.json_response({"error": error_name(fault)}, status=fault.status, headers=kept)
     except NoFreeCodeError as fault:
         log.error("no session started", reason=str(fault))  # noqa: TRY400 - it is no fault of the program
         return web.json_response({"error": "ServiceUnavailable"}, status=503)

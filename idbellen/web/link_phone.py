@@ -23,6 +23,7 @@ from idbellen.domain.digits import START_OVER
 from idbellen.domain.idcontact import Admission, AuthStatus, admission
 from idbellen.domain.lockout import Lockout
 from idbellen.ports import StoreError
+from idbellen.web.idcontact_api import error_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +98,7 @@ def _guard(credentials: Credentials) -> Middleware:
             response = await handler(request)
         except web.HTTPException as fault:
             kept = {name: fault.headers[name] for name in ("WWW-Authenticate", "Retry-After") if name in fault.headers}
-            response = web.json_response({"error": fault.reason.replace(" ", "")}, status=fault.status, headers=kept)
+            response = web.json_response({"error": error_name(fault)}, status=fault.status, headers=kept)
         except StoreError as fault:
             log.error("request not served: the store cannot be used", reason=str(fault))  # noqa: TRY400
             response = web.json_response({"error": "ServiceUnavailable"}, status=503)
