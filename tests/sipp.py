@@ -281,8 +281,13 @@ class Phones:
         With ``sound`` the audio is the test's own, and keys can only be SIP INFO.
         """
         info = info or sound is not None
-        parts = [invite(audio(sound, codec)), log("answered")]
+        parts = [invite(audio(sound, codec))]
+        # Told in the step before it waits for the test, or the test could be too early.
+        told = [log("answered")]
         for number, keys in enumerate(rounds):
+            if info or number:
+                parts += told
+                told.clear()
             if number:
                 parts.append(WAIT)
             if info:
@@ -293,6 +298,7 @@ class Phones:
                 pcap = self._folder / f"{secrets.token_hex(6)}.pcap"
                 write_pcap(pcap, tones, stalls, part=number, codec=codec)
                 parts.append(f'<nop><action><exec play_pcap_audio="{pcap}"/></action></nop>')
+        parts += told
         if not hang_up_at_once:
             parts.append(WAIT)
         parts += [log("hangs up"), HANG_UP]
