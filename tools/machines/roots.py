@@ -65,11 +65,12 @@ class Maker:
             UnreachableError: its archive cannot be reached. So do the others.
 
         """
-        least = ("--variant=minbase", f"--include={INCLUDED}")
+        least = "--variant=minbase"
         if system.startswith("ubuntu"):
-            made = self._of_ubuntu(system, *least)
+            # There apt does not belong to the least by itself.
+            made = self._of_ubuntu(system, least, f"--include={INCLUDED},apt,ubuntu-keyring")
         else:
-            made = self._made(system, SUITES[system], *least, mirror=self._mirror)
+            made = self._made(system, SUITES[system], least, f"--include={INCLUDED}", mirror=self._mirror)
         for sources in (made / "etc/apt").rglob("*.list"):
             # The keyring that mmdebstrap was given lies outside; the root has its own.
             sources.write_text(re.sub(r"\[[^]]*\] ", "", sources.read_text()))
