@@ -294,7 +294,7 @@ async def test_agents_are_as_they_were(
     install: Callable[..., Awaitable[Installation]], telephony: Phones, way: str
 ) -> None:
     lunch = '[dashboard.pause_reasons]\nlunch = { nl = "Lunch", en = "Lunch" }'
-    installation = await install(**GRACE, more=f"[queues.default]\nwrap_up_seconds = 4\n{lunch}")
+    installation = await install(**GRACE, more=f"[queues.default]\nwrap_up_seconds = 8\n{lunch}")
     await telephony.agent("agent1")
     async with (
         installation.dashboard("agent1") as one,
@@ -311,7 +311,7 @@ async def test_agents_are_as_they_were(
         await one.until("wrap_up")
         await installation.until_agents_noted(agent1="wrap_up", agent2="paused", agent3="available")
         await restart(installation, way, one, two, three)
-        assert 0 < (await one.until("wrap_up"))["wrap_up"]["remaining"] < 4
+        assert 0 < (await one.until("wrap_up"))["wrap_up"]["remaining"] < 8
         assert (await two.until("paused"))["reason"] == "lunch"
         await three.until("available")
         await one.until("available")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 NUMBERS = range(1, 24)
 # A phone dials a comma as a pause of about two seconds.
 COMMA_MS = 2000
+# Keys at another clock than 8 kHz: asterisk/asterisk pull request 700.
+OTHER_CLOCKS_SINCE = {20: (20, 9), 21: (21, 4)}
 
 
 def test_every_pitfall_is_in_the_table_with_tests_that_exist() -> None:
@@ -219,6 +221,7 @@ async def test_11_a_transfer_by_the_agents_phone_moves_nobodys_data(
         await installation.until_nothing_is_left()
         replaced = [event for event in seen.events if event.get("replace_channel")]
         assert replaced
+    await installation.until_log("call over")
     log = installation.log.read_text()
     assert "transfer by a phone itself refused" in log
     assert log.count("call over") == 1, "whoever came in was not greeted as a caller"
@@ -267,8 +270,17 @@ async def test_14_keys_arrive_with_every_codec(
 
 
 @pytest.mark.usefixtures("opus")
-async def test_14_keys_arrive_with_opus_and_its_clock(installation: Installation, telephony: Phones) -> None:
-    await keyed_in(installation, telephony, await installation.log_in_citizen(), codec=OPUS)
+async def test_14_keys_arrive_with_opus_and_its_clock(pbx: Pbx, installation: Installation, telephony: Phones) -> None:
+    code = await installation.log_in_citizen()
+    release = pbx.build.release()
+    if release >= OTHER_CLOCKS_SINCE.get(release[0], ()):
+        await keyed_in(installation, telephony, code, codec=OPUS)
+        return
+    # Of an older one this is known (docs/pitfalls.md): it agrees to the keys' clock, and does not hear them.
+    caller = await telephony.call(code, codec=OPUS)
+    await installation.until_log("entry=silence", seconds=20)
+    caller.go_on()
+    assert await caller.ended() == "by caller"
 
 
 async def test_14_keys_arrive_as_tones_in_the_audio(installation: Installation, telephony: Phones) -> None:

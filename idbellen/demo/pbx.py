@@ -43,6 +43,11 @@ class Build:
         answer = subprocess.run([*self.command, "-V"], capture_output=True, text=True, check=False)  # noqa: S603
         return answer.stdout.strip()
 
+    def release(self) -> tuple[int, ...]:
+        """Give the numbers of its version, such as (22, 10, 1); empty if it tells none."""
+        found = re.search(r"Asterisk (?:certified[/-])?([0-9]+(?:\.[0-9]+)*)", self.version())
+        return tuple(int(part) for part in found[1].split(".")) if found else ()
+
 
 def find_build(unpacked: Path = UNPACKED) -> Build:
     """Find the machine's own Asterisk, 20 or newer, or else the one that ``make setup`` unpacked.
@@ -57,8 +62,7 @@ def find_build(unpacked: Path = UNPACKED) -> Build:
         data = next((d for d in (Path("/usr/share/asterisk"), Path("/var/lib/asterisk")) if d.is_dir()), None)
         if modules and data:
             build = Build((installed,), modules, data)
-            major = re.search(r"Asterisk (?:certified[/-])?(\d+)", build.version())
-            if major and int(major[1]) >= OLDEST_ASTERISK:
+            if build.release() >= (OLDEST_ASTERISK,):
                 return build
     for loader in sorted(unpacked.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*")):
         # An unpacked tree of a newer Debian runs on an older one through its own loader and C library.
