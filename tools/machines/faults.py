@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from ways import Outcome
 
 AWAY = "http://127.0.0.1:9/"
-SOURCES = "find /etc/apt -name '*.list'"
-MIRROR_AWAY = f"{SOURCES} -exec sed -i.kept -E 's#[a-z]+://[^ ]+#{AWAY}#' {{}} +"
-MIRROR_BACK = f"{SOURCES} -exec sh -c 'mv $1.kept $1' mv {{}} ';'"
+PROXY = "/etc/apt/apt.conf.d/99away"
+MIRROR_AWAY = f"""echo 'Acquire::http::Proxy "{AWAY}";' >{PROXY}"""
+MIRROR_BACK = f"rm {PROXY}"
 SUDOERS = f"/etc/sudoers.d/{NEWCOMER}"
 # All that is said, but for progress, what make itself says, and empty lines.
 PROGRESS = r"^setup: installing|^Asterisk: |^\.run/prompts: |: (starting|registering) \.\.\.$|^make: |^$"
@@ -53,20 +53,20 @@ FAULTS = (
         before=MIRROR_AWAY,
         after=MIRROR_BACK,
     ),
-    Fault("the disk is full: packages", "the disk is full", room=("/var/cache/apt", "8m")),
+    Fault("the disk is full: packages", "the disk is full that holds /var/cache/apt", room=("/var/cache/apt", "8m")),
     Fault(
         "the package index cannot be reached",
         "Can the package index be reached that pip is told to use?",
         typed=f"PIP_INDEX_URL={AWAY} make run",
     ),
-    Fault("the disk is full: Python", "the disk is full", typed="rm -rf .venv/*; make run", room=(".venv", "20m")),
+    Fault("the disk is full: Python", "the disk is full that holds .venv", room=(".venv", "20m")),
     Fault(
         "the mirror cannot be reached: Asterisk",
         "could not unpack from the mirror that apt is told to use",
         before=MIRROR_AWAY,
         after=MIRROR_BACK,
     ),
-    Fault("the disk is full: Asterisk", "the disk is full", room=(".run", "60m")),
+    Fault("the disk is full: Asterisk", "the disk is full that holds .run", room=(".run", "60m")),
     Fault("the disk is full: prompts", "No space left on device", room=(".run/prompts", "200k")),
     Fault("the disk is full: the demo", "No space left on device", room=(".run/demo", "16k")),
     Fault(
