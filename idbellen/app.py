@@ -51,6 +51,7 @@ from idbellen.stores.redis import RedisStore
 from idbellen.stores.sqlite import only_process
 from idbellen.telephony import Telephony, ari_clients
 from idbellen.turns import serve_in_turn
+from idbellen.web.addresses import Addresses
 from idbellen.web.citizen import citizen_app
 from idbellen.web.citizen_site import CitizenSite
 from idbellen.web.dashboard import DashboardSite, dashboard_app
@@ -259,6 +260,7 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Store
         staff=desk.staff,
         desk=desk,
         clock=desk.clock,
+        addresses=Addresses(settings.proxies.trusted),
     )
 
 
