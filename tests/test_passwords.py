@@ -59,9 +59,11 @@ class Gate:
     def __init__(self) -> None:
         self.open = threading.Semaphore(0)
         self.names: list[str] = []
+        self.threads: set[str] = set()
 
     def __call__(self, password_hash: str, password: str) -> bool:  # noqa: ARG002
         self.names.append(password)
+        self.threads.add(threading.current_thread().name)
         assert self.open.acquire(timeout=10)
         return True
 
@@ -94,6 +96,7 @@ async def test_the_default_threads_are_free_while_passwords_wait(gate: Gate) -> 
     assert len(gate.names) <= 1
     gate.open.release(10)
     assert await asyncio.gather(*busy) == [True] * 10
+    assert gate.threads == {"password_0"}
     checks.close()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-MOST_KEYS = 50_000
+MOST_KEYS = 100_000
 # As many tries as are left are under way; how they end is known soon.
 UNDER_WAY_SECONDS = 1.0
 
@@ -73,8 +73,6 @@ class Lockout:
         """End a try that succeeded."""
         entry = self._ended(key, now)
         entry.failures = max(0.0, entry.failures - self._forgives)
-        if not entry.failures:
-            entry.until = now
         self._drop_if_clean(key, entry)
 
     def withdrawn(self, key: Hashable, now: float) -> None:

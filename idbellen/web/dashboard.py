@@ -115,6 +115,7 @@ class _Handlers:
     def __init__(self, site: DashboardSite) -> None:
         self._site = site
         self._pages = Pages()
+        self._pages.load(site.language, "base.html", "login.html", "dashboard.html")
         self._cookies = URLSafeSerializer(site.cookie_key, salt="agent")
         self._logins = Logins(site.accounts, site.cookie_key, site.url, site.clock)
         titles = Titles({tag: purpose.title for tag, purpose in site.purposes.items()}, site.queues)

@@ -48,6 +48,11 @@ class Pages:
             environment.globals["language"] = language
             self._environments[language] = environment
 
+    def load(self, language: Language, *templates: str) -> None:
+        """Compile templates now: it would hold everybody else up when the first page is asked for."""
+        for template in templates:
+            self._environments[language].get_template(template)
+
     def text(self, template: str, language: Language, **values: Any) -> str:  # noqa: ANN401
         """Give a page, or a part of one, as text."""
         return self._environments[language].get_template(template).render(values)

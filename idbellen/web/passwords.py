@@ -66,6 +66,9 @@ class PasswordChecks:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or max(1, min(MOST_THREADS, len(os.sched_getaffinity(0)) // 2))
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="password")
+        for _ in range(self._threads):
+            # Each starts a thread, for which the event loop has to wait: now, and not when passwords come.
+            self._pool.submit(time.sleep, 0.01)
         self._seconds = FIRST_ESTIMATE_SECONDS
         self._taken = 0
         self._numbers = itertools.count()
