@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from idbellen.domain.agents import Agent, AgentState
 from idbellen.domain.board import AgentView
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import Account, Session
+from idbellen.web.addresses import Addresses
 from idbellen.web.dashboard import DashboardSite, PurposeView, dashboard_app
 from idbellen.web.passwords import hash_password
 from tests.ports import free_ports
@@ -137,6 +139,7 @@ async def dashboard(stage: FakeDesk, language: Language = "nl") -> AsyncIterator
         staff=everything,
         desk=everything,
         clock=time.time,
+        addresses=Addresses((ip_network("127.0.0.0/8"),)),
     )
     runner = web.AppRunner(dashboard_app(site), shutdown_timeout=1.0)
     await runner.setup()

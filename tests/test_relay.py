@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from idbellen.web.addresses import Addresses
 from idbellen.web.relay import relay_app, relay_client
 
 if TYPE_CHECKING:
@@ -63,6 +65,29 @@ async def test_requests_and_answers_come_through_as_they_are(relay: str) -> None
     ):
         assert (answer.status, await answer.text()) == (201, "POST /echo?q=%20x c=3 body")
         assert answer.headers.getall("Set-Cookie") == ["a=1", "b=2"]
+
+
+async def test_who_serves_knows_from_which_address_a_request_came() -> None:
+    async def address(request: web.Request) -> web.Response:
+        return web.json_response([request.headers.getall("X-Forwarded-For"), ours.of(request)])
+
+    ours = Addresses((ip_network("127.0.0.1"),))
+    app = web.Application()
+    app.router.add_get("/address", address)
+    async with TestServer(app) as server, _relay(lambda: f"http://{server.host}:{server.port}") as relay:
+        for local, written, found in (
+            # A browser that comes to the relay itself may write what it likes; the relay's word is the last.
+            ("127.0.0.9", ["192.0.2.1"], "127.0.0.9"),
+            # A web server of ours before the relay.
+            ("127.0.0.1", ["192.0.2.8", "192.0.2.1"], "192.0.2.1"),
+        ):
+            connector = aiohttp.TCPConnector(local_addr=(local, 0))
+            headers = [("X-Forwarded-For", one) for one in written]
+            async with (
+                aiohttp.ClientSession(connector=connector, headers=headers) as http,
+                http.get(f"{relay}/address") as answer,
+            ):
+                assert await answer.json() == [[*written, local], found]
 
 
 async def test_many_sockets_and_pages_at_once_leave_room_for_more(relay: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -15,11 +14,11 @@ from idbellen.calls.audit import note
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import new_secret
 from idbellen.domain.idcontact import AuthStatus
-from idbellen.domain.lockout import Lockout
 from idbellen.ports import Role
+from idbellen.web.addresses import Addresses
 from idbellen.web.live import Live
+from idbellen.web.logins import LONGEST_FIELD, Logins, Refusal
 from idbellen.web.pages import STATIC, Pages
-from idbellen.web.passwords import password_fits
 from idbellen.web.security import harden, set_cookie
 from idbellen.web.supervisor import add_supervisor_routes
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 COOKIE = "idbellen_agent"
-LONGEST_FIELD = 256
+REFUSED = {"wrong": 403, "locked": 429, "busy": 503}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,8 @@ class DashboardSite:
     """What the dashboard needs; times in seconds.
 
     ``queues``, ``methods`` (of login) and ``pause_reasons``: how they are called in the dashboard's language.
-    ``masked``: the attributes whose value is given only when the agent asks for it.
+    ``masked``: the attributes whose value is given only when the agent asks for it. ``addresses``: tells from which
+    address somebody logs in.
     """
 
     url: str
@@ -71,6 +71,7 @@ class DashboardSite:
     staff: Staff
     desk: Desk
     clock: Clock
+    addresses: Addresses = field(default_factory=Addresses)
 
 
 class AttributesRequest(BaseModel):
@@ -104,6 +105,7 @@ def dashboard_app(site: DashboardSite, supervisors: SupervisorSite | None = None
     app.router.add_post("/reveal", handlers.reveal)
     app.router.add_static("/static/", STATIC)
     app.on_shutdown.append(handlers.close)
+    app.on_cleanup.append(handlers.close_logins)
     if supervisors:
         handlers.add_supervisors(app, supervisors)
     return app
@@ -113,8 +115,9 @@ class _Handlers:
     def __init__(self, site: DashboardSite) -> None:
         self._site = site
         self._pages = Pages()
+        self._pages.load(site.language, "base.html", "login.html", "dashboard.html")
         self._cookies = URLSafeSerializer(site.cookie_key, salt="agent")
-        self._lockout = Lockout(tries=5, wait=10.0, longest=900.0)
+        self._logins = Logins(site.accounts, site.cookie_key, site.url, site.clock)
         titles = Titles({tag: purpose.title for tag, purpose in site.purposes.items()}, site.queues)
         self._live = Live(site.staff, site.desk, titles, site.pause_reasons, site.clock)
 
@@ -126,39 +129,41 @@ class _Handlers:
     async def close(self, _: web.Application) -> None:
         await self._live.sockets.close()
 
+    async def close_logins(self, _: web.Application) -> None:
+        self._logins.close()
+
     # Logging in and out
 
     async def login_page(self, _: web.Request) -> web.Response:
         return self._pages.render("login.html", self._site.language, error="", name="", wait=0)
 
     async def log_in(self, request: web.Request) -> web.Response:
+        await self._logins.come_in()
         form = await request.post()
         name, password = str(form.get("name", "")).strip(), str(form.get("password", ""))
-        now = self._site.clock()
-        locked = self._lockout.remaining(name, now)
-        if locked:
-            wait = math.ceil(locked)
-            return self._refuse(name, "locked", wait=wait, status=429)
-        account = await self._site.accounts.account(name) if len(name) <= LONGEST_FIELD else None
-        fits = len(password) <= LONGEST_FIELD and await password_fits(
-            account.password_hash if account else None, password
-        )
-        if not account or not fits:
-            self._lockout.failed(name, now)
-            log.warning("login refused", known=account is not None)
-            return self._refuse(name, "wrong", status=403)
-        self._lockout.succeeded(name)
+        found = await self._logins.account(request, self._site.addresses.of(request), name, password)
+        if isinstance(found, Refusal):
+            return self._refuse(name, found)
         login = new_secret()
-        await self._site.accounts.log_in(login, account.name, now)
-        log.info("logged in", agent=account.name)
+        await self._site.accounts.log_in(login, found.name, self._site.clock())
+        log.info("logged in", agent=found.name)
         response = web.Response(status=303, headers={"Location": "/"})
         set_cookie(response, COOKIE, self._cookies.dumps(login), url=self._site.url)
+        self._logins.remember(response, found.name)
         return response
 
-    def _refuse(self, name: str, error: str, *, wait: int = 0, status: int) -> web.Response:
-        return self._pages.render(
-            "login.html", self._site.language, status=status, error=error, name=name[:LONGEST_FIELD], wait=wait
+    def _refuse(self, name: str, refusal: Refusal) -> web.Response:
+        response = self._pages.render(
+            "login.html",
+            self._site.language,
+            status=REFUSED[refusal.error],
+            error=refusal.error,
+            name=name[:LONGEST_FIELD],
+            wait=refusal.wait,
         )
+        if refusal.wait:
+            response.headers["Retry-After"] = str(refusal.wait)
+        return response
 
     async def log_out(self, request: web.Request) -> web.Response:
         login, account = await self._login(request)

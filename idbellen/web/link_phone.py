@@ -21,7 +21,7 @@ from idbellen.calls.audit import note
 from idbellen.domain.codes import new_secret
 from idbellen.domain.digits import START_OVER
 from idbellen.domain.idcontact import Admission, AuthStatus, admission
-from idbellen.domain.lockout import Lockout
+from idbellen.domain.lockout import Lockout, Try
 from idbellen.ports import StoreError
 from idbellen.web.idcontact_api import error_name
 
@@ -116,9 +116,10 @@ class _Handlers:
         self._site = site
         self._links: OrderedDict[str, _Link] = OrderedDict()
         self._one_at_a_time = asyncio.Lock()
-        self._by_session = Lockout(tries=site.tries, wait=60.0, longest=900.0)
+        self._by_session = Lockout(tries=site.tries, wait=60.0, longest=900.0, forget=900.0)
         # A platform that guesses under ever new names is slowed down as a whole.
-        self._together = Lockout(tries=max(20, 5 * site.tries), wait=1.0, longest=30.0)
+        # A right code pays for two wrong ones, so callers who mistype do not, and one right code does not open it.
+        self._together = Lockout(tries=max(20, 5 * site.tries), wait=1.0, longest=30.0, forget=30.0, forgives=2.0)
 
     async def close(self, _: web.Application) -> None:
         for sessionid in list(self._links):
@@ -134,17 +135,21 @@ class _Handlers:
         if not 0 < len(sessionid) <= LONGEST_SESSIONID or len(asked.dtmf) > LONGEST_DTMF:
             raise web.HTTPBadRequest
         async with self._one_at_a_time:
-            now = self._site.clock()
-            wait = max(self._by_session.remaining(sessionid, now), self._together.remaining(EVERYBODY, now))
+            attempt = Try((self._by_session, sessionid), (self._together, EVERYBODY))
+            wait = attempt.begin(self._site.clock())
             if wait:
                 raise web.HTTPTooManyRequests(headers={"Retry-After": str(math.ceil(wait))})
-            if not await self._claim(sessionid, code):
-                self._by_session.failed(sessionid, now)
-                self._together.failed(EVERYBODY, now)
-                log.info("code", accepted=False)
-                raise web.HTTPForbidden
-            self._by_session.succeeded(sessionid)
-            self._together.succeeded(EVERYBODY)
+            end = attempt.failed
+            try:
+                if not await self._claim(sessionid, code):
+                    log.info("code", accepted=False)
+                    raise web.HTTPForbidden
+                end = attempt.succeeded
+            except StoreError:
+                end = attempt.withdrawn
+                raise
+            finally:
+                end(self._site.clock())
         log.info("code", accepted=True)
         return web.json_response({})
 

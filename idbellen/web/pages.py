@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ Language = Literal["nl", "en"]
 LANGUAGES: tuple[Language, ...] = ("nl", "en")
 
 
+@cache
 def _translations(language: Language) -> NullTranslations:
     # The texts in code and templates are English.
     if language == "en":
@@ -47,6 +49,11 @@ class Pages:
             environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined]
             environment.globals["language"] = language
             self._environments[language] = environment
+
+    def load(self, language: Language, *templates: str) -> None:
+        """Compile templates now: it would hold everybody else up when the first page is asked for."""
+        for template in templates:
+            self._environments[language].get_template(template)
 
     def text(self, template: str, language: Language, **values: Any) -> str:  # noqa: ANN401
         """Give a page, or a part of one, as text."""

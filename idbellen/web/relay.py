@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import WSMsgType, web
 
+from idbellen.web.addresses import FORWARDED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,6 +33,8 @@ def relay_app(target: Callable[[], str | None], http: aiohttp.ClientSession) -> 
             return _nobody()
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP]
         headers.append(("Via", _VIA))
+        # As every web server does. Unknown, it must not be what whoever asks has written there.
+        headers.append((FORWARDED, request.remote or "unknown"))
         try:
             if request.headers.get("Upgrade", "").lower() == "websocket":
                 return await _socket(request, http, base, headers)

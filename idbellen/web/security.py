@@ -108,6 +108,7 @@ def _same_origin(origin: str) -> Middleware:
     return check
 
 
-def set_cookie(response: web.StreamResponse, name: str, value: str, *, url: str) -> None:
-    """Set a cookie that lasts as long as the browser is open and that scripts cannot read."""
-    response.set_cookie(name, value, secure=url.startswith("https://"), httponly=True, samesite="Lax", path="/")
+def set_cookie(response: web.StreamResponse, name: str, value: str, *, url: str, max_age: int | None = None) -> None:
+    """Set a cookie that scripts cannot read, for ``max_age`` seconds, or for as long as the browser is open."""
+    secure = url.startswith("https://")
+    response.set_cookie(name, value, max_age=max_age, secure=secure, httponly=True, samesite="Lax", path="/")
