@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import VerificationError, VerifyMismatchError
+from argon2.low_level import error_to_str
 
 from idbellen.web import passwords
 from idbellen.web.passwords import BusyError, PasswordChecks, hash_password, password_fits
@@ -52,9 +53,9 @@ def test_one_check_is_one_thread() -> None:
 
 
 def test_no_room_for_a_check_is_no_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        passwords, "_hasher", Mock(verify=Mock(side_effect=VerificationError("Memory allocation error")))
-    )
+    # ARGON2_MEMORY_ALLOCATION_ERROR of argon2.h.
+    fault = VerificationError(error_to_str(-22))
+    monkeypatch.setattr(passwords, "_hasher", Mock(verify=Mock(side_effect=fault)))
     with pytest.raises(BusyError, match="Memory"):
         password_fits("hash", PASSWORD)
 
