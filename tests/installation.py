@@ -87,7 +87,9 @@ class Installation:
         for name, value in changes.items():
             table, _, key = name.rpartition("__")
             tables[table or "calls"][key] = value
-        (self.folder / "ari-password").write_text(self.pbx.settings.ari_password)
+        password = self.folder / "ari-password"
+        password.touch(mode=0o600)
+        password.write_text(self.pbx.settings.ari_password)
         for kind in ("rsa", "ec"):
             self._signing_keys[kind] = load_key((keys_folder / f"auth-{kind}/decryption-key.pem").read_bytes())
             self._encryption_keys[kind] = load_key((keys_folder / f"own-{kind}/encryption-key.pub.pem").read_bytes())
