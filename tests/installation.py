@@ -164,6 +164,12 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
                 await self.kill()
                 raise AssertionError(f"not ready in {READY_SECONDS} s\n{self.log.read_text()}") from None
 
+    async def until_process(self) -> None:
+        """Wait until a start that is under way in another task has made the process."""
+        async with asyncio.timeout(5):
+            while not self.process:
+                await asyncio.sleep(0)
+
     def _environment(self) -> dict[str, str]:
         """Give what the service's environment has besides ours."""
         return {}

@@ -41,9 +41,7 @@ async def waiting(installation: Installation) -> AsyncIterator[asyncio.Task[None
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, before[1]))
     try:
         starting = asyncio.create_task(installation.start())
-        async with asyncio.timeout(5):
-            while not installation.process:
-                await asyncio.sleep(0)
+        await installation.until_process()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     await installation.until_log("waiting for the store")
