@@ -36,7 +36,19 @@ _ACCOUNT = "name, endpoint, password_hash, role, queues"
 _CALL = "call, queue, purpose, verified, arrived, waited, outcome, agent, talked, wrap_up"
 # What waiting does not mend: the file, or a file with it, is another user's, or no file.
 _OUT_OF_REACH = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-_UNFIT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PERM})
+# What it does mend: a full, failing or read-only disk, and others who use the file.
+_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
 # As much as a busy minute writes.
 ROOM_BYTES = 64 * 1024
 
@@ -79,9 +91,9 @@ def _fault(path: Path, fault: OSError | sqlite3.Error) -> StoreError:
     if isinstance(fault, OSError):
         kind = UnfitStoreError if fault.errno in _OUT_OF_REACH else StoreError
         return kind(f"store {path}: {fault.strerror or fault}")
-    code = getattr(fault, "sqlite_errorcode", None)
     # Of an extended code the last byte is the plain one.
-    return (UnfitStoreError if code is not None and code & 0xFF in _UNFIT else StoreError)(f"store {path}: {fault}")
+    plain = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return (StoreError if plain in _AWAY else UnfitStoreError)(f"store {path}: {fault}")
 
 
 @contextmanager
