@@ -55,14 +55,15 @@ async def wait_for_store(serve: Callable[[Callable[[], None]], Awaitable[None]])
         UnfitStoreError: it cannot be used however long one waits.
 
     """
-    told = ""
+    now = asyncio.get_running_loop().time
+    told, over, since = "", True, now()
     pause = FIRST_WAIT_SECONDS
 
     def usable() -> None:
-        nonlocal told, pause
-        if told:
+        nonlocal over, since
+        if not over:
             log.info("the store can be used")
-        told, pause = "", FIRST_WAIT_SECONDS
+        over, since = True, now()
 
     while True:
         try:
@@ -70,8 +71,11 @@ async def wait_for_store(serve: Callable[[Callable[[], None]], Awaitable[None]])
         except UnfitStoreError:
             raise
         except StoreError as fault:
+            if over and now() - since > LONGEST_WAIT_SECONDS:
+                # A store that comes and goes in every start is not asked over and over, nor told of.
+                told, pause = "", FIRST_WAIT_SECONDS
             if told != str(fault):
-                told = str(fault)
+                told, over = str(fault), False
                 log.error("waiting for the store", reason=told)  # noqa: TRY400 - one line
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
         pause = min(LONGEST_WAIT_SECONDS, pause * 2)

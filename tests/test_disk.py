@@ -127,7 +127,7 @@ async def test_who_waits_for_room_stops_at_once(pbx: Pbx, keys_folder: Path, tmp
     async with waiting(installation):
         began = time.monotonic()
         assert await installation.stop() == 0
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
     assert "Traceback" not in installation.log.read_text()
 
 

@@ -647,7 +647,7 @@ async def test_who_waits_for_redis_stops_at_once(without_redis: tuple[Installati
     await installation.until_log("waiting for the store")
     began = time.monotonic()
     assert await installation.stop() == 0
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     starting.cancel()
     await asyncio.wait((starting,))
 

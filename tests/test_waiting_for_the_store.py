@@ -35,9 +35,6 @@ def test_each_reason_to_wait_is_told_once_and_the_pauses_grow() -> None:
             if now() < 60:
                 raise StoreError("away" if now() < 30 else "full")
             usable()
-            if len([at for at in tries if at >= 60]) == 1:
-                # It was there, and went in the middle of the start.
-                raise StoreError("away")
 
         with capture_logs() as lines:
             await wait_for_store(serve)
@@ -45,14 +42,31 @@ def test_each_reason_to_wait_is_told_once_and_the_pauses_grow() -> None:
             ("waiting for the store", "away"),
             ("waiting for the store", "full"),
             ("the store can be used", None),
-            ("waiting for the store", "away"),
-            ("the store can be used", None),
         ]
         pauses = [after - before for before, after in pairwise(tries)]
         assert pauses[0] <= 0.2
         assert max(pauses) <= LONGEST_WAIT_SECONDS
         assert len(tries) < 35, "it is not asked over and over"
-        assert pauses[-1] <= 0.2, "it begins anew"
+
+    virtualtime.run(story())
+
+
+@pytest.mark.parametrize(("lasts", "told"), [(0.0, 1), (2 * LONGEST_WAIT_SECONDS, 5)])
+def test_a_store_that_goes_again_is_told_anew_only_if_it_lasted(lasts: float, told: int) -> None:
+    async def story() -> None:
+        tries: list[float] = []
+
+        async def serve(usable: Callable[[], None]) -> None:
+            tries.append(now())
+            usable()
+            await asyncio.sleep(lasts)
+            if len(tries) <= 5:
+                raise StoreError("away")
+
+        with capture_logs() as lines:
+            await wait_for_store(serve)
+        assert events(lines) == [("waiting for the store", "away"), ("the store can be used", None)] * told
+        assert (tries[-1] - tries[-2] - lasts > 1) is (lasts == 0.0), "what comes and goes is asked ever more slowly"
 
     virtualtime.run(story())
 
