@@ -47,7 +47,7 @@ def etc(tmp_path: Path) -> Path:
     for name in ("asterisk", "idbellen"):
         (tmp_path / name).mkdir()
     for name in ("extensions", "http", "ari", "musiconhold", "pjsip"):
-        (tmp_path / f"asterisk/{name}.conf").write_text("[general]\nown=yes\n")
+        (tmp_path / f"asterisk/{name}.conf").write_text("[general]\nown=yes")
     return tmp_path
 
 
@@ -78,7 +78,7 @@ async def test_a_pbx_that_only_does_this_takes_all(etc: Path, shell: str) -> Non
         assert (made / own.name).read_text() == own.read_text()
         included = re.findall(r"^#include (.*)$", own.read_text(), re.MULTILINE)
         assert [name for name in included if not (made / name).is_file()] == []
-    assert (made / "http.conf~").read_text() == "[general]\nown=yes\n"
+    assert (made / "http.conf~").read_text() == "[general]\nown=yes"
     phones = (made / "idbellen.d/pjsip.conf").read_text()
     passwords = re.findall(r"^password=(.*)$", phones, re.MULTILINE)
     assert "[ann](idbellen-agent)" in phones
@@ -94,7 +94,7 @@ async def test_a_pbx_of_ones_own_keeps_what_it_has(etc: Path) -> None:
         assert text.startswith("[general]\nown=yes\n")
         included = re.findall(r"^#include (.*)$", text, re.MULTILINE)
         assert [file for file in included if not (made / file).is_file()] == []
-    assert (made / "pjsip.conf").read_text() == "[general]\nown=yes\n"
+    assert (made / "pjsip.conf").read_text() == "[general]\nown=yes"
     assert (
         (made / "musiconhold.conf").read_text().endswith("[idbellen]\nmode=files\ndirectory=idbellen-moh\nsort=alpha\n")
     )
