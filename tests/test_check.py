@@ -173,6 +173,26 @@ async def test_a_store_that_somebody_changed_is_told(installation: Installation)
     assert "cannot be looked at (JSONDecodeError" in found.fault
 
 
+async def test_check_names_every_secret_that_others_can_read(installation: Installation) -> None:
+    more = """
+[link_phone]
+listen = "127.0.0.1:1"
+bearer_token_file = "platform-token"
+[ami]
+password_file = "ami-password"
+[supervisors]
+api_token_file = "wallboard-token"
+"""
+    secrets = ("ari-password", "platform-token", "ami-password", "wallboard-token")
+    installation.config.write_text(installation.config.read_text() + more)
+    for name in secrets:
+        (installation.folder / name).write_text("secret")
+        (installation.folder / name).chmod(0o644)
+    told = {finding.fault for finding in await faults(installation) if finding.what == "secret files"}
+    files = [installation.folder / name for name in secrets]
+    assert told == {f"{file}: readable for others; chmod 600 {file}" for file in files}
+
+
 @pytest.mark.parametrize("output", ["closed", "read by nobody", "full"])
 async def test_an_output_that_takes_nothing_is_no_traceback(installation: Installation, output: str) -> None:
     read, write = os.pipe()

@@ -165,26 +165,6 @@ def test_who_else_is_in_the_services_group_can_read_too(monkeypatch: pytest.Monk
     assert told == "readable for ann, www-data, in group idbellen"
 
 
-async def test_check_names_every_secret_that_others_can_read(installation: Installation) -> None:
-    more = """
-[link_phone]
-listen = "127.0.0.1:1"
-bearer_token_file = "platform-token"
-[ami]
-password_file = "ami-password"
-[supervisors]
-api_token_file = "wallboard-token"
-"""
-    secrets = ("ari-password", "platform-token", "ami-password", "wallboard-token")
-    installation.config.write_text(installation.config.read_text() + more)
-    for name in secrets:
-        (installation.folder / name).write_text("secret")
-        (installation.folder / name).chmod(0o644)
-    _, output = await run_cli("check", "--config", str(installation.config))
-    for name in secrets:
-        assert f"FAULT secret files: {installation.folder / name}: readable for others; ch" in output
-
-
 # As root
 
 
