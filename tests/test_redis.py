@@ -26,7 +26,7 @@ from idbellen.stores import redis, redis_audit_trail
 from idbellen.stores.redis import open_store
 from idbellen.stores.redis_connection import RedisConnection
 from idbellen.stores.redis_url import RedisUrl
-from tests.installation import Installation, run_cli
+from tests.installation import Installation, run_cli, write_secret
 from tests.redis_servers import SECONDS, RedisProcess
 from tests.test_store import CALL, CODE, FINGERPRINTS, claim, received, start, with_code
 
@@ -583,8 +583,7 @@ async def test_a_call_with_the_store_in_redis(
     server = await make(*tls_only(tmp_path), f'requirepass "{PASSWORD}"')
     url = replace(server.url, tls=True)
     file = tmp_path / "redis-password"
-    file.touch(mode=0o600)
-    file.write_text(f"{PASSWORD}\n")
+    write_secret(file, f"{PASSWORD}\n")
     installation = await install(
         sessions__store=f'"{url}"',
         sessions__store_password_file=f'"{file}"',
