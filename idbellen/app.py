@@ -47,7 +47,8 @@ from idbellen.rules import (
     token_opener,
     web_purposes,
 )
-from idbellen.storage import open_store
+from idbellen.storage import open_store, wait_for_store
+from idbellen.stores.probe import StoreProbe
 from idbellen.stores.redis import RedisStore
 from idbellen.stores.sqlite import only_process
 from idbellen.telephony import Telephony, ari_clients
@@ -64,7 +65,7 @@ from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
 from idbellen.web.supervisor_site import SupervisorSite
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from idbellen.config import Supervisors
     from idbellen.domain.notes import CallNote
@@ -80,11 +81,11 @@ DAY_SECONDS = 24 * 3600.0
 
 
 async def serve(settings: Settings) -> None:
-    """Run idbellen until cancelled.
+    """Run idbellen until cancelled; a store that cannot be used now is waited for.
 
     Raises:
         ConfigError: a file that the configuration names cannot be used.
-        StoreError: the store cannot be used.
+        UnfitStoreError: the store cannot be used, and waiting does not mend it.
         StartError: an address cannot be listened on, or another process took over our Stasis application.
 
     """
@@ -94,10 +95,16 @@ async def serve(settings: Settings) -> None:
     # What is wrong with a file is told now, and not when it is this process's turn.
     token_opener(settings)
     credentials(settings)
+    await wait_for_store(partial(_serve_with_store, settings, fingerprints))
+
+
+async def _serve_with_store(settings: Settings, fingerprints: Fingerprints, usable: Callable[[], None]) -> None:
     async with AsyncExitStack() as stack:
         if isinstance(settings.sessions.store, Path):
             stack.enter_context(only_process(settings.sessions.store))
         store = await stack.enter_async_context(open_store(settings, fingerprints))
+        await store.try_to_write()
+        usable()
         if isinstance(store, RedisStore):
             await serve_in_turn(settings, store, partial(_serve, settings, fingerprints, store))
         else:
@@ -175,7 +182,8 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
         )
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
         interface = internal_app(internal)
-        interface.middlewares.insert(0, tells_readiness(telephony.readiness))
+        probe = StoreProbe(store)
+        interface.middlewares.insert(0, tells_readiness(partial(_readiness, probe, telephony)))
         await listen(stack, interface, settings.idcontact.listen, "idcontact")
         await listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
         pbx = await _beside_others(stack, settings, office, store)
@@ -188,12 +196,20 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
             ("history", calls.run),
             ("notes", notes.run),
             ("ends of calls", ends.run),
+            ("store", probe.run),
             ("clock", clock.run),
             ("purge", partial(_purge, store, settings.sessions.keep_seconds, clock)),
             ("purge of the history", partial(_purge_history, store, calls, settings.supervisors)),
             ("ready", partial(_tell_when_ready, telephony)),
         ]
         await _run(running, settings.asterisk.app)
+
+
+def _readiness(probe: StoreProbe, telephony: Telephony) -> tuple[bool, str]:
+    """Give whether calls can be taken, and what is wrong, in one line; without the store nobody can be verified."""
+    ready, fault = telephony.readiness()
+    unwritable = probe.why_not()
+    return (False, "; ".join(filter(None, (unwritable, fault)))) if unwritable else (ready, fault)
 
 
 async def _run(running: Sequence[Part], app: str) -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joserfc.jwk import RSAKey
 
 from idbellen.asterisk.ami import AmiError
 from idbellen.asterisk.ari import AriError, GoneError
-from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret
+from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret, secret_files
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
 from idbellen.pbx import ami_client
 from idbellen.ports import StoreError
+from idbellen.privileges import how_to_hide, other_readers
 from idbellen.rules import StartError, load_key_file
 from idbellen.storage import open_store
+from idbellen.stores.redis_url import RedisUrl
 from idbellen.telephony import ari_clients
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+    from pathlib import Path
 
     from idbellen.asterisk.ari import Ari
 
@@ -42,6 +43,8 @@ NEEDED_MODULES = (
 )
 # Only where a PBX keeps its own queues.
 NEEDED_FOR_QUEUES = ("app_queue.so", "res_agi.so")
+# Without these two ARI answers 404 to what is asked here.
+ABOUT_ASTERISK, ABOUT_SOUNDS = "res_ari_asterisk.so", "res_ari_sounds.so"
 OLDEST_ASTERISK = 20
 
 
@@ -55,24 +58,45 @@ class Finding:
 
 
 async def check(path: Path) -> AsyncIterator[Finding]:
-    """Look at everything in turn; what cannot be looked at because of an earlier fault is left out."""
+    """Look at everything in turn; what cannot be looked at because of an earlier fault is left out.
+
+    It does not fail: a fault that nobody thought of is a line too.
+    """
     try:
         settings = load(path)
     except ConfigError as fault:
         for line in str(fault).splitlines():
             yield Finding("configuration", line)
         return
+    except Exception as fault:  # noqa: BLE001 - told, as all below
+        yield _unforeseen("configuration", fault)
+        return
     yield Finding("configuration")
-    for finding in check_keys(settings):
+    looks = (
+        ("keys", _each(check_keys(settings))),
+        ("credentials", _each(_check_credentials(path, settings))),
+        ("store", _check_store(settings)),
+        ("ARI", _check_asterisk(settings)),
+        ("AMI", _check_ami(settings)),
+    )
+    for what, look in looks:
+        try:
+            async for finding in look:
+                yield finding
+        except Exception as fault:  # noqa: BLE001
+            yield _unforeseen(what, fault)
+
+
+async def _each(findings: Iterable[Finding]) -> AsyncIterator[Finding]:
+    for finding in findings:
         yield finding
-    for finding in _check_credentials(settings):
-        yield finding
-    async for finding in _check_store(settings):
-        yield finding
-    async for finding in _check_asterisk(settings):
-        yield finding
-    if settings.ami:
-        yield await _check_ami(settings)
+
+
+def _unforeseen(what: str, fault: Exception) -> Finding:
+    said = f"{type(fault).__name__}: {fault}"
+    return Finding(
+        what, f"cannot be looked at ({said}): mend what that names, or else report it as a fault of idbellen"
+    )
 
 
 def check_keys(settings: Settings) -> Iterator[Finding]:
@@ -104,12 +128,22 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
         yield Finding("master key", str(fault))
     else:
         yield Finding("master key")
-    for secret in (settings.sessions.master_key_file, *own.decryption_key_files):
-        if secret.exists() and secret.stat().st_mode & 0o077:
-            yield Finding("secret files", f"{secret}: readable for others; chmod 600 {secret}")
+    yield from _hidden((settings.sessions.master_key_file, *own.decryption_key_files))
 
 
-def _check_credentials(settings: Settings) -> Iterator[Finding]:
+def _hidden(secrets: Iterable[Path]) -> Iterator[Finding]:
+    """Look whether nobody but root, we and our own group can read these files; tells only what is wrong."""
+    for path in secrets:
+        try:
+            readers = other_readers(path)
+            if readers:
+                yield Finding("secret files", f"{path}: {readers}; {how_to_hide(path)}")
+        except (OSError, ValueError):
+            # Told where it is read.
+            continue
+
+
+def _check_credentials(config: Path, settings: Settings) -> Iterator[Finding]:
     own = settings.idcontact
     files = [own.basic_password_file, own.bearer_token_file, settings.supervisors.api_token_file]
     files.append(settings.sessions.store_password_file)
@@ -120,6 +154,12 @@ def _check_credentials(settings: Settings) -> Iterator[Finding]:
             read_secret(path)
         except ConfigError as fault:
             yield Finding("credentials", str(fault))
+    keys = {settings.sessions.master_key_file, *own.decryption_key_files}
+    secrets = dict.fromkeys(path for path in secret_files(settings) if path not in keys)
+    store = settings.sessions.store
+    if isinstance(store, RedisUrl) and store.password:
+        secrets[config] = None
+    yield from _hidden(secrets)
 
 
 async def _check_store(settings: Settings) -> AsyncIterator[Finding]:
@@ -128,12 +168,9 @@ async def _check_store(settings: Settings) -> AsyncIterator[Finding]:
     except ConfigError:
         # Told among the keys.
         return
-    store = settings.sessions.store
-    if isinstance(store, Path) and not store.exists() and not os.access(store.parent, os.W_OK):
-        yield Finding("store", f"store {store}: the folder is not there, or not writable for this user")
-        return
     try:
         async with open_store(settings, fingerprints) as opened:
+            await opened.try_to_write()
             accounts = await opened.accounts()
     except (ConfigError, StoreError) as fault:
         yield Finding("store", str(fault))
@@ -159,6 +196,11 @@ async def _check_one_asterisk(settings: Settings, ari: Ari) -> AsyncIterator[Fin
         try:
             info = await ari.request("GET", "/asterisk/info", only="system")
             modules = {module["name"] for module in await ari.request("GET", "/asterisk/modules")}
+        except GoneError as fault:
+            yield Finding(
+                "ARI", f"{fault}; is {ABOUT_ASTERISK} loaded in Asterisk, and does [asterisk] url end in /ari?"
+            )
+            return
         except AriError as fault:
             yield Finding("ARI", str(fault))
             return
@@ -166,19 +208,33 @@ async def _check_one_asterisk(settings: Settings, ari: Ari) -> AsyncIterator[Fin
         major = version.split(".")[0].rpartition("/")[2]
         old = major.isdecimal() and int(major) < OLDEST_ASTERISK
         yield Finding("ARI", f"Asterisk {version} is older than {OLDEST_ASTERISK}" if old else "")
-        needed = (*NEEDED_MODULES, *(NEEDED_FOR_QUEUES if settings.agi else ()))
+        needed = (*NEEDED_MODULES, ABOUT_SOUNDS, *(NEEDED_FOR_QUEUES if settings.agi else ()))
         missing = [name for name in needed if name not in modules]
         yield Finding("modules", f"not loaded in Asterisk: {', '.join(missing)}" if missing else "")
-        yield Finding("prompts", await _missing_prompts(ari, settings))
-        yield Finding("dialplan", await _dialplan_fault(ari, settings))
+        yield await _answered("prompts", _missing_prompts(ari, settings))
+        yield await _answered("dialplan", _dialplan_fault(ari, settings))
         for name, server in settings.asterisk.servers.items():
             if name != ari.server:
-                yield Finding(f"trunk to {name}", await _trunk_fault(ari, server.trunk))
+                yield await _answered(f"trunk to {name}", _trunk_fault(ari, server.trunk))
+
+
+async def _answered(what: str, look: Awaitable[str]) -> Finding:
+    """Give what a look at Asterisk found, whatever it answers: the next look may do better."""
+    try:
+        return Finding(what, await look)
+    except AriError as fault:
+        return Finding(what, str(fault))
+    except Exception as fault:  # noqa: BLE001
+        return _unforeseen(what, fault)
 
 
 async def _missing_prompts(ari: Ari, settings: Settings) -> str:
     language = settings.calls.language
-    sounds = await ari.request("GET", "/sounds", lang=language)
+    try:
+        sounds = await ari.request("GET", "/sounds", lang=language)
+    except GoneError:
+        # There is none in this language.
+        sounds = []
     present = {f"sound:{sound['id']}" for sound in sounds}
     missing = [prompt.value for prompt in Prompt if media(prompt) not in present]
     if not missing:
@@ -210,11 +266,11 @@ async def _dialplan_fault(ari: Ari, settings: Settings) -> str:
     return ""
 
 
-async def _check_ami(settings: Settings) -> Finding:
+async def _check_ami(settings: Settings) -> AsyncIterator[Finding]:
     try:
         ami = ami_client(settings)
         if ami:
             await ami.try_out()
+            yield Finding("AMI")
     except (AmiError, ConfigError) as fault:
-        return Finding("AMI", str(fault))
-    return Finding("AMI")
+        yield Finding("AMI", str(fault))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
+import errno
 import getpass
+import io
 import json
 import os
 import re
@@ -28,6 +30,7 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
 from idbellen.listening import notify_systemd
 from idbellen.ports import Account, Role, StoreError
+from idbellen.privileges import PrivilegeError, become, service_user
 from idbellen.rules import StartError, TakenOverError
 from idbellen.storage import open_store
 from idbellen.telemetry import configure_log
@@ -39,11 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from idbellen.privileges import User
     from idbellen.storage import Store
 
 DEFAULT_CONFIG = Path("/etc/idbellen/idbellen.toml")
 # What systemd does not start again (systemd/idbellen.service).
 TAKEN_OVER = 3
+DENIED = os.strerror(errno.EACCES)
 log = structlog.get_logger()
 
 
@@ -53,15 +58,59 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit code: 0, 1 for a fault, 2 for wrong usage."""
+    _open_outputs()
     options = _parser().parse_args(arguments)
+    options.operator = _operator()
+    options.user = None
     try:
-        return int(options.run(options))
-    except (ConfigError, StoreError, StartError, UsageError, OSError) as fault:
+        if os.geteuid() == 0 and "config" in options:
+            options.user = _step_down(options.config)
+        code = int(options.run(options))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it has seen enough, as head does.
+        _let_go_of_output()
+        return 128 + signal.SIGPIPE
+    except (ConfigError, StoreError, StartError, UsageError, PrivilegeError, OSError) as fault:
         for line in str(fault).splitlines():
-            sys.stderr.write(f"idbellen: {line}\n")
+            as_whom = f" for user {options.user}" if options.user and line.endswith(DENIED) else ""
+            sys.stderr.write(f"idbellen: {line}{as_whom}\n")
+        _let_go_of_output()
         return TAKEN_OVER if isinstance(fault, TakenOverError) else 1
     except KeyboardInterrupt:
         return 130
+    return code
+
+
+def _open_outputs() -> None:
+    """See to it that there is something to write to, and that it takes every character."""
+    for name in ("stdout", "stderr"):
+        output = getattr(sys, name)
+        if output is None:
+            # Closed by whoever started us, who wants to know the exit code only.
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - to the end of the process
+        elif isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
+
+
+def _let_go_of_output() -> None:
+    """Write nothing more that is still to be written: at the end it would fail once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _step_down(config: Path) -> User | None:
+    """As root, become the service's user, if there is one; gives whom."""
+    try:
+        store = load(config).sessions.store
+    except Exception:  # noqa: BLE001 - it is told when the command reads it, with the service's eyes
+        store = None
+    user = service_user(config, store.parent if isinstance(store, Path) else None)
+    if user:
+        become(user)
+    return user
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,6 +227,8 @@ async def _send_callers_away(settings: Settings) -> int:
 def _serve(options: argparse.Namespace) -> int:
     settings = load(options.config)
     configure_log(settings.log.level, settings.log.format)
+    if options.user:
+        log.info("started as root, serves as the service's user", user=str(options.user))
     return _run(_serve_until_told(settings))
 
 
@@ -211,12 +262,14 @@ def _check(options: argparse.Namespace) -> int:
         faults = [_show(finding) async for finding in check(options.config)]
         return 1 if any(faults) else 0
 
+    if options.user:
+        _show(Finding("user", detail=f"looks as {options.user}, as which the service runs"))
     return _run(report())
 
 
 def _show(finding: Finding) -> bool:
     """Print a line for one thing that was looked at; gives whether something is wrong with it."""
-    said = finding.fault or finding.detail
+    said = " ".join((finding.fault or finding.detail).splitlines())
     sys.stdout.write(f"{'FAULT' if finding.fault else 'ok   '} {finding.what}{': ' if said else ''}{said}\n")
     return bool(finding.fault)
 
@@ -245,7 +298,7 @@ def _agent_add(options: argparse.Namespace) -> int:
             if not await store.add_account(account):
                 raise UsageError(f"agent add: there is an agent {account.name!r} already; remove it first")
             await store.audit.record(
-                _operator(),
+                options.operator,
                 "agent added",
                 account.name,
                 endpoint=endpoint,
@@ -278,9 +331,8 @@ def _agent_set(options: argparse.Namespace) -> int:
                 options.name, endpoint=endpoint, role=role, queues=queues, password_hash=password_hash
             ):
                 raise UsageError(f"agent set: there is no agent {options.name!r}")
-            await store.audit.record(
-                _operator(), "agent changed", options.name, **{name: value for name, value in detail.items() if value}
-            )
+            told = {name: value for name, value in detail.items() if value}
+            await store.audit.record(options.operator, "agent changed", options.name, **told)
         return 0
 
     return _run(change())
@@ -345,7 +397,7 @@ def _agent_remove(options: argparse.Namespace) -> int:
         async with _store(settings) as store:
             if not await store.remove_account(options.name):
                 raise UsageError(f"agent remove: there is no agent {options.name!r}")
-            await store.audit.record(_operator(), "agent removed", options.name)
+            await store.audit.record(options.operator, "agent removed", options.name)
         return 0
 
     return _run(remove())
@@ -419,12 +471,14 @@ def _fingerprints(settings: Settings) -> Fingerprints:
 
 def _keys_generate(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    made = keys.generate(options.directory, options.kind)
+    user = service_user(options.directory, options.directory) if os.geteuid() == 0 else None
+    made = keys.generate(options.directory, options.kind, group=user.gid if user else None)
     for path in made:
         sys.stdout.write(f"{path}\n")
+    readers = f": user {user} can read them, with its group" if user else ""
     sys.stdout.write(
         f"Made in {time.monotonic() - started:.1f} s."
-        f" Give {made[-1].name} to the auth plugins; keep the others secret.\n"
+        f" Give {made[-1].name} to the auth plugins; keep the others secret{readers}.\n"
     )
     return 0
 

@@ -12,7 +12,7 @@ import re
 import tomllib
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -35,9 +35,15 @@ from idbellen.domain.hours import parse_day
 from idbellen.domain.whereabouts import MAIN
 from idbellen.stores.redis_url import RedisUrl, parse_redis_url
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ENV_PREFIX = "IDBELLEN_"
 DEFAULT_QUEUE = "default"
 LEAST_MASTER_KEY_BYTES = 32
+
+# What others may read; every other file that is named holds a secret.
+_NO_SECRETS = frozenset({"verification_key_files", "theme_file", "store_ca_file"})
 
 Language = Literal["nl", "en"]
 
@@ -462,6 +468,22 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+def secret_files(table: BaseModel) -> Iterator[Path]:
+    """Give the files with secrets that a table, or all of the configuration, names."""
+    for name in type(table).model_fields:
+        value = getattr(table, name)
+        if isinstance(value, BaseModel):
+            yield from secret_files(value)
+        elif isinstance(value, dict):
+            for inner in value.values():
+                if isinstance(inner, BaseModel):
+                    yield from secret_files(inner)
+        elif name.endswith("_file") and isinstance(value, Path) and name not in _NO_SECRETS:
+            yield value
+        elif name.endswith("_files") and name not in _NO_SECRETS:
+            yield from value
+
+
 def load(path: Path) -> Settings:
     """Read the configuration. Relative paths in it count from the folder of the file.
 
@@ -470,10 +492,12 @@ def load(path: Path) -> Settings:
 
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except OSError as fault:
         raise ConfigError(f"{path}: {fault.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not TOML: not in UTF-8") from None
     except ValueError as fault:
         raise ConfigError(f"{path}: not TOML: {fault}") from None
     try:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 RSA_BITS = 3072
 
 
-def generate(directory: Path, kind: Literal["rsa", "ec"] = "rsa") -> list[Path]:
+def generate(directory: Path, kind: Literal["rsa", "ec"] = "rsa", *, group: int | None = None) -> list[Path]:
     """Make the master key and our key pair; gives the files made, the public key last.
+
+    ``group``: who, besides the owner, may read them; a folder that is not there yet is made for that group too.
 
     Raises:
         FileExistsError: one is there already; nothing is overwritten.
@@ -33,9 +35,15 @@ def generate(directory: Path, kind: Literal["rsa", "ec"] = "rsa") -> list[Path]:
     for path in files:
         if path.exists():
             raise FileExistsError(f"{path}: is there already, and nothing is overwritten")
-    directory.mkdir(parents=True, exist_ok=True)
+    if not directory.exists():
+        directory.mkdir(parents=True, mode=0o755 if group is None else 0o750)
+        if group is not None:
+            os.chown(directory, -1, group)
+    secret = 0o600 if group is None else 0o640
     for path, content in files.items():
-        mode = 0o644 if path.name.endswith(".pub.pem") else 0o600
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            if group is not None:
+                os.fchown(file.fileno(), -1, group)
+            os.fchmod(file.fileno(), 0o644 if path.name.endswith(".pub.pem") else secret)
             file.write(content)
     return list(files)

@@ -20,6 +20,10 @@ class StoreError(Exception):
     """A store cannot be used; the message says which one and why."""
 
 
+class UnfitStoreError(StoreError):
+    """It cannot be used however long one waits: somebody has to do something about it first."""
+
+
 class Clock(Protocol):
     """Tells the time in epoch seconds."""
 
@@ -294,6 +298,14 @@ class SessionStore(Protocol):
 
     async def purge(self, now: float, keep_seconds: float) -> int:
         """Delete sessions older than ``keep_seconds`` that no call holds, or twice as old; gives how many."""
+        ...
+
+
+class WritableStore(Protocol):
+    """Can say whether it would take something new."""
+
+    async def try_to_write(self) -> None:
+        """Write what needs room, and leave nothing behind; :exc:`StoreError` if it cannot be written."""
         ...
 
 

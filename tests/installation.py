@@ -87,7 +87,7 @@ class Installation:
         for name, value in changes.items():
             table, _, key = name.rpartition("__")
             tables[table or "calls"][key] = value
-        (self.folder / "ari-password").write_text(self.pbx.settings.ari_password)
+        write_secret(self.folder / "ari-password", self.pbx.settings.ari_password)
         for kind in ("rsa", "ec"):
             self._signing_keys[kind] = load_key((keys_folder / f"auth-{kind}/decryption-key.pem").read_bytes())
             self._encryption_keys[kind] = load_key((keys_folder / f"own-{kind}/encryption-key.pub.pem").read_bytes())
@@ -161,6 +161,12 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
             except TimeoutError:
                 await self.kill()
                 raise AssertionError(f"not ready in {READY_SECONDS} s\n{self.log.read_text()}") from None
+
+    async def until_process(self) -> None:
+        """Wait until a start that is under way in another task has made the process."""
+        async with asyncio.timeout(5):
+            while not self.process:
+                await asyncio.sleep(0)
 
     def _environment(self) -> dict[str, str]:
         """Give what the service's environment has besides ours."""
@@ -369,6 +375,12 @@ async def own_pbx(folder: Path, agents: tuple[str, ...], *, rtp_ports: int = 100
             yield pbx
         finally:
             await pbx.stop()
+
+
+def write_secret(file: Path, text: str) -> None:
+    """Write a file that nobody else can read."""
+    file.touch(mode=0o600)
+    file.write_text(text)
 
 
 def _lines(values: Mapping[str, str]) -> str:

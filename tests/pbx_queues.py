@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, _fill
+from tests.installation import write_secret
 from tests.ports import free_ports
 from tests.scenarios import END, OK_TO_REQUEST, TAKE_INVITE, audio, cdata, log, reply
 from tests.sipp import PORTS_OF_A_PHONE, AgentPhone, Phones, Sipp
@@ -176,7 +177,7 @@ include => from-internal
 def pbx_tables(pbx: QueuePbx, folder: Path, *, ami_port: int | None = None, **pbx_values: Any) -> str:
     """Give the tables of idbellen's configuration for such a PBX."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ami-password").write_text(pbx.ami_password)
+    write_secret(folder / "ami-password", pbx.ami_password)
     values = "".join(f"{name} = {value}\n" for name, value in pbx_values.items())
     return f"""
 [agi]

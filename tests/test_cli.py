@@ -259,3 +259,5 @@ async def test_the_unit_file_is_sound() -> None:
     # The command itself is not installed here.
     faults = [line for line in output.decode().splitlines() if "is not executable" not in line]
     assert faults == []
+    # It is started again for ever.
+    assert "StartLimitIntervalSec=0" in unit.read_text().split("[Unit]")[1].split("[Service]")[0].splitlines()

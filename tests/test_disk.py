@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import secrets
+import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
-from tests.installation import PLAIN_CAUSE, run_cli
+from tests.installation import PLAIN_CAUSE, Installation, run_cli
 from tests.spy import spy
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
     from idbellen.demo.pbx import Pbx
-    from tests.installation import Installation
     from tests.sipp import Phones
 
 # Room for the log of the test, and for a little of the store's.
@@ -26,6 +31,25 @@ def leave_room(installation: Installation, size: int) -> None:
     """Let no file of the service grow beyond this."""
     assert installation.process
     resource.prlimit(installation.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@asynccontextmanager
+async def waiting(installation: Installation) -> AsyncIterator[asyncio.Task[None]]:
+    """Start the service while there is no room, for the block, in which it waits; gives its start."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # It has what we have.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, before[1]))
+    try:
+        starting = asyncio.create_task(installation.start())
+        await installation.until_process()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    await installation.until_log("waiting for the store")
+    yield starting
+    if not starting.done():
+        # It was stopped before it was ready.
+        starting.cancel()
+    await asyncio.wait((starting,))
 
 
 async def start_until_full(installation: Installation) -> None:
@@ -67,6 +91,43 @@ async def test_a_full_disk(pbx: Pbx, installation: Installation, telephony: Phon
         await caller.ended()
         await dashboard.until("available")
     await installation.until_nothing_is_left()
+    assert "Traceback" not in installation.log.read_text()
+
+
+async def test_a_full_disk_is_told_to_who_watches_over_the_service(installation: Installation) -> None:
+    await installation.until_ready()
+    leave_room(installation, ROOM_BYTES)
+    assert await installation.until_ready(ready=False) < 8
+    assert await installation.ready() == f"store {installation.folder}/idbellen.db: No space left on device"
+    leave_room(installation, resource.RLIM_INFINITY)
+    await installation.until_ready()
+    log = installation.log.read_text()
+    assert log.count("the store cannot be written, so no session can begin") == 1
+    assert log.count("the store can be written again") == 1
+
+
+async def test_who_starts_without_room_waits_for_it(
+    install: Callable[..., Awaitable[Installation]],
+) -> None:
+    installation = await install()
+    assert await installation.stop() == 0
+    installation.process = None
+    async with waiting(installation) as starting:
+        assert not starting.done()
+        leave_room(installation, resource.RLIM_INFINITY)
+        await starting
+    assert await installation.ready() == "ready"
+    log = installation.log.read_text()
+    assert log.count("waiting for the store") == log.count("the store can be used") == 1
+
+
+async def test_who_waits_for_room_stops_at_once(pbx: Pbx, keys_folder: Path, tmp_path: Path) -> None:
+    installation = Installation(tmp_path / "i", pbx)
+    installation.write(keys_folder)
+    async with waiting(installation):
+        began = time.monotonic()
+        assert await installation.stop() == 0
+        assert time.monotonic() - began < 3
     assert "Traceback" not in installation.log.read_text()
 
 

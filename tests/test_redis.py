@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import shutil
 import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography import x509
@@ -24,7 +26,7 @@ from idbellen.stores import redis, redis_audit_trail
 from idbellen.stores.redis import open_store
 from idbellen.stores.redis_connection import RedisConnection
 from idbellen.stores.redis_url import RedisUrl
-from tests.installation import run_cli
+from tests.installation import Installation, run_cli, write_secret
 from tests.redis_servers import SECONDS, RedisProcess
 from tests.test_store import CALL, CODE, FINGERPRINTS, claim, received, start, with_code
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from tests.installation import Installation
+    from idbellen.demo.pbx import Pbx
     from tests.sipp import Phones
 
     Make = Callable[..., Awaitable[RedisProcess]]
@@ -331,6 +333,42 @@ async def test_a_full_server_refuses_and_keeps_what_it_has(make: Make) -> None:
         assert await store.by_reference("s")
 
 
+async def test_a_server_that_takes_no_changes_is_told_until_it_does(make: Make) -> None:
+    server = await make("maxmemory-policy noeviction", 'save "3600 1"')
+    async with open_store(server.url, FINGERPRINTS) as store:
+        await store.try_to_write()
+        await server.cli("CONFIG", "SET", "maxmemory", "100kb")
+        async with fails_in_time("maxmemory"):
+            await store.try_to_write()
+        await server.cli("CONFIG", "SET", "maxmemory", "0")
+        await store.try_to_write()
+
+        await server.cli("REPLICAOF", "127.0.0.1", "1")
+        async with fails_in_time("a read-only replica, not the primary"):
+            await store.try_to_write()
+        await server.cli("REPLICAOF", "NO", "ONE")
+        await store.try_to_write()
+
+        # A disk on which it can keep nothing.
+        shutil.rmtree(server.folder)
+        await server.cli("BGSAVE")
+        await server.said("Background saving error")
+        async with fails_in_time("MISCONF"):
+            await store.try_to_write()
+        await server.cli("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+        await store.try_to_write()
+
+        server.send(signal.SIGSTOP)
+        async with fails_in_time("no answer within 2 seconds"):
+            await store.try_to_write()
+        server.send(signal.SIGCONT)
+        await store.try_to_write()
+        # One that cannot save would not end otherwise.
+        await server.stop(signal.SIGKILL)
+        async with fails_in_time(f"store redis://127.0.0.1:{server.port}/0: "):
+            await store.try_to_write()
+
+
 # Passwords and TLS
 
 
@@ -545,7 +583,7 @@ async def test_a_call_with_the_store_in_redis(
     server = await make(*tls_only(tmp_path), f'requirepass "{PASSWORD}"')
     url = replace(server.url, tls=True)
     file = tmp_path / "redis-password"
-    file.write_text(f"{PASSWORD}\n")
+    write_secret(file, f"{PASSWORD}\n")
     installation = await install(
         sessions__store=f'"{url}"',
         sessions__store_password_file=f'"{file}"',
@@ -571,3 +609,62 @@ async def test_a_call_with_the_store_in_redis(
     file.unlink()
     assert "redis-password: No such file or directory" in (await run_cli("check", "--config", config))[1]
     assert (await run_cli("agent", "list", "--config", config))[0] == 1
+
+
+# A start without Redis
+
+
+@pytest.fixture
+async def without_redis(make: Make, pbx: Pbx, keys_folder: Path, tmp_path: Path) -> tuple[Installation, RedisProcess]:
+    """Give an installation whose Redis is away."""
+    server = await make()
+    await server.stop()
+    installation = Installation(tmp_path / "i", pbx)
+    installation.write(keys_folder, sessions__store=f'"{server.url}"')
+    return installation, server
+
+
+async def test_who_starts_without_redis_waits_for_it(without_redis: tuple[Installation, RedisProcess]) -> None:
+    installation, server = without_redis
+    starting = asyncio.create_task(installation.start())
+    await installation.until_process()
+    await installation.until_log(f"waiting for the store reason='store {server.url}: Connection refused'")
+    assert not starting.done()
+    await server.start()
+    await starting
+    assert await installation.ready() == "ready"
+    log = installation.log.read_text()
+    assert log.count("waiting for the store") == log.count("the store can be used") == 1
+    assert await installation.stop() == 0
+    assert "Traceback" not in installation.log.read_text()
+
+
+async def test_who_waits_for_redis_stops_at_once(without_redis: tuple[Installation, RedisProcess]) -> None:
+    installation, _ = without_redis
+    starting = asyncio.create_task(installation.start())
+    await installation.until_process()
+    await installation.until_log("waiting for the store")
+    began = time.monotonic()
+    assert await installation.stop() == 0
+    assert time.monotonic() - began < 3
+    starting.cancel()
+    await asyncio.wait((starting,))
+
+
+async def test_a_start_that_waiting_does_not_mend_ends(make: Make, keys_folder: Path, tmp_path: Path) -> None:
+    server = await make(f'requirepass "{PASSWORD}"')
+    no_pbx = SimpleNamespace(settings=SimpleNamespace(ari_port=1, ari_password="password"))
+    installation = Installation(tmp_path / "i", cast("Pbx", no_pbx))
+    password = installation.folder / "redis-password"
+    url = f'"{server.url}"\nstore_password_file = "redis-password"'
+    installation.write(keys_folder, sessions__store=url)
+    for word, schema, told in (
+        ("another", "1", "password refused: "),
+        (PASSWORD, "99", "made by another version of idbellen (schema 99)"),
+    ):
+        password.write_text(word)
+        await server.cli("SET", "{idbellen}:schema", schema, options=("--no-auth-warning", "-a", PASSWORD))
+        async with asyncio.timeout(5):
+            code, output = await run_cli("serve", "--config", str(installation.config))
+        assert (code, output.count("\n")) == (1, 1)
+        assert output.startswith(f"idbellen: store {server.url}: {told}")

@@ -15,7 +15,7 @@ import pytest
 from idbellen.demo.pbx import Pbx, PbxSettings
 from idbellen.ports import Role
 from tests.conftest import PROMPTS
-from tests.installation import PLAIN_CAUSE, Installation, run_cli
+from tests.installation import PLAIN_CAUSE, Installation, run_cli, write_secret
 from tests.logs import personal_data_in_logs
 from tests.ports import free_ports, reserved_ports
 from tests.proxy import Proxy
@@ -103,7 +103,7 @@ async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Regi
             )  # fmt: skip
             stack.push_async_callback(pbx.stop)
             await start(pbx)
-            (folder / "ari-password").write_text(pbx.settings.ari_password)
+            write_secret(folder / "ari-password", pbx.settings.ari_password)
             made[name] = pbx
         yield Region(**made)
 

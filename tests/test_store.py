@@ -63,6 +63,19 @@ async def claim(store: Store, code: str = CODE, call: str = "call", now: float =
     return await store.claim(code, call=call, secret=f"secret of {call}", now=now)
 
 
+async def test_a_try_to_write_leaves_nothing(store: Store, tmp_path: Path, redis_server: RedisProcess) -> None:
+    await start(store)
+
+    def on_disk() -> tuple[object, ...]:
+        with closing(sqlite3.connect(tmp_path / "idbellen.db")) as connection:
+            return list(connection.iterdump()), sorted(tmp_path.iterdir())
+
+    before = on_disk(), await redis_server.cli("DEBUG", "DIGEST")
+    for _ in range(3):
+        await store.try_to_write()
+    assert (on_disk(), await redis_server.cli("DEBUG", "DIGEST")) == before
+
+
 async def test_a_code_is_exchanged_for_a_secret(store: Store) -> None:
     await with_code(store)
     session = await claim(store)

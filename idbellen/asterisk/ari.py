@@ -131,6 +131,8 @@ class Ari:
             raise AriUnreachableError(f"{method} {path}: no answer in {REQUEST_SECONDS:g} s") from None
         except aiohttp.ClientError as fault:
             raise AriUnreachableError(f"{method} {path}: {fault}") from None
+        except ValueError:
+            raise AriError(f"{method} {path}: answered with what is no JSON; is {self._url} Asterisk's ARI?") from None
         # For a bridge that does not find one of the channels it is told of, "gone" is a bad request.
         if answer.status in GONE or (answer.status == BAD_REQUEST and path.endswith(("/addChannel", "/removeChannel"))):
             raise GoneError(reason)

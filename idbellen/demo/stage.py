@@ -118,7 +118,9 @@ async def _set_up(stack: AsyncExitStack, ports: Ports) -> asyncio.Task[int]:
     await _start_stand_ins(stack, ports, citizen_phone)
 
     _say("idbellen: starting ...")
-    (HOME / "ari-password").write_text(pbx.settings.ari_password)
+    ari_password = HOME / "ari-password"
+    ari_password.touch(mode=0o600)
+    ari_password.write_text(pbx.settings.ari_password)
     config = HOME / "idbellen.toml"
     config.write_text(configuration(ports))
     password = await _add_accounts(load(config))

@@ -13,7 +13,7 @@ import structlog
 
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
-from idbellen.ports import Account, Attached, Role, Session
+from idbellen.ports import Account, Attached, Role, Session, UnfitStoreError
 from idbellen.stores import redis_scripts as scripts
 from idbellen.stores.redis_audit_trail import RedisAuditTrail
 from idbellen.stores.redis_connection import open_connection
@@ -49,18 +49,18 @@ async def open_store(
     whom the system trusts.
 
     Raises:
-        StoreError: the server cannot be used.
+        UnfitStoreError: the server refuses us, or has the store of another version of idbellen.
+        StoreError: the server cannot be used now.
 
     """
     async with open_connection(url, password, ca) as connection:
-        version = await connection.script(scripts.OPEN, scripts.SCHEMA_VERSION)
-        if version != str(scripts.SCHEMA_VERSION):
-            raise connection.fault(f"made by another version of idbellen (schema {version})")
-        yield RedisStore(connection, fingerprints, clock)
+        store = RedisStore(connection, fingerprints, clock)
+        await store.try_to_write()
+        yield store
 
 
 class RedisStore:
-    """Implements the ports ``SessionStore``, ``AccountStore``, ``History`` and ``NoteStore`` of :mod:`idbellen.ports`.
+    """Implements the stores of :mod:`idbellen.ports`: of sessions, notes, accounts and history.
 
     Every method that changes something is one script, so it happens whole or not at all. ``audit`` is its audit trail.
     """
@@ -76,6 +76,13 @@ class RedisStore:
     def turns(self, addresses: Mapping[str, str]) -> Turns:
         """Give the turns of this process at serving with this store."""
         return Turns(self._redis, addresses)
+
+    async def try_to_write(self) -> None:
+        """Write what needs room, and leave nothing behind; :exc:`StoreError` if it cannot be written."""
+        # A server that is full, read-only or cannot keep anything refuses every script that might write.
+        version = await self._redis.script(scripts.OPEN, scripts.SCHEMA_VERSION)
+        if version != str(scripts.SCHEMA_VERSION):
+            raise self._redis.fault(f"made by another version of idbellen (schema {version})", UnfitStoreError)
 
     # Sessions
 

@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from idbellen.ports import StoreError
+from idbellen.ports import StoreError, UnfitStoreError
 from idbellen.stores.redis_scripts import FENCED, PREFIX, fenced
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class RedisConnection:
         """Run one command.
 
         Raises:
+            UnfitStoreError: the server refuses us: another password, too few rights, a certificate that nobody trusts.
             StoreError: there is no answer in time, or the server refuses.
 
         """
@@ -84,11 +85,13 @@ class RedisConnection:
             async with asyncio.timeout(REQUEST_SECONDS):
                 yield
         except (RedisError, OSError) as fault:
-            raise self.fault(self._reason(fault)) from None
+            refused = isinstance(fault, AuthenticationError | NoPermissionError)
+            unfit = refused or isinstance(fault.__context__, ssl.SSLCertVerificationError)
+            raise self.fault(self._reason(fault), UnfitStoreError if unfit else StoreError) from None
 
-    def fault(self, reason: str) -> StoreError:
+    def fault(self, reason: str, kind: type[StoreError] = StoreError) -> StoreError:
         """Give an error that says which server it is about."""
-        return StoreError(f"store {self._url}: {' '.join(reason.split())}")
+        return kind(f"store {self._url}: {' '.join(reason.split())}")
 
     def _reason(self, fault: Exception) -> str:
         match fault:

@@ -28,7 +28,7 @@ from __future__ import annotations
 PREFIX = "{idbellen}"
 SCHEMA_VERSION = 1
 
-# It writes in any case, so that a read-only replica is found out at the start.
+# It writes in any case, so that a server that takes no changes is found out.
 OPEN = """
 redis.call('SET', KEYS[1] .. ':schema', ARGV[1], 'NX')
 return redis.call('GET', KEYS[1] .. ':schema')

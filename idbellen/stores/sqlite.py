@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import fcntl
 import json
 import os
 import sqlite3
+import tempfile
 import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,7 @@ import structlog
 
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
-from idbellen.ports import Account, Attached, Role, Session, StoreError
+from idbellen.ports import Account, Attached, Role, Session, StoreError, UnfitStoreError
 from idbellen.stores.audit_trail import SqliteAuditTrail
 from idbellen.stores.schema import MIGRATIONS, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
@@ -31,6 +34,23 @@ log = structlog.get_logger()
 
 _ACCOUNT = "name, endpoint, password_hash, role, queues"
 _CALL = "call, queue, purpose, verified, arrived, waited, outcome, agent, talked, wrap_up"
+# What waiting does not mend: the file, or a file with it, is another user's, or no file.
+_OUT_OF_REACH = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+# What it does mend: a full, failing or read-only disk, and others who use the file.
+_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+# As much as a busy minute writes.
+ROOM_BYTES = 64 * 1024
 
 
 @asynccontextmanager
@@ -38,7 +58,8 @@ async def open_store(path: Path, fingerprints: Fingerprints, clock: Clock = time
     """Open the store, and make it if it is not there. ``clock`` dates the entries of the audit trail.
 
     Raises:
-        StoreError: the file cannot be used.
+        UnfitStoreError: the file is out of reach, damaged or of another version of idbellen.
+        StoreError: the file cannot be used now.
 
     """
     try:
@@ -46,23 +67,33 @@ async def open_store(path: Path, fingerprints: Fingerprints, clock: Clock = time
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = await aiosqlite.connect(path, isolation_level=None)
     except (OSError, sqlite3.Error) as fault:
-        raise StoreError(f"store {path}: {fault}") from None
+        raise _fault(path, fault) from None
     try:
         try:
             await connection.executescript(f"PRAGMA journal_mode=WAL; {PRAGMAS}")
             found = await _one(connection, "PRAGMA user_version")
             version = found[0] if found else 0
             if version not in MIGRATIONS:
-                raise StoreError(f"store {path}: made by another version of idbellen (schema {version})")
+                raise UnfitStoreError(f"store {path}: made by another version of idbellen (schema {version})")
             # Whole or not at all, also when this process is killed half way.
             await connection.executescript(
                 f"BEGIN IMMEDIATE; {MIGRATIONS[version]} {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
             )
         except sqlite3.Error as fault:
-            raise StoreError(f"store {path}: {fault}") from None
+            raise _fault(path, fault) from None
         yield SqliteStore(connection, path, fingerprints, clock)
     finally:
         await connection.close()
+
+
+def _fault(path: Path, fault: OSError | sqlite3.Error) -> StoreError:
+    """Say in our own error what went wrong with the file."""
+    if isinstance(fault, OSError):
+        kind = UnfitStoreError if fault.errno in _OUT_OF_REACH else StoreError
+        return kind(f"store {path}: {fault.strerror or fault}")
+    # Of an extended code the last byte is the plain one.
+    plain = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return (StoreError if plain in _AWAY else UnfitStoreError)(f"store {path}: {fault}")
 
 
 @contextmanager
@@ -70,18 +101,19 @@ def only_process(path: Path) -> Iterator[None]:
     """Keep other processes from serving with this store for the block; commands may use it all the same.
 
     Raises:
-        StoreError: another process serves with it.
+        UnfitStoreError: another process serves with it, or it is out of reach.
+        StoreError: it cannot be used now.
 
     """
     try:
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as fault:
-        raise StoreError(f"store {path}: {fault}") from None
+        raise _fault(path, fault) from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StoreError(
+            raise UnfitStoreError(
                 f"store {path}: another idbellen serves with it: stop that one, or let both use one store in Redis"
             ) from None
         yield
@@ -96,7 +128,7 @@ async def _one(connection: aiosqlite.Connection, statement: str, *values: Any) -
 
 
 class SqliteStore:
-    """Implements the ports ``SessionStore``, ``NoteStore``, ``AccountStore`` and ``History`` of :mod:`idbellen.ports`.
+    """Implements the stores of :mod:`idbellen.ports`: of sessions, notes, accounts and history.
 
     Every method is one statement, so it happens whole or not at all. ``audit`` is its audit trail.
     """
@@ -116,7 +148,7 @@ class SqliteStore:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as fault:
-            raise StoreError(f"store {self._path}: {fault}") from None
+            raise _fault(self._path, fault) from None
 
     async def _row(self, statement: str, *values: Any) -> sqlite3.Row | None:  # noqa: ANN401
         with self._faults():
@@ -130,6 +162,16 @@ class SqliteStore:
         with self._faults():
             async with self._connection.execute(statement, values) as cursor:
                 return cursor.rowcount
+
+    async def try_to_write(self) -> None:
+        """Write what needs room, and leave nothing behind; :exc:`StoreError` if it cannot be written."""
+        # Said once more, it is written once more, like any change.
+        await self._change(f"PRAGMA user_version={SCHEMA_VERSION}")
+        # A change may still fit into what the file and its write-ahead log have had before.
+        try:
+            await asyncio.to_thread(_take_room, self._path.parent)
+        except OSError as fault:
+            raise _fault(self._path, fault) from None
 
     # Sessions
 
@@ -452,6 +494,16 @@ class SqliteStore:
     async def forget_calls(self, before: float) -> int:
         """Delete the records of who arrived before this; gives how many."""
         return await self._change("DELETE FROM calls WHERE arrived < ?", before)
+
+
+def _take_room(folder: Path) -> None:
+    # A file without a name, which is gone however this ends.
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        written = file.write(bytes(ROOM_BYTES))
+        if written < ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        # Some file systems tell only now.
+        os.fdatasync(file.fileno())
 
 
 def _account(row: sqlite3.Row) -> Account:

@@ -17,7 +17,7 @@ READY_PATH = "/ready"
 def tells_readiness(readiness: Callable[[], tuple[bool, str]]) -> Middleware:
     """Give what answers ``/ready`` for an internal site, before any credentials are asked for.
 
-    200 when calls can be taken, else 503 with the reason in one line. ``readiness``: whether they can, and what is
+    200 when calls can be taken, else 503 with the reasons in one line. ``readiness``: whether they can, and what is
     wrong; of several Asterisks one is enough, and the answer tells of the others too.
     """
 
