@@ -27,7 +27,7 @@ from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import Target
-from idbellen.listening import listen, notify_systemd
+from idbellen.listening import listen, notify_systemd, raise_descriptors
 from idbellen.pbx import open_pbx
 from idbellen.ports import StoreError
 from idbellen.rules import (
@@ -49,6 +49,7 @@ from idbellen.rules import (
 from idbellen.storage import open_store
 from idbellen.stores.redis import RedisStore
 from idbellen.stores.sqlite import only_process
+from idbellen.telemetry import watch_loop
 from idbellen.telephony import Telephony, ari_clients
 from idbellen.turns import serve_in_turn
 from idbellen.web.citizen import citizen_app
@@ -86,6 +87,8 @@ async def serve(settings: Settings) -> None:
         StartError: an address cannot be listened on, or another process took over our Stasis application.
 
     """
+    watch_loop()
+    raise_descriptors()
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
     # What is wrong with a file is told now, and not when it is this process's turn.
     token_opener(settings)
@@ -172,11 +175,11 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
         dashboard = _dashboard_site(settings, fingerprints, store, desk)
         interface = internal_app(internal)
         interface.middlewares.insert(0, tells_readiness(telephony.readiness))
-        await listen(stack, interface, settings.idcontact.listen, "idcontact")
-        await listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
+        await listen(stack, interface, settings, "idcontact")
+        await listen(stack, citizen_app(citizen), settings, "citizen")
         pbx = await _beside_others(stack, settings, office, store)
         supervisors = _supervisor_site(settings, store, desk, calls, telephony)
-        await listen(stack, dashboard_app(dashboard, supervisors), settings.dashboard.listen, "dashboard")
+        await listen(stack, dashboard_app(dashboard, supervisors), settings, "dashboard")
 
         running: list[Part] = [
             *telephony.parts,
@@ -233,7 +236,7 @@ async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Offi
             keep=settings.sessions.keep_seconds,
             clock=office.clock,
         )
-        await listen(stack, link_phone_app(site), own.listen, "link_phone")
+        await listen(stack, link_phone_app(site), settings, "link_phone")
     try:
         return await open_pbx(stack, settings, office)
     except OSError as fault:

@@ -17,6 +17,7 @@ from idbellen.domain.codes import new_secret
 from idbellen.domain.idcontact import AuthStatus
 from idbellen.domain.lockout import Lockout
 from idbellen.ports import Role
+from idbellen.web.forms import read_form, read_text
 from idbellen.web.live import Live
 from idbellen.web.pages import STATIC, Pages
 from idbellen.web.passwords import password_fits
@@ -132,8 +133,8 @@ class _Handlers:
         return self._pages.render("login.html", self._site.language, error="", name="", wait=0)
 
     async def log_in(self, request: web.Request) -> web.Response:
-        form = await request.post()
-        name, password = str(form.get("name", "")).strip(), str(form.get("password", ""))
+        form = await read_form(request)
+        name, password = form.get("name", "").strip(), form.get("password", "")
         now = self._site.clock()
         locked = self._lockout.remaining(name, now)
         if locked:
@@ -177,7 +178,8 @@ class _Handlers:
     async def _login(self, request: web.Request) -> tuple[str, Account | None]:
         try:
             login = self._cookies.loads(request.cookies.get(COOKIE, ""))
-        except BadSignature:
+        except (BadSignature, UnicodeError):
+            # Also what is not even text.
             return "", None
         return login, await self._account(login)
 
@@ -253,7 +255,7 @@ class _Handlers:
         if account is None:
             raise web.HTTPForbidden(text="Log in first.")
         try:
-            asked = form.model_validate_json(await request.text())
+            asked = form.model_validate_json(await read_text(request))
         except ValidationError:
             raise web.HTTPBadRequest(text='expected {"secret": "..."}') from None
         if not self._site.desk.may_see(account.name, asked.secret):

@@ -25,6 +25,7 @@ from idbellen.domain.idcontact import (
     admission,
 )
 from idbellen.ports import Attached, Session, StoreError
+from idbellen.web.forms import UnreadableError, read_text
 from idbellen.web.issuing import NoFreeCodeError, dial_address
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Credentials:
     def fit(self, header: str) -> bool:
         """Whether a header shows one of them; the time it takes tells nothing."""
         scheme, _, value = header.partition(" ")
-        given = f"{scheme.lower()} {value.strip()}".encode(errors="replace")
+        given = f"{scheme.lower()} {value.strip()}".encode(errors="surrogateescape")
         return any(hmac.compare_digest(given, wanted.encode()) for wanted in self.accepted)
 
 
@@ -120,13 +121,16 @@ class _BadRequestError(Exception):
 async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except _BadRequestError as fault:
+    except (_BadRequestError, UnreadableError) as fault:
+        reason = fault.text if isinstance(fault, UnreadableError) else str(fault)
         # The path can hold a handle, so the log names the route.
-        log.warning("request refused", route=_route(request), reason=str(fault))
-        return web.json_response({"error": "BadRequest", "detail": str(fault)}, status=400)
+        log.warning("request refused", route=_route(request), reason=reason)
+        return web.json_response({"error": "BadRequest", "detail": reason}, status=400)
     except web.HTTPNotFound:
         return web.json_response({"error": "NotFound"}, status=404)
     except web.HTTPException as fault:
+        if isinstance(fault, web.HTTPRequestEntityTooLarge):
+            log.warning("request refused", route=_route(request), reason=f"larger than {LARGEST_BODY} bytes")
         kept = {name: fault.headers[name] for name in ("Allow", "WWW-Authenticate") if name in fault.headers}
         error = fault.reason.replace(" ", "")
         return web.json_response({"error": error}, status=fault.status, headers=kept)
@@ -185,7 +189,7 @@ class _Handlers:
 
     async def _read_start(self, request: web.Request) -> StartCommunication:
         try:
-            start = StartCommunication.model_validate_json(await _text(request))
+            start = StartCommunication.model_validate_json(await read_text(request))
         except ValidationError:
             raise _BadRequestError('expected {"purpose": "...", "auth_result": "..." if there is one}') from None
         if len(start.purpose) > LARGEST_PURPOSE:
@@ -211,7 +215,7 @@ class _Handlers:
             raise web.HTTPNotFound
         if request.content_type != "application/jwt":
             raise _BadRequestError("expected Content-Type: application/jwt")
-        received = self._receive((await _text(request)).strip(), self._site.purposes[session.purpose])
+        received = self._receive((await read_text(request)).strip(), self._site.purposes[session.purpose])
         match await self._site.sessions.attach_result(session.reference, received):
             case Attached.REPLAYED:
                 raise _BadRequestError("auth result refused: replayed")
@@ -228,14 +232,3 @@ class _Handlers:
         except TokenRefusedError as fault:
             raise _BadRequestError(f"auth result refused: {fault}") from None
         return replace(received, result=received.result.with_only(purpose.attributes))
-
-
-async def _text(request: web.Request) -> str:
-    try:
-        return await request.text()
-    except (UnicodeDecodeError, LookupError):
-        # A charset that is unknown, or not that of the body.
-        raise _BadRequestError("not text in the charset that Content-Type names") from None
-    except (web.RequestPayloadError, ConnectionError):
-        # Not in the Content-Encoding that it names, or broken off.
-        raise _BadRequestError("the body did not arrive as announced") from None

@@ -56,7 +56,7 @@ class Sockets:
     async def serve(self, request: web.Request, page: Page) -> web.WebSocketResponse:
         """Serve one page until it goes."""
         socket = web.WebSocketResponse(heartbeat=2 * SEND_SECONDS, max_msg_size=LARGEST_MESSAGE)
-        await socket.prepare(request)
+        await prepare(socket, request)
         self._sockets.setdefault(page.login, set()).add(socket)
         page.watch.notify()
         beside = [asyncio.create_task(_send(socket, page)), asyncio.create_task(_check(socket, page))]
@@ -83,6 +83,19 @@ class Sockets:
         for sockets in tuple(self._sockets.values()):
             for socket in tuple(sockets):
                 await socket.close(code=WSCloseCode.GOING_AWAY, message=b"restart")
+
+
+async def prepare(socket: web.WebSocketResponse, request: web.Request) -> None:
+    """Open a websocket, or refuse to, without aiohttp's text, which repeats the request.
+
+    Raises:
+        web.HTTPBadRequest: the request is not for one.
+
+    """
+    try:
+        await socket.prepare(request)
+    except web.HTTPBadRequest:
+        raise web.HTTPBadRequest(text="This address is for a websocket.") from None
 
 
 async def dismiss(socket: web.WebSocketResponse) -> None:
