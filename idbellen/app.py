@@ -27,7 +27,7 @@ from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import Target
-from idbellen.listening import listen, notify_systemd, raise_descriptors
+from idbellen.listening import listen, notify_systemd, raise_descriptors, rooms
 from idbellen.pbx import open_pbx
 from idbellen.ports import StoreError
 from idbellen.rules import (
@@ -238,7 +238,7 @@ async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Offi
         )
         await listen(stack, link_phone_app(site), settings, "link_phone")
     try:
-        return await open_pbx(stack, settings, office)
+        return await open_pbx(stack, settings, office, rooms(settings).get("agi", 0))
     except OSError as fault:
         raise StartError(f"[agi] listen: cannot be listened on: {fault.strerror or fault}") from None
 

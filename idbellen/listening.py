@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from idbellen.asterisk.agi import MOST_CALLS
 from idbellen.domain.crowd import shares
 from idbellen.domain.idcontact import LARGEST_TOKEN
 from idbellen.rules import StartError
@@ -32,7 +33,7 @@ LARGEST_LINE = LARGEST_TOKEN + 1024
 # As systemd/idbellen.service has it.
 WANTED_DESCRIPTORS = 65_536
 # So many connections each listener has, if there are descriptors for all.
-ROOM = {"citizen": 4096, "dashboard": 2048, "idcontact": 512, "link_phone": 512, "agi": 1000}
+ROOM = {"citizen": 4096, "dashboard": 2048, "idcontact": 512, "link_phone": 512, "agi": MOST_CALLS}
 # A relayed one goes on to another process, and one that gets a file reads that.
 DESCRIPTORS_EACH = 2
 # What else needs some: the store (of SQLite three for each thread), session feedback, AMI and the log; ARI's requests;

@@ -76,7 +76,7 @@ class Front:
 
     def __init__(self, listener: str, room: int, largest_line: int, addresses: Addresses | None = None) -> None:
         of_one = max(1, room // PART_OF_ONE)
-        self.crowd: Crowd[Connection] = Crowd(room, of_one if addresses else None)
+        self.crowd: Crowd[Connection] = Crowd(room, of_one)
         # The cookies, or an auth result in the first line, and the other fields.
         self.largest_head = largest_line + LARGEST_FIELD
         self._addresses = addresses
@@ -217,8 +217,9 @@ class Connection(web.RequestHandler):
         parsed = self._request_count
         super().data_received(data)
         if self._request_count > parsed and self._phase in (_Phase.NEW, _Phase.NEXT):
-            # Until it is taken up, in a moment.
-            self._within(BODY_SECONDS)
+            # It is taken up in a moment, and the first of its body can come before.
+            self._enter(_Phase.BODY, BODY_SECONDS)
+            self._front.crowd.work(self)
             self._bytes = 0
         elif self._phase is _Phase.BODY:
             self._look_at_body()
@@ -254,6 +255,8 @@ class Connection(web.RequestHandler):
         self._bytes = 0
         self._enter(_Phase.BODY, BODY_SECONDS)
         self._look_at_body()
+        if self._phase is _Phase.BODY:
+            self._front.crowd.wait(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
