@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import socket
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
-from aiohttp import web
 
 from idbellen.asterisk.agi import MOST_CALLS
 from idbellen.domain.crowd import shares
@@ -20,8 +17,9 @@ from idbellen.web.addresses import Addresses
 from idbellen.web.connections import Front
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from contextlib import AsyncExitStack
+
+    from aiohttp import web
 
     from idbellen.config import Settings
 
@@ -41,9 +39,6 @@ DESCRIPTORS_EACH = 2
 OWN_DESCRIPTORS = 256
 DESCRIPTORS_OF_AN_ASTERISK = 64
 DESCRIPTORS_AT_THE_DOOR = 32
-# The event loop accepts so many at a time, and then counts them; the kernel holds the others back.
-ACCEPTED_AT_ONCE = 8
-WAITING_TO_BE_ACCEPTED = 1024
 
 
 def raise_descriptors() -> None:
@@ -82,32 +77,14 @@ async def listen(
 
     """
     address: str = getattr(settings, table).listen
+    host, _, port = address.rpartition(":")
     addresses = Addresses(settings.proxies.trusted) if table == "citizen" else None
     front = Front(table, rooms(settings)[table], LARGEST_LINE, addresses)
-    # No access log: the paths hold handles.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=stop)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    server = runner.server
-    assert server  # noqa: S101 - it was set up
-    server.request_handler = front.watched(server.request_handler)
-    host, _, port = address.rpartition(":")
     try:
-        listener = await asyncio.get_running_loop().create_server(
-            partial(front.connection, server), host, int(port), backlog=ACCEPTED_AT_ONCE
-        )
+        await stack.enter_async_context(front.open(app, host, int(port), stop=stop))
     except OSError as fault:
         reason = fault.strerror or str(fault)
         raise StartError(f"[{table}] listen: {address} cannot be listened on: {reason}") from None
-    stack.callback(listener.close)
-    let_wait(listener.sockets)
-
-
-def let_wait(sockets: Iterable[socket.socket]) -> None:
-    """Let the kernel hold more connections for a listener than the event loop accepts at once."""
-    for listening in sockets:
-        with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
-            same.listen(WAITING_TO_BE_ACCEPTED)
 
 
 def notify_systemd(state: str) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import socket
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -21,7 +23,7 @@ from idbellen.telemetry import Repeated
 from idbellen.web.addresses import network_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from idbellen.web.addresses import Addresses
 
@@ -39,6 +41,9 @@ PIECE_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
 # Of a request that is refused the rest is read for so long, or its sender does not see why.
 LINGER_SECONDS = 5.0
+# The event loop accepts so many connections at a time, and then counts them; the kernel holds the others.
+ACCEPTED_AT_ONCE = 8
+WAITING_TO_BE_ACCEPTED = 1024
 # Other sites of the municipality's domain send their cookies along.
 LARGEST_FIELD = 32 * 1024
 # One address of the public gets at most this part of a listener: behind one there can be a carrier, or a town hall.
@@ -99,9 +104,34 @@ class Front:
         )  # fmt: skip
         self.failed = Repeated("request failed", level="error", listener=listener)
 
-    def connection(self, server: web.Server) -> Connection:
-        """Give what takes one connection, for the event loop."""
-        return Connection(self, server, access_log=None, **self._limits)
+    @asynccontextmanager
+    async def open(self, app: web.Application, host: str, port: int, *, stop: float) -> AsyncIterator[None]:
+        """Serve an application for the block; requests under way at its end may take ``stop`` seconds more.
+
+        Raises:
+            OSError: the address cannot be listened on.
+
+        """
+        # No access log: the paths hold handles.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=stop)
+        await runner.setup()
+        try:
+            server = runner.server
+            assert server  # noqa: S101 - it was set up
+            server.request_handler = self._watched(server.request_handler)
+            listener = await asyncio.get_running_loop().create_server(
+                partial(Connection, self, server, access_log=None, **self._limits), host, port,
+                backlog=ACCEPTED_AT_ONCE,
+            )  # fmt: skip
+            try:
+                for listening in listener.sockets:
+                    with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                        same.listen(WAITING_TO_BE_ACCEPTED)
+                yield
+            finally:
+                listener.close()
+        finally:
+            await runner.cleanup()
 
     def party(self, address: str) -> str:
         """Give as whose a connection from an address counts; empty for a web server before us, as for one house."""
@@ -116,7 +146,7 @@ class Front:
             (self.same if too_many else self.full)()
         return goes
 
-    def watched(
+    def _watched(
         self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         """Give a handler that keeps account of what is under way, around the application's."""

@@ -123,8 +123,9 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
         return await handler(request)
     except (_BadRequestError, UnreadableError) as fault:
         reason = fault.text if isinstance(fault, UnreadableError) else str(fault)
-        # The path can hold a handle, so the log names the route.
-        log.warning("request refused", route=_route(request), reason=reason)
+        # The path can hold a handle, so the log names the route. Whose connection was ended is counted there.
+        if request.transport is not None:
+            log.warning("request refused", route=_route(request), reason=reason)
         return web.json_response({"error": "BadRequest", "detail": reason}, status=400)
     except web.HTTPNotFound:
         return web.json_response({"error": "NotFound"}, status=404)
