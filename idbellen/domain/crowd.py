@@ -66,6 +66,10 @@ class Crowd(Generic[Member]):
     def __iter__(self) -> Iterator[Member]:
         return iter(self._party)
 
+    def first(self) -> Member | None:
+        """Give who would go first, None if nobody waits."""
+        return self._waiting.first() if self._waiting else None
+
     def of(self, party: str) -> int:
         """Give how many of a party are in."""
         return self._number[party]

@@ -44,6 +44,9 @@ LINGER_SECONDS = 5.0
 # The event loop accepts so many connections at a time, and then counts them; the kernel holds the others.
 ACCEPTED_AT_ONCE = 8
 WAITING_TO_BE_ACCEPTED = 1024
+# So much of whole requests that follow one at work is kept, and of all begun requests together.
+LARGEST_AHEAD = 16 * 1024
+MOST_HELD = 64 * 1024 * 1024
 # Other sites of the municipality's domain send their cookies along.
 LARGEST_FIELD = 32 * 1024
 # One address of the public gets at most this part of a listener: behind one there can be a carrier, or a town hall.
@@ -88,6 +91,7 @@ class Front:
         self._of_one = of_one
         self._most_live = room - room // PART_NOT_LIVE
         self._live = 0
+        self._held = 0
         self._under_way: Counter[str] = Counter()
         self._limits = {
             "max_line_size": largest_line, "max_field_size": LARGEST_FIELD, "lingering_time": LINGER_SECONDS,
@@ -102,7 +106,8 @@ class Front:
             "refused: too much at once from one address; a web server before us is named in [proxies] trusted",
             listener=listener, most=of_one,
         )  # fmt: skip
-        self.failed = Repeated("request failed", level="error", listener=listener)
+        self._listener = listener
+        self._failed: dict[tuple[str, int], Repeated] = {}
 
     @asynccontextmanager
     async def open(self, app: web.Application, host: str, port: int, *, stop: float) -> AsyncIterator[None]:
@@ -145,6 +150,24 @@ class Front:
         if goes is not None:
             (self.same if too_many else self.full)()
         return goes
+
+    def hold(self, number: int) -> None:
+        """Note that a connection holds so many bytes more, or less; those that wait longest go if that is too much."""
+        self._held += number
+        while self._held > MOST_HELD and (goes := self.crowd.first()):
+            self.full()
+            self.crowd.leave(goes)
+            goes.end()
+
+    def failed(self, fault: BaseException | None) -> None:
+        """Tell of a fault of ours, once a minute of each place."""
+        place = fault.__traceback__ if fault else None
+        while place and place.tb_next:
+            place = place.tb_next
+        key = (type(fault).__name__, place.tb_lineno if place else 0)
+        if key not in self._failed:
+            self._failed[key] = Repeated("request failed", level="error", listener=self._listener)
+        self._failed[key](**({"exc_info": fault} if fault else {}))
 
     def _watched(
         self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -237,6 +260,7 @@ class Connection(web.RequestHandler):
                 timer.cancel()
         self._timer = self._piece = None
         self._deadline = float("inf")
+        self._hold_nothing()
         super().connection_lost(exc)
         self._socket = self._request = None
 
@@ -250,13 +274,14 @@ class Connection(web.RequestHandler):
             # It is taken up in a moment, and the first of its body can come before.
             self._enter(_Phase.BODY, BODY_SECONDS)
             self._front.crowd.work(self)
-            self._bytes = 0
+            self._hold_nothing()
         elif self._phase is _Phase.BODY:
             self._look_at_body()
         elif not self._is_socket and self._phase is not _Phase.CLOSE:
             # What aiohttp would keep: headers without an end, or one request after the other while one is at work.
             self._bytes += len(data)
-            if self._bytes > self._front.largest_head:
+            self._front.hold(len(data))
+            if self._bytes > (LARGEST_AHEAD if self._phase is _Phase.WORK else self._front.largest_head):
                 self._front.malformed()
                 self._say(431, _TOO_LARGE)
 
@@ -282,7 +307,7 @@ class Connection(web.RequestHandler):
     def taken(self, request: web.BaseRequest) -> None:
         """Note that a request is at work."""
         self._request = request
-        self._bytes = 0
+        self._hold_nothing()
         self._enter(_Phase.BODY, BODY_SECONDS)
         self._look_at_body()
         if self._phase is _Phase.BODY:
@@ -299,7 +324,7 @@ class Connection(web.RequestHandler):
         self._enter(_Phase.ANSWER, ANSWER_SECONDS)
         answered = await super().finish_response(request, resp, start_time)
         self._request = None
-        self._bytes = 0
+        self._hold_nothing()
         if whole and answered[0].keep_alive:
             self._enter(_Phase.IDLE, IDLE_SECONDS)
         else:
@@ -330,14 +355,19 @@ class Connection(web.RequestHandler):
         if isinstance(fault, web.RequestPayloadError | HttpProcessingError):
             self._front.malformed()
         elif not isinstance(fault, ConnectionError):
-            self._front.failed(**({"exc_info": fault} if isinstance(fault, BaseException) else {}))
+            self._front.failed(fault if isinstance(fault, BaseException) else None)
 
     # How long it takes
 
     def end(self) -> None:
         """End the connection at once."""
+        self._hold_nothing()
         if self._socket:
             self._socket.abort()
+
+    def _hold_nothing(self) -> None:
+        self._front.hold(-self._bytes)
+        self._bytes = 0
 
     def _enter(self, phase: _Phase, seconds: float | None) -> None:
         if self._phase is not _Phase.CLOSE:
