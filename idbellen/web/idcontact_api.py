@@ -25,6 +25,7 @@ from idbellen.domain.idcontact import (
     admission,
 )
 from idbellen.ports import Attached, Session, StoreError
+from idbellen.telemetry import Repeated
 from idbellen.web.forms import UnreadableError, read_text
 from idbellen.web.issuing import NoFreeCodeError, dial_address
 
@@ -42,6 +43,7 @@ log = structlog.get_logger()
 
 LARGEST_BODY = LARGEST_TOKEN + 4096
 LARGEST_PURPOSE = 256
+_UNREADABLE = web.AppKey("unreadable", Repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class StartCommunication(BaseModel):
 def internal_app(site: InternalSite) -> web.Application:
     """Build the interface."""
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_json_errors, _authorised(site.credentials)])
+    app[_UNREADABLE] = Repeated("request refused")
     handlers = _Handlers(site)
     app.router.add_post("/start_communication", handlers.start_communication)
     # A core that offers both ways to call as two methods reaches each under an address of its own.
@@ -121,12 +124,13 @@ class _BadRequestError(Exception):
 async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except (_BadRequestError, UnreadableError) as fault:
-        reason = fault.text if isinstance(fault, UnreadableError) else str(fault)
-        # The path can hold a handle, so the log names the route. Whose connection was ended is counted there.
-        if request.transport is not None:
-            log.warning("request refused", route=_route(request), reason=reason)
-        return web.json_response({"error": "BadRequest", "detail": reason}, status=400)
+    except UnreadableError as fault:
+        request.config_dict[_UNREADABLE](route=_route(request), reason=fault.text)
+        return web.json_response({"error": "BadRequest", "detail": fault.text}, status=400)
+    except _BadRequestError as fault:
+        # The path can hold a handle, so the log names the route.
+        log.warning("request refused", route=_route(request), reason=str(fault))
+        return web.json_response({"error": "BadRequest", "detail": str(fault)}, status=400)
     except web.HTTPNotFound:
         return web.json_response({"error": "NotFound"}, status=404)
     except web.HTTPException as fault:
