@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from playwright.async_api import expect
 
 from idbellen.domain.words import WORDS
 from idbellen.web.citizen import COOKIE
+from idbellen.web.citizen_live import MOST_PAGES
 from tests.browser import ALL_LOOKS, BOTH_ENDS, HEIGHT, WIDTHS, Look, Windows, check_look, open_windows
 from tests.installation import PHONE_NUMBER
 
@@ -399,6 +401,26 @@ async def test_a_service_that_is_silent_is_taken_for_lost(windows: Windows, inst
         installation.process.send_signal(signal.SIGCONT)
     await page.clock.fast_forward(10_000)
     await expect(notice).to_be_hidden()
+
+
+async def test_one_tab_too_many_rests_until_somebody_looks_at_it(windows: Windows, installation: Installation) -> None:
+    page = await windows.open()
+    async with page.expect_response("**/live"):
+        await page.goto(await begin(installation))
+    await code_on(page, installation)
+    cookie = next(one for one in await page.context.cookies() if one["name"] == COOKIE)
+    headers = {"Cookie": f"{COOKIE}={cookie['value']}"}
+    async with aiohttp.ClientSession(headers=headers) as http, AsyncExitStack() as stack:
+        tabs = []
+        async with page.expect_event("requestfinished", lambda request: request.url.endswith("/live")):
+            for _ in range(MOST_PAGES):
+                tabs.append(await stack.enter_async_context(http.get(f"{installation.citizen_url}/live")))
+                await tabs[-1].content.readline()
+        await expect(page.get_by_role("status").get_by_text(LOST)).to_be_hidden()
+        async with page.expect_response("**/live"):
+            await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        assert b"elsewhere" in await tabs[0].content.read()
+        await expect(page.get_by_role("status").get_by_text(LOST)).to_be_hidden()
 
 
 # Messages
