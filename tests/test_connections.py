@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 LARGEST_LINE = 10_000
 SENT = "what-a-citizen-has-sent"
-SHORT = 0.3
+SHORT = 0.6
 # Sooner than what is meant to end after a short time.
 SOONER = 0.1
-LATER = 0.9
+LATER = 1.5
 PUBLIC = Addresses((ip_network("127.0.0.1/32"),))
 
 
