@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 from contextlib import AsyncExitStack
@@ -411,11 +412,15 @@ async def test_one_tab_too_many_rests_until_somebody_looks_at_it(windows: Window
     cookie = next(one for one in await page.context.cookies() if one["name"] == COOKIE)
     headers = {"Cookie": f"{COOKIE}={cookie['value']}"}
     async with aiohttp.ClientSession(headers=headers) as http, AsyncExitStack() as stack:
-        tabs = []
-        async with page.expect_event("requestfinished", lambda request: request.url.endswith("/live")):
-            for _ in range(MOST_PAGES):
-                tabs.append(await stack.enter_async_context(http.get(f"{installation.citizen_url}/live")))
-                await tabs[-1].content.readline()
+        tabs, over = [], asyncio.Event()
+        for end in ("requestfinished", "requestfailed"):
+            # The server ends it, and the page closes it as soon as it hears why.
+            page.on(end, lambda request: over.set() if request.url.endswith("/live") else None)
+        for _ in range(MOST_PAGES):
+            tabs.append(await stack.enter_async_context(http.get(f"{installation.citizen_url}/live")))
+            await tabs[-1].content.readline()
+        async with asyncio.timeout(20):
+            await over.wait()
         await expect(page.get_by_role("status").get_by_text(LOST)).to_be_hidden()
         async with page.expect_response("**/live"):
             await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
