@@ -21,7 +21,7 @@ def shares(available: int, wanted: Mapping[str, int]) -> dict[str, int]:
 
 
 class _Waiting(Generic[Member]):
-    """Those who wait: strangers, who have not worked yet, and others."""
+    """Those who wait: strangers, who have done nothing yet, and others."""
 
     def __init__(self) -> None:
         self._strangers: OrderedDict[Member, None] = OrderedDict()
@@ -95,12 +95,12 @@ class Crowd(Generic[Member]):
         self._waiting_of.setdefault(party, _Waiting()).add(member, stranger=True)
         return goes
 
-    def wait(self, member: Member) -> None:
-        """Note that a member, who has worked, waits from now on."""
+    def wait(self, member: Member, *, stranger: bool = False) -> None:
+        """Note that a member waits from now on, as a stranger if it has done nothing yet."""
         if member in self._party:
             self.work(member)
-            self._waiting.add(member, stranger=False)
-            self._waiting_of.setdefault(self._party[member], _Waiting()).add(member, stranger=False)
+            self._waiting.add(member, stranger=stranger)
+            self._waiting_of.setdefault(self._party[member], _Waiting()).add(member, stranger=stranger)
 
     def work(self, member: Member) -> None:
         """Note that a member waits no longer, and makes room for nobody."""

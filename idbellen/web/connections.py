@@ -232,6 +232,8 @@ class Connection(web.RequestHandler):
         self._socket: asyncio.Transport | None = None
         self._request: web.BaseRequest | None = None
         self._is_socket = False
+        # Whether a whole request of theirs has been answered.
+        self._known = False
         self._bytes = 0
         self._deadline = float("inf")
         self._timer: asyncio.TimerHandle | None = None
@@ -311,7 +313,7 @@ class Connection(web.RequestHandler):
         self._enter(_Phase.BODY, BODY_SECONDS)
         self._look_at_body()
         if self._phase is _Phase.BODY:
-            self._front.crowd.wait(self)
+            self._front.crowd.wait(self, stranger=not self._known)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -326,6 +328,7 @@ class Connection(web.RequestHandler):
         self._request = None
         self._hold_nothing()
         if whole and answered[0].keep_alive:
+            self._known = True
             self._enter(_Phase.IDLE, IDLE_SECONDS)
         else:
             self._enter(_Phase.CLOSE, LINGER_SECONDS + CLOSE_SECONDS)
