@@ -28,7 +28,7 @@ from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import Target
-from idbellen.listening import listen, notify_systemd
+from idbellen.listening import listen, notify_systemd, raise_descriptors, rooms
 from idbellen.pbx import open_pbx
 from idbellen.ports import StoreError
 from idbellen.rules import (
@@ -51,6 +51,7 @@ from idbellen.storage import open_store, wait_for_store
 from idbellen.stores.probe import StoreProbe
 from idbellen.stores.redis import RedisStore
 from idbellen.stores.sqlite import only_process
+from idbellen.telemetry import watch_loop
 from idbellen.telephony import Telephony, ari_clients
 from idbellen.turns import serve_in_turn
 from idbellen.web.addresses import Addresses
@@ -89,6 +90,8 @@ async def serve(settings: Settings) -> None:
         StartError: an address cannot be listened on, or another process took over our Stasis application.
 
     """
+    watch_loop()
+    raise_descriptors()
     # The program itself is no garbage: to look through it takes the collector 100 ms, in which nobody is served.
     gc.freeze()
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
@@ -184,11 +187,11 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
         interface = internal_app(internal)
         probe = StoreProbe(store)
         interface.middlewares.insert(0, tells_readiness(partial(_readiness, probe, telephony)))
-        await listen(stack, interface, settings.idcontact.listen, "idcontact")
-        await listen(stack, citizen_app(citizen), settings.citizen.listen, "citizen")
+        await listen(stack, interface, settings, "idcontact")
+        await listen(stack, citizen_app(citizen), settings, "citizen")
         pbx = await _beside_others(stack, settings, office, store)
         supervisors = _supervisor_site(settings, store, desk, calls, telephony)
-        await listen(stack, dashboard_app(dashboard, supervisors), settings.dashboard.listen, "dashboard")
+        await listen(stack, dashboard_app(dashboard, supervisors), settings, "dashboard")
 
         running: list[Part] = [
             *telephony.parts,
@@ -253,9 +256,9 @@ async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Offi
             keep=settings.sessions.keep_seconds,
             clock=office.clock,
         )
-        await listen(stack, link_phone_app(site), own.listen, "link_phone")
+        await listen(stack, link_phone_app(site), settings, "link_phone")
     try:
-        return await open_pbx(stack, settings, office)
+        return await open_pbx(stack, settings, office, rooms(settings).get("agi", 0))
     except OSError as fault:
         raise StartError(f"[agi] listen: cannot be listened on: {fault.strerror or fault}") from None
 

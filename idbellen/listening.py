@@ -1,29 +1,74 @@
-"""Listening for HTTP, and telling systemd."""
+"""Listening for HTTP, with a share of the descriptors for each listener, and telling systemd."""
 
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from typing import TYPE_CHECKING
 
 import structlog
-from aiohttp import web
 
+from idbellen.asterisk.agi import MOST_CALLS
+from idbellen.domain.crowd import shares
 from idbellen.domain.idcontact import LARGEST_TOKEN
 from idbellen.rules import StartError
+from idbellen.web.addresses import Addresses
+from idbellen.web.connections import Front
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from aiohttp import web
+
+    from idbellen.config import Settings
+
 log = structlog.get_logger()
 
 SITE_STOP_SECONDS = 2.0
+# Room for an auth result in the address of the citizen's page.
+LARGEST_LINE = LARGEST_TOKEN + 1024
+# As systemd/idbellen.service has it.
+WANTED_DESCRIPTORS = 65_536
+# So many connections each listener has, if there are descriptors for all.
+ROOM = {"citizen": 4096, "dashboard": 2048, "idcontact": 512, "link_phone": 512, "agi": MOST_CALLS}
+# A relayed one goes on to another process, and one that gets a file reads that.
+DESCRIPTORS_EACH = 2
+# What else needs some: the store (of SQLite three for each thread), session feedback, AMI and the log; ARI's requests;
+# and connections that are accepted and not yet counted, or refused and not yet closed.
+OWN_DESCRIPTORS = 256
+DESCRIPTORS_OF_AN_ASTERISK = 64
+DESCRIPTORS_AT_THE_DOOR = 32
+
+
+def raise_descriptors() -> None:
+    """Take as many descriptors as the system lets us have, and as we have use for.
+
+    By ``prlimit``, which the unit's filter of system calls allows, while it ends who calls ``setrlimit``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.prlimit(0, resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def rooms(settings: Settings) -> dict[str, int]:
+    """Give how many connections each listener may have, by the table of the configuration.
+
+    All together leave what everything else needs, ARI above all.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = WANTED_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    wanted = {name: room for name, room in ROOM.items() if getattr(settings, name) is not None}
+    others = OWN_DESCRIPTORS + DESCRIPTORS_OF_AN_ASTERISK * len(settings.asterisk.servers)
+    available = limit - others - DESCRIPTORS_AT_THE_DOOR * len(wanted)
+    return shares(max(0, available) // DESCRIPTORS_EACH, wanted)
 
 
 async def listen(
-    stack: AsyncExitStack, app: web.Application, address: str, table: str, *, stop: float = SITE_STOP_SECONDS
+    stack: AsyncExitStack, app: web.Application, settings: Settings, table: str, *, stop: float = SITE_STOP_SECONDS
 ) -> None:
-    """Listen for as long as the stack is open; ``table`` of the configuration has the address.
+    """Listen at the address in a table of the configuration for as long as the stack is open.
 
     ``stop``: how long requests under way may take at its end, in seconds.
 
@@ -31,14 +76,12 @@ async def listen(
         StartError: it cannot be listened on.
 
     """
-    # No access log: the paths hold handles.
-    # And room for an auth result in the address of the citizen's page.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=stop, max_line_size=LARGEST_TOKEN + 1024)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    address: str = getattr(settings, table).listen
     host, _, port = address.rpartition(":")
+    addresses = Addresses(settings.proxies.trusted) if table == "citizen" else None
+    front = Front(table, rooms(settings)[table], LARGEST_LINE, addresses)
     try:
-        await web.TCPSite(runner, host, int(port)).start()
+        await stack.enter_async_context(front.open(app, host, int(port), stop=stop))
     except OSError as fault:
         reason = fault.strerror or str(fault)
         raise StartError(f"[{table}] listen: {address} cannot be listened on: {reason}") from None

@@ -36,8 +36,10 @@ def ami_client(settings: Settings) -> Ami | None:
     return Ami(own.host, own.port, own.user, read_secret(own.password_file), settings.pbx.queues)
 
 
-async def open_pbx(stack: AsyncExitStack, settings: Settings, office: Office) -> list[Part]:
+async def open_pbx(stack: AsyncExitStack, settings: Settings, office: Office, room: int) -> list[Part]:
     """Listen for the dialplan, and give the parts that are to run, by name; none without the tables for it.
+
+    ``room``: for so many connections of the dialplan.
 
     Raises:
         ConfigError: the password cannot be read.
@@ -61,6 +63,6 @@ async def open_pbx(stack: AsyncExitStack, settings: Settings, office: Office) ->
         parts = [("AMI", ami.run), ("PBX's calls", partial(calls.run, next_event)), ("PBX's members", members.run)]
     if settings.agi:
         host, _, port = settings.agi.listen.rpartition(":")
-        server = AgiServer(partial(take_pbx_call, office=office, calls=calls))
+        server = AgiServer(partial(take_pbx_call, office=office, calls=calls), room)
         await stack.enter_async_context(server.listening(host, int(port)))
     return parts

@@ -116,9 +116,9 @@ async def _standing_by(settings: Settings, turns: Turns) -> AsyncIterator[None]:
     """Relay everything to whoever serves, for the block."""
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(relay_client())
-        for name, address in _listeners(settings).items():
+        for name in _listeners(settings):
             app = relay_app(partial(_address, turns, name), http)
-            await listen(stack, app, address, name, stop=RELAY_STOP_SECONDS)
+            await listen(stack, app, settings, name, stop=RELAY_STOP_SECONDS)
         log.info("standing by")
         notify_systemd("READY=1")
         yield

@@ -65,6 +65,8 @@ class Installation:
         self._encryption_keys: dict[str, Key] = {}
         self.codes: list[str] = []
         self.secrets: list[str] = []
+        # How many descriptors the service may have; None: as many as we.
+        self.descriptors: int | None = None
 
     def write(self, keys_folder: Path, **changes: str) -> None:
         """Write the configuration; ``changes`` are TOML values.
@@ -150,8 +152,9 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
             notify.bind(name)
             notify.setblocking(False)
             with self._sink() as sink:
+                limit = ["prlimit", f"--nofile={self.descriptors}"] if self.descriptors else []
                 self.process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "idbellen", "serve", "--config", str(self.config),
+                    *limit, sys.executable, "-m", "idbellen", "serve", "--config", str(self.config),
                     stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
                     env=os.environ | self._environment() | {"NOTIFY_SOCKET": f"@{name[1:]}"},
                 )  # fmt: skip

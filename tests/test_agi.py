@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,6 +178,41 @@ async def test_a_peer_that_does_not_speak_agi_is_given_up(rubbish: str) -> None:
             asterisk.answer("520 End of proper usage.")
         async with asyncio.timeout(5):
             await gone.wait()
+
+
+async def test_connections_without_a_header_make_room_for_callers() -> None:
+    answered = asyncio.Event()
+
+    async def story(phone: AgiPhone) -> None:
+        await phone.answer()
+        answered.set()
+        await phone.hung_up()
+
+    port = free_ports()
+    with capture_logs() as logs:
+        async with AgiServer(story, room=2).listening("127.0.0.1", port), AsyncExitStack() as stack:
+
+            async def connect(header: bytes) -> Asterisk:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                stack.callback(writer.close)
+                writer.write(header)
+                await asyncio.sleep(0.02)
+                return Asterisk(reader, writer)
+
+            halves = [await connect(b"agi_network: yes\n") for _ in range(20)]
+            for half in halves[:18]:
+                with suppress(ConnectionError):
+                    assert await half.closed()
+            callers = [await connect(HEADER) for _ in range(2)]
+            for caller in callers:
+                await caller.expect("ANSWER", "200 result=0")
+            await answered.wait()
+            late = await connect(HEADER)
+            with suppress(ConnectionError):
+                assert await late.closed(), "nobody makes room for it"
+            await callers[0].expect("WAIT FOR DIGIT 30000", "200 result=-1")
+    told = [entry["event"] for entry in logs if entry["log_level"] != "info"]
+    assert sorted(told) == ["FastAGI connection refused", "no room for more FastAGI connections"]
 
 
 @pytest.mark.parametrize(

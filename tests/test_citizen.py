@@ -636,6 +636,28 @@ async def test_events_beat_and_end_with_the_service(
     assert asyncio.get_running_loop().time() - before < 1.0, "nobody waits for open pages"
 
 
+async def test_the_last_tabs_of_a_citizen_are_told_and_the_first_rests(town: Town, stack: AsyncExitStack) -> None:
+    one, another = await somebody(town, stack), await somebody(town, stack)
+    started = await town.begin()
+    await one.get(started.address)
+    await another.get((await town.begin()).address)
+    elsewhere = await stack.enter_async_context(another.live())
+    await elsewhere.next()
+    tabs = []
+    for _ in range(citizen_live.MOST_PAGES + 2):
+        tabs.append(await stack.enter_async_context(one.live()))
+        await tabs[-1].next()
+    for tab in tabs[:2]:
+        assert [await tab.line() for _ in range(5)] == ["\n", "event: elsewhere\n", "data:\n", "\n", ""]
+    await town.store.discard(started.reference)
+    town.tell(started)
+    for tab in tabs[2:]:
+        assert (await tab.next())["kind"] == "over"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await elsewhere.next()
+
+
 async def test_a_browser_that_does_not_read_is_cut_off(
     town: Town, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:

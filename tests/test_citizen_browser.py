@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from playwright.async_api import expect
 
 from idbellen.domain.words import WORDS
 from idbellen.web.citizen import COOKIE
+from idbellen.web.citizen_live import MOST_PAGES
 from tests.browser import ALL_LOOKS, BOTH_ENDS, HEIGHT, WIDTHS, Look, Windows, check_look, open_windows
 from tests.installation import PHONE_NUMBER
 
@@ -399,6 +402,30 @@ async def test_a_service_that_is_silent_is_taken_for_lost(windows: Windows, inst
         installation.process.send_signal(signal.SIGCONT)
     await page.clock.fast_forward(10_000)
     await expect(notice).to_be_hidden()
+
+
+async def test_one_tab_too_many_rests_until_somebody_looks_at_it(windows: Windows, installation: Installation) -> None:
+    page = await windows.open()
+    async with page.expect_response("**/live"):
+        await page.goto(await begin(installation))
+    await code_on(page, installation)
+    cookie = next(one for one in await page.context.cookies() if one["name"] == COOKIE)
+    headers = {"Cookie": f"{COOKIE}={cookie['value']}"}
+    async with aiohttp.ClientSession(headers=headers) as http, AsyncExitStack() as stack:
+        tabs, over = [], asyncio.Event()
+        for end in ("requestfinished", "requestfailed"):
+            # The server ends it, and the page closes it as soon as it hears why.
+            page.on(end, lambda request: over.set() if request.url.endswith("/live") else None)
+        for _ in range(MOST_PAGES):
+            tabs.append(await stack.enter_async_context(http.get(f"{installation.citizen_url}/live")))
+            await tabs[-1].content.readline()
+        async with asyncio.timeout(20):
+            await over.wait()
+        await expect(page.get_by_role("status").get_by_text(LOST)).to_be_hidden()
+        async with page.expect_response("**/live"):
+            await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        assert b"elsewhere" in await tabs[0].content.read()
+        await expect(page.get_by_role("status").get_by_text(LOST)).to_be_hidden()
 
 
 # Messages

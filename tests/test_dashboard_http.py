@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
+from idbellen.web.sockets import ELSEWHERE, MOST_PAGES
 from tests.dashboards import closed
 from tests.desk_stage import FakeDesk, dashboard
 from tests.installation import PASSWORD, run_cli
@@ -100,6 +102,22 @@ async def test_states_and_several_tabs(installation: Installation) -> None:
         await first.until("paused")
         await first.send("available")
         await second.until("available")
+
+
+async def test_so_many_pages_of_one_agent_are_told_and_the_first_one_rests() -> None:
+    """Whichever login they belong to; one more of another agent changes nothing."""
+    async with dashboard(FakeDesk()) as url, AsyncExitStack() as stack:
+        sockets = []
+        for number in range(MOST_PAGES + 2):
+            if number % 8 == 0:
+                http = await stack.enter_async_context(browser(url))
+                assert await log_in(http, url, "ann", PASSWORD) == 200
+            sockets.append(await stack.enter_async_context(http.ws_connect(f"{url}/live")))
+            await sockets[-1].receive_json()
+        assert [await closed(socket) for socket in sockets[:2]] == [ELSEWHERE] * 2
+        for socket in sockets[2:]:
+            await socket.send_json({"type": "available"})
+            assert (await socket.receive_json())["type"] == "beat"
 
 
 async def test_logging_out_closes_the_dashboard_and_the_session(installation: Installation) -> None:

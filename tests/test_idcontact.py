@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,6 +154,10 @@ def test_keys_from_pem() -> None:
             load_key(pem)
 
 
+def test_a_day_is_as_long_as_a_result_may_count() -> None:
+    assert OPENER.receive(claiming(exp=NOW + 86_400), NOW).until == NOW + 86_430
+
+
 def test_the_lifetime_guards_the_delivery() -> None:
     text = token()
     assert OPENER.receive(text, NOW + 329)
@@ -192,6 +198,18 @@ def signed_with_public_key_as_secret() -> str:
     return sealed({"njwt": jws.serialize_compact({"alg": "HS256"}, json.dumps(CLAIMS), secret, algorithms=["HS256"])})
 
 
+def claiming(**claims: object) -> str:
+    return sealed({"njwt": signed(CLAIMS | claims)})
+
+
+ODD = (5, None, True, {}, [[]], 1e400, "\ud800", {"kty": []}, ["b64"])
+
+
+def headed(**header: object) -> str:
+    """Give the first parts of a token with this header, as anybody can write it."""
+    return urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode() + ".AAAA.AAAA"
+
+
 def without(name: str) -> str:
     return sealed({"njwt": signed({key: value for key, value in CLAIMS.items() if key != name})})
 
@@ -222,6 +240,24 @@ def without(name: str) -> str:
         (sealed({"njwt": signed(CLAIMS | {"status": ["succes"]})}), "claim status"),
         (sealed({"njwt": signed(CLAIMS | {"exp": "tomorrow"})}), "claim exp"),
         (sealed({"njwt": signed(CLAIMS | {"session_url": 5})}), "claim session_url"),
+        (claiming(sub=["id-contact-attributes"]), "claim sub"),
+        (claiming(sub={"a": 1}), "claim sub"),
+        (claiming(exp=10**400), "claim exp is not a time"),
+        (claiming(exp=math.inf), "claim exp is not a time"),
+        (claiming(exp=math.nan), "claim exp is not a time"),
+        (claiming(exp=True), "claim exp"),
+        (claiming(exp=(NOW + 300) * 1000), "more than a day ahead: expected seconds"),
+        (claiming(exp=NOW + 10 * 365 * 86400), "more than a day ahead"),
+        (claiming(iat=-math.inf), "claim iat is not a time"),
+        (claiming(iat=math.nan), "claim iat is not a time"),
+        (claiming(iat=NOW * 1000), "issued in the future"),
+        *((sealed({"njwt": headed(crit=odd)}), "no signed JSON inside|not signed") for odd in ODD),
+        *((sealed({"njwt": headed(alg=odd)}), "no signed JSON inside|not signed") for odd in ODD),
+        *((headed(alg="RSA-OAEP", enc="A128CBC-HS256", crit=odd) + ".c.d", "not encrypted for us") for odd in ODD),
+        *((headed(alg="ECDH-ES", enc="A128CBC-HS256", epk=odd) + ".c.d", "not encrypted for us") for odd in ODD),
+        (sealed({"njwt": "\ud800.a.b"}), "no signed JSON inside"),
+        ("é.é.é.é.é", "not encrypted for us"),
+        ("\ud800.a.b.c.d", "not encrypted for us"),
         (without("exp"), "claim exp"),
         (without("iat"), "claim iat"),
         ("x" * (LARGEST_TOKEN + 1), "larger than"),

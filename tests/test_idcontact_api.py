@@ -67,6 +67,13 @@ async def test_a_client_that_breaks_off_is_no_fault_of_the_service(installation:
     await installation.until_log("the body did not arrive as announced")
 
 
+async def test_a_result_that_is_too_large_is_told(installation: Installation) -> None:
+    photo = installation.token({"fullname": "A", "photo": "x" * 60_000})
+    status, answer = await deliver((await started(installation))["attr_url"], photo)
+    assert (status, answer) == (413, {"error": "RequestEntityTooLarge"})
+    await installation.until_log("request refused reason='larger than 69632 bytes' route=/auth_result/{handle}")
+
+
 async def test_unknown_addresses_and_methods(installation: Installation) -> None:
     token = installation.token()
     for path in ("auth_result/unknown", "auth_result/%ff%00%2f", "auth_result/", "other/start_communication", ""):

@@ -19,6 +19,9 @@ import structlog
 from panoramisk.fast_agi import Application
 from panoramisk.utils import parse_agi_result
 
+from idbellen.domain.crowd import Crowd
+from idbellen.telemetry import Repeated
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -40,6 +43,8 @@ REACTION_MILLISECONDS = 50
 END_SECONDS = 5.0
 MOST_DIGITS = 64
 MOST_CALLS = 1000
+# As many come at a time before they are counted.
+ACCEPTED_AT_ONCE = 32
 KEYS = "0123456789*#"
 CHANNEL_IS_UP = "6"
 # What ends a wait or a prompt. Its answer, a state of the channel, is like no other: not a digit, an end or a failure.
@@ -331,9 +336,14 @@ class AgiPhone:
 class AgiServer:
     """Listens for the dialplan's ``AGI(agi://.../verify)``."""
 
-    def __init__(self, take_call: Callable[[AgiPhone], Awaitable[None]]) -> None:
+    def __init__(self, take_call: Callable[[AgiPhone], Awaitable[None]], room: int = MOST_CALLS) -> None:
+        """``room``: so many connections there may be, of which those without a header make room for others."""
         self._take_call = take_call
         self._calls: set[asyncio.Task[None]] = set()
+        self._crowd: Crowd[asyncio.StreamWriter] = Crowd(room)
+        self._full = Repeated("no room for more FastAGI connections", level="error", room=room)
+        self._refused = Repeated("FastAGI connection refused")
+        self._broken = Repeated("FastAGI connection broken off")
 
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[None]:
@@ -349,25 +359,29 @@ class AgiServer:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task  # noqa: S101 - asyncio runs this as one
-            if len(self._calls) >= MOST_CALLS:
-                log.error("too many FastAGI connections: this one goes on without us")
-                writer.close()
+            goes = self._crowd.enter(writer)
+            if goes:
+                # In the dialplan it goes on without us.
+                self._full()
+                goes.transport.abort()
+            if goes is writer:
                 return
             self._calls.add(task)
             try:
                 await application.handler(_Reader(reader), writer)
             except AgiError as fault:
-                log.warning("FastAGI connection refused", reason=str(fault))
+                self._refused(reason=str(fault))
             except (ConnectionError, UnicodeDecodeError):
-                log.warning("FastAGI connection broken off")
+                self._broken()
             except asyncio.CancelledError:
                 # asyncio's server logs a cancelled connection as a fault.
                 pass
             finally:
                 self._calls.discard(task)
+                self._crowd.leave(writer)
                 writer.close()
 
-        server = await asyncio.start_server(connected, host, port)
+        server = await asyncio.start_server(connected, host, port, backlog=ACCEPTED_AT_ONCE)
         try:
             yield
         finally:
@@ -378,6 +392,7 @@ class AgiServer:
                 await asyncio.wait(self._calls, timeout=END_SECONDS)
 
     async def _verify(self, request: Request) -> None:
+        self._crowd.work(request.writer)
         phone = AgiPhone(request)
         log.info("call", call=phone.call, channel=phone.uid)
         async with asyncio.TaskGroup() as group:

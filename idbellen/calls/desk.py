@@ -191,7 +191,9 @@ class Desk:
     def may_see(self, name: str, secret: str) -> bool:
         """Whether this secret belongs to the call that this agent is in, and is theirs to see, at this moment."""
         call = self._calls.get(name)
-        return call is not None and call.secret is not None and hmac.compare_digest(call.secret, secret)
+        # Ours are ASCII, and nothing else can be compared.
+        own = call.secret if call else None
+        return own is not None and secret.isascii() and hmac.compare_digest(own, secret)
 
     def shown(self, name: str, call: str) -> None:
         """Note that a dashboard of this agent shows the attributes of the call."""

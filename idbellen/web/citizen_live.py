@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from idbellen.domain.crowd import Crowd
 from idbellen.web.citizen_state import LAST_KINDS, find
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ log = structlog.get_logger()
 # The page takes the connection for lost when it has heard nothing for more than twice this.
 BEAT_SECONDS = 15.0
 SEND_SECONDS = 5.0
+# So many tabs of one citizen are told at a time: the last ones. Of a phone that changed its network old ones linger.
+MOST_PAGES = 8
 # A comment would keep the connection open too, but no script hears it.
 BEAT = b"event: beat\ndata:\n\n"
+# A tab that hears this is one too many, and comes back when somebody looks at it.
+ELSEWHERE = b"event: elsewhere\ndata:\n\n"
 OVER = b'data: {"kind": "over"}\n\n'
 HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 
@@ -38,14 +43,14 @@ class LivePages:
 
     def __init__(self, site: CitizenSite) -> None:
         self._site = site
-        self._watches: set[Watch] = set()
+        self._pages: Crowd[Watch] = Crowd(most_of_one=MOST_PAGES)
         self._closing = False
 
     async def close(self, _: web.Application) -> None:
         """End all events, for the service stops."""
         self._closing = True
-        for watch in self._watches:
-            watch.notify()
+        for page in self._pages:
+            page.notify()
 
     async def serve(
         self, request: web.Request, known: Known | None, html: Callable[[Known, Situation], str]
@@ -63,7 +68,9 @@ class LivePages:
             return response
         # Watching begins before the first look, so that nothing is missed in between.
         with self._site.progress.watch(known.session) as news:
-            self._watches.add(news)
+            goes = self._pages.enter(news, known.session)
+            if goes:
+                goes.notify()
             try:
                 await self._tell(response, known, news, html)
             except TimeoutError:
@@ -74,7 +81,7 @@ class LivePages:
                 # The browser has left.
                 pass
             finally:
-                self._watches.discard(news)
+                self._pages.leave(news)
         return response
 
     async def _tell(
@@ -82,6 +89,9 @@ class LivePages:
     ) -> None:
         told = b""
         while not self._closing:
+            if news not in self._pages:
+                await _send(response, ELSEWHERE)
+                return
             situation = await find(self._site, known)
             event = _event(situation, html(known, situation))
             if event != told:

@@ -59,7 +59,7 @@ class Cookies:
         """Read the value of a cookie; None if it is not ours, or of a version that had other fields."""
         try:
             return Known(**self._serializer.loads(value))
-        except (BadSignature, TypeError):
+        except (BadSignature, TypeError, UnicodeError):
             return None
 
 

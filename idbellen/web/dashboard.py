@@ -16,6 +16,7 @@ from idbellen.domain.codes import new_secret
 from idbellen.domain.idcontact import AuthStatus
 from idbellen.ports import Role
 from idbellen.web.addresses import Addresses
+from idbellen.web.forms import read_form, read_text
 from idbellen.web.live import Live
 from idbellen.web.logins import LONGEST_FIELD, Logins, Refusal
 from idbellen.web.pages import STATIC, Pages
@@ -139,8 +140,8 @@ class _Handlers:
 
     async def log_in(self, request: web.Request) -> web.Response:
         await self._logins.come_in()
-        form = await request.post()
-        name, password = str(form.get("name", "")).strip(), str(form.get("password", ""))
+        form = await read_form(request)
+        name, password = form.get("name", "").strip(), form.get("password", "")
         found = await self._logins.account(request, self._site.addresses.of(request), name, password)
         if isinstance(found, Refusal):
             return self._refuse(name, found)
@@ -182,7 +183,8 @@ class _Handlers:
     async def _login(self, request: web.Request) -> tuple[str, Account | None]:
         try:
             login = self._cookies.loads(request.cookies.get(COOKIE, ""))
-        except BadSignature:
+        except (BadSignature, UnicodeError):
+            # Also what is not even text.
             return "", None
         return login, await self._account(login)
 
@@ -258,7 +260,7 @@ class _Handlers:
         if account is None:
             raise web.HTTPForbidden(text="Log in first.")
         try:
-            asked = form.model_validate_json(await request.text())
+            asked = form.model_validate_json(await read_text(request))
         except ValidationError:
             raise web.HTTPBadRequest(text='expected {"secret": "..."}') from None
         if not self._site.desk.may_see(account.name, asked.secret):

@@ -25,6 +25,8 @@ from idbellen.domain.idcontact import (
     admission,
 )
 from idbellen.ports import Attached, Session, StoreError
+from idbellen.telemetry import Repeated
+from idbellen.web.forms import UnreadableError, read_text
 from idbellen.web.issuing import NoFreeCodeError, dial_address
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ log = structlog.get_logger()
 
 LARGEST_BODY = LARGEST_TOKEN + 4096
 LARGEST_PURPOSE = 256
+_UNREADABLE = web.AppKey("unreadable", Repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Credentials:
     def fit(self, header: str) -> bool:
         """Whether a header shows one of them; the time it takes tells nothing."""
         scheme, _, value = header.partition(" ")
-        given = f"{scheme.lower()} {value.strip()}".encode(errors="replace")
+        given = f"{scheme.lower()} {value.strip()}".encode(errors="surrogateescape")
         return any(hmac.compare_digest(given, wanted.encode()) for wanted in self.accepted)
 
 
@@ -104,6 +107,7 @@ class StartCommunication(BaseModel):
 def internal_app(site: InternalSite) -> web.Application:
     """Build the interface."""
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_json_errors, _authorised(site.credentials)])
+    app[_UNREADABLE] = Repeated("request refused")
     handlers = _Handlers(site)
     app.router.add_post("/start_communication", handlers.start_communication)
     # A core that offers both ways to call as two methods reaches each under an address of its own.
@@ -125,6 +129,9 @@ class _BadRequestError(Exception):
 async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except UnreadableError as fault:
+        request.config_dict[_UNREADABLE](route=_route(request), reason=fault.text)
+        return web.json_response({"error": "BadRequest", "detail": fault.text}, status=400)
     except _BadRequestError as fault:
         # The path can hold a handle, so the log names the route.
         log.warning("request refused", route=_route(request), reason=str(fault))
@@ -132,6 +139,8 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
     except web.HTTPNotFound:
         return web.json_response({"error": "NotFound"}, status=404)
     except web.HTTPException as fault:
+        if isinstance(fault, web.HTTPRequestEntityTooLarge):
+            log.warning("request refused", route=_route(request), reason=f"larger than {LARGEST_BODY} bytes")
         kept = {name: fault.headers[name] for name in ("Allow", "WWW-Authenticate") if name in fault.headers}
         return web.json_response({"error": error_name(fault)}, status=fault.status, headers=kept)
     except NoFreeCodeError as fault:
@@ -189,7 +198,7 @@ class _Handlers:
 
     async def _read_start(self, request: web.Request) -> StartCommunication:
         try:
-            start = StartCommunication.model_validate_json(await _text(request))
+            start = StartCommunication.model_validate_json(await read_text(request))
         except ValidationError:
             raise _BadRequestError('expected {"purpose": "...", "auth_result": "..." if there is one}') from None
         if len(start.purpose) > LARGEST_PURPOSE:
@@ -215,7 +224,7 @@ class _Handlers:
             raise web.HTTPNotFound
         if request.content_type != "application/jwt":
             raise _BadRequestError("expected Content-Type: application/jwt")
-        received = self._receive((await _text(request)).strip(), self._site.purposes[session.purpose])
+        received = self._receive((await read_text(request)).strip(), self._site.purposes[session.purpose])
         match await self._site.sessions.attach_result(session.reference, received):
             case Attached.REPLAYED:
                 raise _BadRequestError("auth result refused: replayed")
@@ -232,14 +241,3 @@ class _Handlers:
         except TokenRefusedError as fault:
             raise _BadRequestError(f"auth result refused: {fault}") from None
         return replace(received, result=received.result.with_only(purpose.attributes))
-
-
-async def _text(request: web.Request) -> str:
-    try:
-        return await request.text()
-    except (UnicodeDecodeError, LookupError):
-        # A charset that is unknown, or not that of the body.
-        raise _BadRequestError("not text in the charset that Content-Type names") from None
-    except (web.RequestPayloadError, ConnectionError):
-        # Not in the Content-Encoding that it names, or broken off.
-        raise _BadRequestError("the body did not arrive as announced") from None

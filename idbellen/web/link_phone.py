@@ -23,6 +23,7 @@ from idbellen.domain.digits import START_OVER
 from idbellen.domain.idcontact import Admission, AuthStatus, admission
 from idbellen.domain.lockout import Lockout, Try
 from idbellen.ports import StoreError
+from idbellen.web.forms import read_text
 from idbellen.web.idcontact_api import error_name
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ class _Handlers:
     async def link_phone(self, request: web.Request) -> web.Response:
         """Exchange a code for a link with the platform's call; 403 for a wrong, a used and an expired one alike."""
         try:
-            asked = LinkRequest.model_validate_json(await request.text())
-        except (ValidationError, UnicodeDecodeError, LookupError):
+            asked = LinkRequest.model_validate_json(await read_text(request))
+        except ValidationError:
             raise web.HTTPBadRequest from None
         sessionid, code = asked.sessionid, _code(asked.dtmf)
         if not 0 < len(sessionid) <= LONGEST_SESSIONID or len(asked.dtmf) > LONGEST_DTMF:

@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp import WSMsgType, web
 
 from idbellen.web.addresses import FORWARDED
+from idbellen.web.sockets import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +95,7 @@ async def _socket(
         return web.Response(status=refusal.status)
     async with there:
         here = web.WebSocketResponse(max_msg_size=LARGEST_MESSAGE, timeout=CLOSE_SECONDS)
-        await here.prepare(request)
+        await prepare(here, request)
         onward = asyncio.ensure_future(_pass_on(here, there))
         back = asyncio.ensure_future(_pass_on(there, here))
         try:

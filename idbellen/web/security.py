@@ -64,20 +64,8 @@ def harden(app: web.Application, url: str, *, form_targets: tuple[str, ...] = ()
         response.headers["Cache-Control"] = "no-cache" if static else "no-store"
 
     app.on_response_prepare.append(add_headers)
-    app.middlewares.append(_who_has_gone)
     app.middlewares.append(_without_store)
     app.middlewares.append(_same_origin(origin_of(url)))
-
-
-@web.middleware
-async def _who_has_gone(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whoever leaves while a form of theirs is read is no fault of ours, which aiohttp would log with a traceback."""
-    try:
-        return await handler(request)
-    except ConnectionResetError:
-        if request.transport is not None or _STARTED in request:
-            raise
-        return web.Response(status=400)
 
 
 @web.middleware

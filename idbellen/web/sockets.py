@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import WSCloseCode, web
 
+from idbellen.domain.crowd import Crowd
 from idbellen.ports import StoreError
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ log = structlog.get_logger()
 BEAT_SECONDS = 2.0
 SEND_SECONDS = 5.0
 LARGEST_MESSAGE = 4096
+# So many pages of one kind an agent has at a time: the last ones.
+MOST_PAGES = 16
+# A page that is closed with this is one too many, and comes back after a minute.
+ELSEWHERE = 4001
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +57,18 @@ class Sockets:
 
     def __init__(self) -> None:
         self._sockets: dict[str, set[web.WebSocketResponse]] = {}
+        self._pages: Crowd[Watch] = Crowd(most_of_one=MOST_PAGES)
 
     async def serve(self, request: web.Request, page: Page) -> web.WebSocketResponse:
         """Serve one page until it goes."""
         socket = web.WebSocketResponse(heartbeat=2 * SEND_SECONDS, max_msg_size=LARGEST_MESSAGE)
-        await socket.prepare(request)
+        await prepare(socket, request)
         self._sockets.setdefault(page.login, set()).add(socket)
+        goes = self._pages.enter(page.watch, page.agent)
+        if goes:
+            goes.notify()
         page.watch.notify()
-        beside = [asyncio.create_task(_send(socket, page)), asyncio.create_task(_check(socket, page))]
+        beside = [asyncio.create_task(self._send(socket, page)), asyncio.create_task(_check(socket, page))]
         try:
             await page.receive(socket)
         finally:
@@ -68,10 +77,40 @@ class Sockets:
             for end in await asyncio.gather(*beside, return_exceptions=True):
                 if isinstance(end, Exception):
                     log.error("page failed", page=page.what, agent=page.agent, exc_info=end)
+            self._pages.leave(page.watch)
             self._sockets[page.login].discard(socket)
             if not self._sockets[page.login]:
                 del self._sockets[page.login]
         return socket
+
+    async def _send(self, socket: web.WebSocketResponse, page: Page) -> None:
+        loop = asyncio.get_running_loop()
+        next_beat = loop.time() + BEAT_SECONDS
+        try:
+            while not socket.closed and page.watch in self._pages:
+                try:
+                    async with asyncio.timeout_at(next_beat):
+                        await page.watch.changed()
+                except TimeoutError:
+                    text = '{"type": "beat"}'
+                else:
+                    news = page.news()
+                    if news is None:
+                        # News of others does not put the beat off, or a busy day looks like a lost connection.
+                        continue
+                    text = news
+                async with asyncio.timeout(SEND_SECONDS):
+                    await socket.send_str(text)
+                next_beat = loop.time() + BEAT_SECONDS
+                await asyncio.sleep(page.pause)
+        except (TimeoutError, ConnectionError):
+            log.warning("page cut off: it does not read", page=page.what, agent=page.agent)
+        finally:
+            if page.watch in self._pages:
+                # It comes back by itself, and then gets a fresh snapshot.
+                await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"try again")
+            else:
+                await socket.close(code=ELSEWHERE, message=b"elsewhere")
 
     async def end_login(self, login: str) -> None:
         """Close the pages of a login that has ended."""
@@ -85,6 +124,19 @@ class Sockets:
                 await socket.close(code=WSCloseCode.GOING_AWAY, message=b"restart")
 
 
+async def prepare(socket: web.WebSocketResponse, request: web.Request) -> None:
+    """Open a websocket, or refuse to, without aiohttp's text, which repeats the request.
+
+    Raises:
+        web.HTTPBadRequest: the request is not for one.
+
+    """
+    try:
+        await socket.prepare(request)
+    except web.HTTPBadRequest:
+        raise web.HTTPBadRequest(text="This address is for a websocket.") from None
+
+
 async def dismiss(socket: web.WebSocketResponse) -> None:
     """Close a page whose login has ended, or allows this no longer."""
     await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"login ended")
@@ -94,33 +146,6 @@ async def not_understood(socket: web.WebSocketResponse, page: Page) -> None:
     """Close a page that sends what no page of ours does."""
     log.warning("page sent something else", page=page.what, agent=page.agent)
     await socket.close(code=WSCloseCode.INVALID_TEXT, message=b"not understood")
-
-
-async def _send(socket: web.WebSocketResponse, page: Page) -> None:
-    loop = asyncio.get_running_loop()
-    next_beat = loop.time() + BEAT_SECONDS
-    try:
-        while not socket.closed:
-            try:
-                async with asyncio.timeout_at(next_beat):
-                    await page.watch.changed()
-            except TimeoutError:
-                text = '{"type": "beat"}'
-            else:
-                news = page.news()
-                if news is None:
-                    # News of others does not put the beat off, or a busy day looks like a lost connection.
-                    continue
-                text = news
-            async with asyncio.timeout(SEND_SECONDS):
-                await socket.send_str(text)
-            next_beat = loop.time() + BEAT_SECONDS
-            await asyncio.sleep(page.pause)
-    except (TimeoutError, ConnectionError):
-        log.warning("page cut off: it does not read", page=page.what, agent=page.agent)
-    finally:
-        # It comes back by itself, and then gets a fresh snapshot.
-        await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"try again")
 
 
 async def _check(socket: web.WebSocketResponse, page: Page) -> None:

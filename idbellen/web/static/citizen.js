@@ -27,6 +27,7 @@ function connect() {
     show(JSON.parse(event.data));
   });
   source.addEventListener("beat", heard);
+  source.addEventListener("elsewhere", rest);
   source.addEventListener("error", lost);
 }
 
@@ -48,6 +49,13 @@ function lost() {
   element("lost").hidden = false;
   retry = setTimeout(connect, retryMs * (0.5 + Math.random() / 2));
   retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
+}
+
+// So many tabs that this one is not told any more: it is when somebody looks at it.
+function rest() {
+  source.close();
+  clearTimeout(silence);
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : connect()), { once: true });
 }
 
 function show(update) {

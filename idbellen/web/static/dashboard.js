@@ -11,6 +11,9 @@ const SILENCE_MS = 5000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 8000;
 const LOGIN_ENDED = 1008;
+// This agent has too many pages for all of them to be told at once, so they take turns.
+const ELSEWHERE = 4001;
+const TURN_MS = 60_000;
 // A phone that was just put down is still busy for a moment, which is nothing to tell.
 const SETTLED_MS = 1500;
 const TWINS = { mute: "unmute", unmute: "mute", hold: "resume", resume: "hold" };
@@ -38,7 +41,7 @@ function connect() {
   watchSilence();
   // What one that was given up says late no longer counts.
   opened.addEventListener("message", (event) => { if (socket === opened) heard(JSON.parse(event.data)); });
-  opened.addEventListener("close", (event) => { if (socket === opened) lost(event.code === LOGIN_ENDED); });
+  opened.addEventListener("close", (event) => { if (socket === opened) lost(event.code); });
 }
 
 function heard(message) {
@@ -65,20 +68,20 @@ function watchSilence() {
   silence = setTimeout(() => {
     // Closing waits for the other side, who is silent, and over a dead line for long: it is not waited for.
     const silent = socket;
-    lost(false);
+    lost();
     silent.close();
   }, SILENCE_MS);
 }
 
-function lost(loginEnded) {
+function lost(code) {
   clearTimeout(silence);
   socket = null;
   hide();
-  if (loginEnded) {
+  if (code === LOGIN_ENDED) {
     location.assign("/login");
     return;
   }
-  setTimeout(connect, retryMs * (0.5 + Math.random() / 2));
+  setTimeout(connect, code === ELSEWHERE ? TURN_MS : retryMs * (0.5 + Math.random() / 2));
   retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
 }
 

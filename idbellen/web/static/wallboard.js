@@ -8,6 +8,9 @@ const SILENCE_MS = 4500;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 8000;
 const LOGIN_ENDED = 1008;
+// This account has too many wallboards for all of them to be told at once, so they take turns.
+const ELSEWHERE = 4001;
+const TURN_MS = 60_000;
 // The chart changes with each call; so often is enough. And now and then in any case, because a day ends.
 const CHART_PAUSE_MS = 15000;
 const CHART_LONGEST_MS = 300000;
@@ -50,7 +53,7 @@ function connect() {
       location.assign("/wallboard");
       return;
     }
-    setTimeout(connect, retryMs * (0.5 + Math.random() / 2));
+    setTimeout(connect, event.code === ELSEWHERE ? TURN_MS : retryMs * (0.5 + Math.random() / 2));
     retryMs = Math.min(LONGEST_RETRY_MS, retryMs * 2);
   });
 }
