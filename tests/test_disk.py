@@ -97,7 +97,7 @@ async def test_a_full_disk(pbx: Pbx, installation: Installation, telephony: Phon
 async def test_a_full_disk_is_told_to_who_watches_over_the_service(installation: Installation) -> None:
     await installation.until_ready()
     leave_room(installation, ROOM_BYTES)
-    assert await installation.until_ready(ready=False) < 8
+    assert await installation.until_ready(ready=False) < 12
     assert await installation.ready() == f"store {installation.folder}/idbellen.db: No space left on device"
     leave_room(installation, resource.RLIM_INFINITY)
     await installation.until_ready()

@@ -664,7 +664,7 @@ async def test_a_start_that_waiting_does_not_mend_ends(make: Make, keys_folder: 
     ):
         password.write_text(word)
         await server.cli("SET", "{idbellen}:schema", schema, options=("--no-auth-warning", "-a", PASSWORD))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             code, output = await run_cli("serve", "--config", str(installation.config))
         assert (code, output.count("\n")) == (1, 1)
         assert output.startswith(f"idbellen: store {server.url}: {told}")
