@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import resource
+import json
+import subprocess
+import sys
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from tests.installation import Installation
 from tests.rtp import typed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from idbellen.demo.pbx import Pbx
     from tests.sipp import Phones
@@ -26,8 +28,6 @@ DESCRIPTORS = 1024
 HALF_REQUESTS = 1000
 STREAMS = 1000
 CITIZENS = 50
-# Whoever is cut off comes back, and they begin in so many seconds.
-AGAIN_SECONDS = 2.0
 STRANGERS = 8
 LATEST_ANSWER_SECONDS = 2.0
 LONGEST_SECONDS = 60.0
@@ -49,33 +49,6 @@ async def confined(
     assert await service.stop() == 0
 
 
-@contextmanager
-def room_for_clients() -> Iterator[None]:
-    """Let this process, which is all of the others, open many connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = HALF_REQUESTS + STREAMS + 1000
-    assert hard == resource.RLIM_INFINITY or hard >= wanted, f"this test needs {wanted} descriptors: ulimit -n"
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-async def insist(port: int, source: str, request: bytes) -> None:
-    """Hold a connection on which this and nothing more is sent; and another one when it ends."""
-    while True:
-        with suppress(ConnectionError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
-            try:
-                writer.write(request)
-                while await reader.read(1 << 16):
-                    pass
-            finally:
-                writer.close()
-        await asyncio.sleep(AGAIN_SECONDS)
-
-
 async def cookie(service: Installation) -> str:
     """Log a citizen in; gives the cookie of the page."""
     async with aiohttp.ClientSession() as http:
@@ -85,39 +58,42 @@ async def cookie(service: Installation) -> str:
             return answer.cookies["idbellen_citizen"].value
 
 
+def stream(cookie: str, address: str) -> str:
+    """Give what a web server asks on behalf of a citizen's page."""
+    head = f"GET /live HTTP/1.1\r\nHost: flood\r\nAccept: text/event-stream\r\nX-Forwarded-For: {address}\r\n"
+    return f"{head}Cookie: idbellen_citizen={cookie}\r\n\r\n"
+
+
 @asynccontextmanager
 async def flood(service: Installation) -> AsyncIterator[None]:
     """Hold half requests at all listeners from several addresses, and streams of some citizens behind a web server."""
     cookies = [await cookie(service) for _ in range(CITIZENS)]
     ports = list(service.ports.values())
     halves = [
-        b"GET / HTTP/1.1\r\nHost: flood\r\nAuthorization: Bearer flood",
-        b"POST /login HTTP/1.1\r\nHost: flood\r\nContent-Length: 100\r\n\r\nname=flood",
-        b"",
+        "GET / HTTP/1.1\r\nHost: flood\r\nAuthorization: Bearer flood",
+        "POST /login HTTP/1.1\r\nHost: flood\r\nContent-Length: 100\r\n\r\nname=flood",
+        "",
     ]
     wanted = [
-        insist(ports[number % 3], f"127.0.0.{2 + number % STRANGERS}", halves[number // 3 % 3])
+        (ports[number % 3], f"127.0.0.{2 + number % STRANGERS}", halves[number // 3 % 3])
         for number in range(HALF_REQUESTS)
     ] + [
-        insist(
-            service.ports["citizen"],
-            "127.0.0.1",
-            f"GET /live HTTP/1.1\r\nHost: flood\r\nAccept: text/event-stream\r\nX-Forwarded-For: 192.0.2.{number % 200}"
-            f"\r\nCookie: idbellen_citizen={cookies[number % CITIZENS]}\r\n\r\n".encode(),
-        )
+        (service.ports["citizen"], "127.0.0.1", stream(cookies[number % CITIZENS], f"192.0.2.{number % 200}"))
         for number in range(STREAMS)
     ]
-    insisting = []
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.flood", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin
+    assert process.stdout
     try:
-        for one in wanted:
-            insisting.append(asyncio.create_task(one))
-            await asyncio.sleep(AGAIN_SECONDS / len(wanted))
+        process.stdin.write(json.dumps(wanted).encode() + b"\n")
+        assert await process.stdout.readline() == b"begun\n"
         yield
+        assert process.returncode is None, "the flood went on to the end"
     finally:
-        for task in insisting:
-            task.cancel()
-        ends = await asyncio.gather(*insisting, return_exceptions=True)
-    assert all(isinstance(end, asyncio.CancelledError) for end in ends), "the flood went on to the end"
+        process.stdin.close()
+        await process.wait()
 
 
 def descriptors(service: Installation) -> int:
@@ -139,27 +115,26 @@ async def test_a_call_goes_from_code_to_screen_through_a_flood(confined: Install
                 assert descriptors(confined) < DESCRIPTORS
                 await asyncio.sleep(0.1)
 
-    with room_for_clients():
-        async with asyncio.timeout(LONGEST_SECONDS), flood(confined):
-            before = len(confined.log.read_text())
-            watching = asyncio.create_task(watch())
-            async with confined.dashboard("agent1") as dashboard:
-                await dashboard.available()
-                for _ in range(2):
-                    began = time.monotonic()
-                    code = await confined.log_in_citizen()
-                    assert time.monotonic() - began < 4 * LATEST_ANSWER_SECONDS, "four requests"
-                    caller = await telephony.call(typed(code))
-                    talking = await dashboard.until("in_call")
-                    began = time.monotonic()
-                    status, shown = await dashboard.attributes(talking["call"]["secret"])
-                    assert (status, shown["status"]) == (200, "verified")
-                    assert time.monotonic() - began < LATEST_ANSWER_SECONDS
-                    caller.go_on()
-                    await caller.ended()
-                    await dashboard.until("available")
-            assert not watching.done(), watching.exception()
-            watching.cancel()
+    async with asyncio.timeout(LONGEST_SECONDS), flood(confined):
+        before = len(confined.log.read_text())
+        watching = asyncio.create_task(watch())
+        async with confined.dashboard("agent1") as dashboard:
+            await dashboard.available()
+            for _ in range(2):
+                began = time.monotonic()
+                code = await confined.log_in_citizen()
+                assert time.monotonic() - began < 4 * LATEST_ANSWER_SECONDS, "four requests"
+                caller = await telephony.call(typed(code))
+                talking = await dashboard.until("in_call")
+                began = time.monotonic()
+                status, shown = await dashboard.attributes(talking["call"]["secret"])
+                assert (status, shown["status"]) == (200, "verified")
+                assert time.monotonic() - began < LATEST_ANSWER_SECONDS
+                caller.go_on()
+                await caller.ended()
+                await dashboard.until("available")
+        assert not watching.done(), watching.exception()
+        watching.cancel()
     log = confined.log.read_text()
     assert len(log) - before < MOST_LOGGED_BYTES, log[before:]
     for fault in ("Traceback", "flood", "[error", "Asterisk cannot be reached"):

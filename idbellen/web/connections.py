@@ -52,7 +52,7 @@ LARGEST_FIELD = 32 * 1024
 # One address of the public gets at most this part of a listener: behind one there can be a carrier, or a town hall.
 PART_OF_ONE = 4
 # Pages that stay connected leave this part to requests that end.
-PART_NOT_LIVE = 8
+PART_NOT_LIVE = 4
 RETRY_SECONDS = 5
 
 _HEADERS = {"Server": "idbellen", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -332,7 +332,7 @@ class Connection(web.RequestHandler):
             self._enter(_Phase.IDLE, IDLE_SECONDS)
         else:
             self._enter(_Phase.CLOSE, LINGER_SECONDS + CLOSE_SECONDS)
-        self._front.crowd.wait(self)
+        self._front.crowd.wait(self, stranger=not self._known)
         return answered
 
     def handle_error(
