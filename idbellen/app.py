@@ -28,7 +28,7 @@ from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import Target
-from idbellen.listening import listen, notify_systemd, raise_descriptors, rooms
+from idbellen.listening import Listeners, notify_systemd, raise_descriptors, rooms
 from idbellen.pbx import open_pbx
 from idbellen.ports import StoreError
 from idbellen.rules import (
@@ -187,11 +187,12 @@ async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, t
         interface = internal_app(internal)
         probe = StoreProbe(store)
         interface.middlewares.insert(0, tells_readiness(partial(_readiness, probe, telephony)))
-        await listen(stack, interface, settings, "idcontact")
-        await listen(stack, citizen_app(citizen), settings, "citizen")
-        pbx = await _beside_others(stack, settings, office, store)
+        listeners = await stack.enter_async_context(Listeners(settings))
+        await listeners.listen(interface, "idcontact")
+        await listeners.listen(citizen_app(citizen), "citizen")
+        pbx = await _beside_others(stack, listeners, settings, office, store)
         supervisors = _supervisor_site(settings, store, desk, calls, telephony)
-        await listen(stack, dashboard_app(dashboard, supervisors), settings, "dashboard")
+        await listeners.listen(dashboard_app(dashboard, supervisors), "dashboard")
 
         running: list[Part] = [
             *telephony.parts,
@@ -242,7 +243,9 @@ async def _earlier(store: Store, notes: Notes, staff: Staff) -> Sequence[CallNot
     return earlier.calls
 
 
-async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Office, store: Store) -> list[Part]:
+async def _beside_others(
+    stack: AsyncExitStack, listeners: Listeners, settings: Settings, office: Office, store: Store
+) -> list[Part]:
     """Open what stands beside other telephony, if it is configured; gives the parts that are to run."""
     own = settings.link_phone
     if own:
@@ -256,7 +259,7 @@ async def _beside_others(stack: AsyncExitStack, settings: Settings, office: Offi
             keep=settings.sessions.keep_seconds,
             clock=office.clock,
         )
-        await listen(stack, link_phone_app(site), settings, "link_phone")
+        await listeners.listen(link_phone_app(site), "link_phone")
     try:
         return await open_pbx(stack, settings, office, rooms(settings).get("agi", 0))
     except OSError as fault:

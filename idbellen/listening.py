@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import socket
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -17,8 +19,6 @@ from idbellen.web.addresses import Addresses
 from idbellen.web.connections import Front
 
 if TYPE_CHECKING:
-    from contextlib import AsyncExitStack
-
     from aiohttp import web
 
     from idbellen.config import Settings
@@ -65,26 +65,43 @@ def rooms(settings: Settings) -> dict[str, int]:
     return shares(max(0, available) // DESCRIPTORS_EACH, wanted)
 
 
-async def listen(
-    stack: AsyncExitStack, app: web.Application, settings: Settings, table: str, *, stop: float = SITE_STOP_SECONDS
-) -> None:
-    """Listen at the address in a table of the configuration for as long as the stack is open.
+class Listeners:
+    """The listeners for HTTP of this process, for as long as the context is open; at its end all end at once.
 
-    ``stop``: how long requests under way may take at its end, in seconds.
-
-    Raises:
-        StartError: it cannot be listened on.
-
+    One after the other they could take longer than systemd gives a planned stop. ``stop``: how long requests under
+    way may take then, in seconds.
     """
-    address: str = getattr(settings, table).listen
-    host, _, port = address.rpartition(":")
-    addresses = Addresses(settings.proxies.trusted) if table == "citizen" else None
-    front = Front(table, rooms(settings)[table], LARGEST_LINE, addresses)
-    try:
-        await stack.enter_async_context(front.open(app, host, int(port), stop=stop))
-    except OSError as fault:
-        reason = fault.strerror or str(fault)
-        raise StartError(f"[{table}] listen: {address} cannot be listened on: {reason}") from None
+
+    def __init__(self, settings: Settings, *, stop: float = SITE_STOP_SECONDS) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._open: list[AsyncExitStack] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(listener.aclose() for listener in self._open))
+
+    async def listen(self, app: web.Application, table: str) -> None:
+        """Listen at the address in a table of the configuration.
+
+        Raises:
+            StartError: it cannot be listened on.
+
+        """
+        own = self._settings
+        address: str = getattr(own, table).listen
+        host, _, port = address.rpartition(":")
+        addresses = Addresses(own.proxies.trusted) if table == "citizen" else None
+        front = Front(table, rooms(own)[table], LARGEST_LINE, addresses)
+        listener = AsyncExitStack()
+        try:
+            await listener.enter_async_context(front.open(app, host, int(port), stop=self._stop))
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+            raise StartError(f"[{table}] listen: {address} cannot be listened on: {reason}") from None
+        self._open.append(listener)
 
 
 def notify_systemd(state: str) -> None:

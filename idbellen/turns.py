@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.listening import listen, notify_systemd
+from idbellen.listening import Listeners, notify_systemd
 from idbellen.rules import StartError, TakenOverError
 from idbellen.storage import open_store
 from idbellen.stores.redis import RedisStore
@@ -116,9 +116,9 @@ async def _standing_by(settings: Settings, turns: Turns) -> AsyncIterator[None]:
     """Relay everything to whoever serves, for the block."""
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(relay_client())
+        listeners = await stack.enter_async_context(Listeners(settings, stop=RELAY_STOP_SECONDS))
         for name in _listeners(settings):
-            app = relay_app(partial(_address, turns, name), http)
-            await listen(stack, app, settings, name, stop=RELAY_STOP_SECONDS)
+            await listeners.listen(relay_app(partial(_address, turns, name), http), name)
         log.info("standing by")
         notify_systemd("READY=1")
         yield

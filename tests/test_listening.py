@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import subprocess
 import sys
+import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 
 from idbellen.asterisk.ari import CONNECTIONS
 from idbellen.config import load
 from idbellen.demo.pbx import CHECKOUT
-from idbellen.listening import ROOM, WANTED_DESCRIPTORS, rooms
+from idbellen.listening import ROOM, SITE_STOP_SECONDS, WANTED_DESCRIPTORS, rooms
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from idbellen.config import Settings
+    from tests.installation import Installation
 
 EVERYTHING = """
 [agi]
@@ -81,3 +86,21 @@ def test_as_many_descriptors_are_taken_as_may_be() -> None:
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said == "(2048, 2048)\n"
+
+
+async def test_a_planned_stop_waits_for_all_listeners_at_once(installation: Installation) -> None:
+    async with AsyncExitStack() as stack:
+        for name, path in (("idcontact", "/start_communication"), ("citizen", "/end"), ("dashboard", "/login")):
+            _, writer = await asyncio.open_connection("127.0.0.1", installation.ports[name])
+            stack.callback(writer.close)
+            origin = f"http://127.0.0.1:{installation.ports[name]}"
+            writer.write(
+                f"POST {path} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nContent-Length: 9\r\n"
+                "Content-Type: application/x-www-form-urlencoded\r\n\r\na".encode()
+            )
+            # It is at work when the service answers another one that came later.
+            async with aiohttp.ClientSession() as http, http.get(origin):
+                pass
+        began = time.monotonic()
+        assert await installation.stop() == 0
+        assert SITE_STOP_SECONDS <= time.monotonic() - began < 2 * SITE_STOP_SECONDS
