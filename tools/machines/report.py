@@ -34,15 +34,20 @@ what make itself says.
 COLUMNS = ("Asterisk", "make run", "call", "again", "Ctrl-C", "make test", "set up again", "left behind")
 WAY_COLUMNS = ("machine", "user", "own Asterisk", *COLUMNS)
 FAULT_COLUMNS = ("machine", "fault", "what is said")
-# With the commit behind it.
-DATED = ("make run", "make test")
+# Each command, with the commit behind what came of it, and the cells that belong to it.
+COMMANDS = {"make run": ("call", "again", "Ctrl-C"), "make test": ("set up again",)}
 
 
 def keep_way(name: str, cells: dict[str, str], commit: str) -> None:
     """Put what came of a way into the report."""
     ways, faults = _read()
-    told = {what: f"{cell} ({commit})" if what in DATED else cell for what, cell in cells.items()}
-    ways[name] = ways.get(name, {}) | told
+    kept = ways.get(name, {})
+    for command, more in COMMANDS.items():
+        if command in cells:
+            # What came of it earlier is over, also where it did not come so far this time.
+            kept |= dict.fromkeys(more, "")
+    told = {what: f"{cell} ({commit})" if what in COMMANDS else cell for what, cell in cells.items()}
+    ways[name] = kept | told
     _write(ways, faults)
 
 
