@@ -9,6 +9,7 @@ import pytest
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from tests.browser import chromium, open_windows
+from tests.forks import FORKS
 from tests.installation import PLAIN_CAUSE, Installation, make_keys
 from tests.logs import personal_data_in_logs
 from tests.ports import free_ports, reserved_ports
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
 PROMPTS = CHECKOUT / ".run" / "prompts"
 AGENTS = ("agent1", "agent2", "agent3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def forks() -> AsyncIterator[None]:
+    """Let services come from a process that has read the program already."""
+    FORKS.usable = True
+    yield
+    FORKS.usable = False
+    await FORKS.stop()
 
 
 @pytest.fixture(scope="session")

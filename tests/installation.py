@@ -25,6 +25,7 @@ from idbellen.ports import Account, Role
 from idbellen.storage import open_store
 from idbellen.web.passwords import hash_password
 from tests.dashboards import Dashboard, Wallboard
+from tests.forks import FORKS
 from tests.ports import free_ports, reserved_ports
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from idbellen.domain.idcontact import Key
     from idbellen.domain.notes import CallNote
     from idbellen.ports import NoteStore
+    from tests.forks import Forked
     from tests.proxy import Proxy
 
 PASSWORD = "a long enough password"
@@ -60,7 +62,7 @@ class Installation:
         self.internal_url, self.citizen_url, self.dashboard_url = (f"http://127.0.0.1:{port}" for port in known)
         self.config = folder / "idbellen.toml"
         self.log = folder / "idbellen.log"
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | Forked | None = None
         self._signing_keys: dict[str, Key] = {}
         self._encryption_keys: dict[str, Key] = {}
         self.codes: list[str] = []
@@ -152,18 +154,25 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
             notify.bind(name)
             notify.setblocking(False)
             with self._sink() as sink:
-                limit = ["prlimit", f"--nofile={self.descriptors}"] if self.descriptors else []
-                self.process = await asyncio.create_subprocess_exec(
-                    *limit, sys.executable, "-m", "idbellen", "serve", "--config", str(self.config),
-                    stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
-                    env=os.environ | self._environment() | {"NOTIFY_SOCKET": f"@{name[1:]}"},
-                )  # fmt: skip
+                await self._run(sink, {"NOTIFY_SOCKET": f"@{name[1:]}"})
             try:
                 async with asyncio.timeout(READY_SECONDS):
                     assert await asyncio.get_running_loop().sock_recv(notify, 64) == b"READY=1"
             except TimeoutError:
                 await self.kill()
                 raise AssertionError(f"not ready in {READY_SECONDS} s\n{self.log.read_text()}") from None
+
+    async def _run(self, sink: BinaryIO, environment: dict[str, str]) -> None:
+        own, arguments = self._environment(), ["serve", "--config", str(self.config)]
+        everything = os.environ | own | environment
+        if FORKS.usable and not own and self.descriptors is None:
+            self.process = await FORKS.run(arguments, everything, sink)
+            return
+        limit = ["prlimit", f"--nofile={self.descriptors}"] if self.descriptors else []
+        self.process = await asyncio.create_subprocess_exec(
+            *limit, sys.executable, "-m", "idbellen", *arguments,
+            stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, env=everything,
+        )  # fmt: skip
 
     async def until_process(self) -> None:
         """Wait until a start that is under way in another task has made the process."""
