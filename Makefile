@@ -24,7 +24,7 @@ test:  ## set everything up and run all checks and tests
 	@.venv/bin/ruff format --quiet --diff .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
-	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 4 --dist loadfile
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 3 --dist loadfile
 
 test-machines:  ## as root: type both commands on fresh machines (or on WAYS), and write docs/machines.md
 	@python3 tools/machines $(WAYS)
@@ -46,4 +46,4 @@ screens:  ## make the pictures in docs/
 	@.venv/bin/python -m tests.screens
 
 clean:  ## remove all that was set up here
-	rm -rf .run .venv *.egg-info
+	rm -rf .run .venv *.egg-info .hypothesis

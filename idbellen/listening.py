@@ -81,7 +81,13 @@ class Listeners:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(listener.aclose() for listener in self._open))
+        ends = asyncio.gather(*(listener.aclose() for listener in self._open))
+        try:
+            await asyncio.shield(ends)
+        except asyncio.CancelledError:
+            # Cancelled once more, as a task group does since Python 3.13: the addresses must be free after us.
+            await ends
+            raise
 
     async def listen(self, app: web.Application, table: str) -> None:
         """Listen at the address in a table of the configuration.

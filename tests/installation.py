@@ -67,8 +67,8 @@ class Installation:
         self._encryption_keys: dict[str, Key] = {}
         self.codes: list[str] = []
         self.secrets: list[str] = []
-        # How many descriptors the service may have; None: as many as we.
-        self.descriptors: int | None = None
+        # What the service may have, as options of prlimit (1).
+        self.limits: tuple[str, ...] = ()
 
     def write(self, keys_folder: Path, **changes: str) -> None:
         """Write the configuration; ``changes`` are TOML values.
@@ -165,12 +165,12 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
     async def _run(self, sink: BinaryIO, environment: dict[str, str]) -> None:
         own, arguments = self._environment(), ["serve", "--config", str(self.config)]
         everything = os.environ | own | environment
-        if FORKS.usable and not own and self.descriptors is None:
+        if FORKS.usable and not own and not self.limits:
             self.process = await FORKS.run(arguments, everything, sink)
             return
-        limit = ["prlimit", f"--nofile={self.descriptors}"] if self.descriptors else []
+        limited = ("prlimit", *self.limits) if self.limits else ()
         self.process = await asyncio.create_subprocess_exec(
-            *limit, sys.executable, "-m", "idbellen", *arguments,
+            *limited, sys.executable, "-m", "idbellen", *arguments,
             stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, env=everything,
         )  # fmt: skip
 

@@ -27,7 +27,7 @@ _FOR_MANY = _share(range(10_000, 18_000))
 # All below the ports that the system gives out by itself.
 _FOR_FEW = _share(range(18_000, 32_000))
 # What was given so long ago is in use, which is seen, or no longer wanted.
-_given: deque[int] = deque(maxlen=len(_FOR_FEW) // 4)
+_given: deque[int] = deque(maxlen=len(_FOR_FEW) // 8)
 _reserved: set[int] = set()
 
 
@@ -50,8 +50,9 @@ def reserved_ports(count: int) -> Iterator[int]:
 
 
 def _find(among: range, count: int, taken: set[int]) -> range:
-    for _ in range(1000):
-        first = random.randrange(among.start, among.stop - count + 1)
+    # Anywhere at first, so that two runs do not meet; where many are taken, each place in turn.
+    places = range(among.start, among.stop - count + 1)
+    for first in (*(random.choice(places) for _ in range(100)), *places):
         wanted = range(first, first + count)
         if taken.isdisjoint(wanted) and all(map(_free, wanted)):
             return wanted

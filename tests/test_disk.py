@@ -36,14 +36,9 @@ def leave_room(installation: Installation, size: int) -> None:
 @asynccontextmanager
 async def waiting(installation: Installation) -> AsyncIterator[asyncio.Task[None]]:
     """Start the service while there is no room, for the block, in which it waits; gives its start."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # It has what we have.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, before[1]))
-    try:
-        starting = asyncio.create_task(installation.start())
-        await installation.until_process()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    installation.limits = (f"--fsize={ROOM_BYTES}:",)
+    starting = asyncio.create_task(installation.start())
+    await installation.until_process()
     await installation.until_log("waiting for the store")
     yield starting
     if not starting.done():

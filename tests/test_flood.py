@@ -40,7 +40,7 @@ async def confined(
 ) -> AsyncIterator[Installation]:
     """Give a service with few descriptors, before which a web server stands on 127.0.0.1 and on no other address."""
     service = Installation(tmp_path / "idbellen", pbx)
-    service.descriptors = DESCRIPTORS
+    service.limits = (f"--nofile={DESCRIPTORS}",)
     service.write(keys_folder, more='[proxies]\ntrusted = ["127.0.0.1/32"]')
     await service.add_agents("agent1")
     all_installations.append(service)

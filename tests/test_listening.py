@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from idbellen.asterisk.ari import CONNECTIONS
 from idbellen.config import load
 from idbellen.demo.pbx import CHECKOUT
-from idbellen.listening import ROOM, SITE_STOP_SECONDS, WANTED_DESCRIPTORS, rooms
+from idbellen.listening import ROOM, SITE_STOP_SECONDS, WANTED_DESCRIPTORS, Listeners, rooms
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,3 +107,26 @@ async def test_a_planned_stop_waits_for_all_listeners_at_once(installation: Inst
         began = time.monotonic()
         assert await installation.stop() == 0
         assert SITE_STOP_SECONDS <= time.monotonic() - began < 2 * SITE_STOP_SECONDS
+
+
+async def test_addresses_are_free_afterwards_also_for_who_is_cancelled_twice(settings: Settings) -> None:
+    port = free_ports()
+    own = settings.model_copy(update={"citizen": settings.citizen.model_copy(update={"listen": f"127.0.0.1:{port}"})})
+
+    async def serve() -> None:
+        async with Listeners(own) as listeners:
+            await listeners.listen(web.Application(), "citizen")
+            serving = asyncio.current_task()
+            assert serving
+            serving.cancel()
+            try:
+                await asyncio.sleep(0)
+            finally:
+                serving.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(serve())
+    with closing(socket.socket()) as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
+        again.listen()
