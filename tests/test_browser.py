@@ -204,6 +204,8 @@ async def test_a_service_that_is_killed_takes_the_data_off_the_screen_and_the_ne
     await in_call(page)
     caller.go_on()
     await caller.ended()
+    # The page is told after the caller is.
+    await expect(page.locator("#call")).to_be_hidden()
     assert await personal(page) == []
 
 

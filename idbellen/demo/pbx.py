@@ -172,7 +172,12 @@ class Pbx:
                 (data / part.name).symlink_to(part)
         for language in (d for d in self.settings.prompts.iterdir() if d.is_dir() and d.name != "moh"):
             # Asterisk's index of sounds passes symbolic links over, so these are copies.
-            shutil.copytree(language, data / "sounds" / language.name)
+            try:
+                shutil.copytree(language, data / "sounds" / language.name)
+            except shutil.Error as fault:
+                # It names every file that could not be copied.
+                _, copy, why = fault.args[0][0]
+                raise PbxError(f"cannot copy prompts to {Path(copy).parent}: {why.partition(': ')[0]}") from None
         (data / "idbellen-moh").symlink_to(self.settings.prompts / "moh")
 
     def _write_includes(self, folder: Path) -> None:
