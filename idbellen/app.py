@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from idbellen.config import Supervisors
+    from idbellen.domain.idcontact import TokenOpener
     from idbellen.domain.notes import CallNote
     from idbellen.pbx import Part
     from idbellen.ports import Clock, SessionStore
@@ -96,12 +97,14 @@ async def serve(settings: Settings) -> None:
     gc.freeze()
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
     # What is wrong with a file is told now, and not when it is this process's turn.
-    token_opener(settings)
+    opener = token_opener(settings)
     credentials(settings)
-    await wait_for_store(partial(_serve_with_store, settings, fingerprints))
+    await wait_for_store(partial(_serve_with_store, settings, fingerprints, opener))
 
 
-async def _serve_with_store(settings: Settings, fingerprints: Fingerprints, usable: Callable[[], None]) -> None:
+async def _serve_with_store(
+    settings: Settings, fingerprints: Fingerprints, opener: TokenOpener, usable: Callable[[], None]
+) -> None:
     async with AsyncExitStack() as stack:
         if isinstance(settings.sessions.store, Path):
             stack.enter_context(only_process(settings.sessions.store))
@@ -109,13 +112,14 @@ async def _serve_with_store(settings: Settings, fingerprints: Fingerprints, usab
         await store.try_to_write()
         usable()
         if isinstance(store, RedisStore):
-            await serve_in_turn(settings, store, partial(_serve, settings, fingerprints, store))
+            await serve_in_turn(settings, store, partial(_serve, settings, fingerprints, opener, store))
         else:
-            await _serve(settings, fingerprints, store, None)
+            await _serve(settings, fingerprints, opener, store, None)
 
 
-async def _serve(settings: Settings, fingerprints: Fingerprints, store: Store, turns: Turns | None) -> None:
-    opener = token_opener(settings)
+async def _serve(
+    settings: Settings, fingerprints: Fingerprints, opener: TokenOpener, store: Store, turns: Turns | None
+) -> None:
     aris = list(ari_clients(settings, turns.confirm if turns else None))
     purposes = web_purposes(settings)
     core_credentials = credentials(settings)

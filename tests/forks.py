@@ -1,4 +1,4 @@
-"""Services for tests from a process that has read the program already, which takes most of a start.
+"""Services and commands for tests from a process that has read the program already, which takes most of a start.
 
 Each is a process of its own with the real command, as ``python -m idbellen`` is, made by fork instead of exec. Where
 the start itself is looked at, tests start that (tests/test_cli.py, tests/demo.py).
@@ -97,15 +97,18 @@ class Forks:
         await self._parent.wait()
         await self._reading
 
-    async def run(self, arguments: Sequence[str], environment: Mapping[str, str], sink: BinaryIO) -> Forked:
-        """Run ``idbellen`` with arguments, with its output into a file."""
+    async def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], sink: BinaryIO, given: BinaryIO | None = None
+    ) -> Forked:
+        """Run ``idbellen`` with arguments, with its output into a file, and what it is given from another."""
         async with self._started:
             if self._parent is None:
                 await self._start()
         assert self._writer
         message = json.dumps({"arguments": arguments, "environment": dict(environment)}).encode()
+        descriptors = [file.fileno() for file in (sink, given) if file]
         async with self._one_at_a_time:
-            socket.send_fds(self._writer, [len(message).to_bytes(4, "big") + message], [sink.fileno()])
+            socket.send_fds(self._writer, [len(message).to_bytes(4, "big") + message], descriptors)
             pid = await self._born.get()
         process = self._running[pid] = Forked(pid)
         if pid in self._gone:
@@ -147,7 +150,7 @@ def _serve(commands: socket.socket) -> None:
         # Who has ended is told between two births only, so that each birth is told before the end.
         signal.signal(signal.SIGCHLD, reap)
         reap()
-        head, descriptors, _, _ = socket.recv_fds(commands, 4, 1)
+        head, descriptors, _, _ = socket.recv_fds(commands, 4, 2)
         if not head:
             return
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -155,8 +158,9 @@ def _serve(commands: socket.socket) -> None:
         pid = os.fork()
         if pid == 0:
             commands.close()
-            _be(main, message["arguments"], message["environment"], descriptors[0])
-        os.close(descriptors[0])
+            _be(main, message["arguments"], message["environment"], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
         tell(born=pid)
 
 
@@ -167,15 +171,18 @@ def _exactly(commands: socket.socket, size: int) -> bytes:
     return content
 
 
-def _be(main: Any, arguments: list[str], environment: dict[str, str], sink: int) -> NoReturn:
+def _be(main: Any, arguments: list[str], environment: dict[str, str], descriptors: list[int]) -> NoReturn:
     code = 1
     try:
         os.setsid()
         os.environ.clear()
         os.environ.update(environment)
-        for descriptor in (1, 2):
-            os.dup2(sink, descriptor)
-        os.close(sink)
+        # Our own input, of which there is none, stays where no other is given.
+        sink, *given = descriptors
+        for here, there in ((sink, 1), (sink, 2), *((file, 0) for file in given)):
+            os.dup2(here, there)
+        for descriptor in descriptors:
+            os.close(descriptor)
         code = main(arguments)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -93,8 +95,8 @@ class Installation:
             tables[table or "calls"][key] = value
         write_secret(self.folder / "ari-password", self.pbx.settings.ari_password)
         for kind in ("rsa", "ec"):
-            self._signing_keys[kind] = load_key((keys_folder / f"auth-{kind}/decryption-key.pem").read_bytes())
-            self._encryption_keys[kind] = load_key((keys_folder / f"own-{kind}/encryption-key.pub.pem").read_bytes())
+            self._signing_keys[kind] = _key(keys_folder / f"auth-{kind}/decryption-key.pem")
+            self._encryption_keys[kind] = _key(keys_folder / f"own-{kind}/encryption-key.pub.pem")
         self.config.write_text(
             f"""
 [asterisk]
@@ -395,6 +397,12 @@ def write_secret(file: Path, text: str) -> None:
     file.write_text(text)
 
 
+@functools.cache
+def _key(file: Path) -> Key:
+    """Load a key of a test; that takes a tenth of a second, and they stay the same for a run."""
+    return load_key(file.read_bytes())
+
+
 def _lines(values: Mapping[str, str]) -> str:
     return "\n".join(f"{name} = {value}" for name, value in values.items())
 
@@ -412,12 +420,20 @@ def make_keys(folder: Path) -> Path:
     return folder
 
 
-async def run_cli(*arguments: str, given: str = "") -> tuple[int, str]:
-    """Run the ``idbellen`` command; gives its exit code and all that it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "idbellen", *arguments,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await process.communicate(given.encode())
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+async def run_cli(*arguments: str, given: str = "", whole: bool = False) -> tuple[int, str]:
+    """Run the ``idbellen`` command; gives its exit code and all that it printed.
+
+    ``whole``: with the start of Python, where that is looked at.
+    """
+    with tempfile.TemporaryFile() as typed, tempfile.TemporaryFile() as said:
+        typed.write(given.encode())
+        typed.seek(0)
+        if FORKS.usable and not whole:
+            process: asyncio.subprocess.Process | Forked = await FORKS.run(arguments, os.environ, said, typed)
+        else:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "idbellen", *arguments, stdin=typed, stdout=said, stderr=said
+            )
+        code = await process.wait()
+        said.seek(0)
+        return code, said.read().decode()

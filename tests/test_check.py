@@ -214,12 +214,13 @@ async def test_an_output_that_takes_nothing_is_no_traceback(installation: Instal
 async def test_every_character_can_be_told(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     place = installation.folder / "caf\u00e9.toml"
-    code, output = await run_cli("check", "--config", str(place))
+    code, output = await run_cli("check", "--config", str(place), whole=True)
     assert (code, output) == (
         1,
         f"FAULT configuration: {installation.folder}/caf\\xe9.toml: No such file or directory\n",
     )
     added = await run_cli(
-        "agent", "add", "bob", "--endpoint", "PJSIP/bob", "--config", str(installation.config), given=f"{PASSWORD}\n"
-    )
+        "agent", "add", "bob", "--endpoint", "PJSIP/bob", "--config", str(installation.config),
+        given=f"{PASSWORD}\n", whole=True,
+    )  # fmt: skip
     assert added == (0, "")
