@@ -102,6 +102,12 @@ class Repeated:
         elif self._later is None:
             self._later = loop.call_at(self._tally.next, self._tell_number)
 
+    def close(self) -> None:
+        """Tell now what would be told later, for instance at the end of a listener."""
+        if self._later:
+            self._later.cancel()
+            self._tell_number()
+
     def _tell_number(self) -> None:
         self._later = None
         # A timer may come a moment early.

@@ -25,8 +25,19 @@ if TYPE_CHECKING:
     from tests.browser import Windows
     from tests.sipp import Phones
 
+# Files that take a minute or more, the longest first: whoever begins with them is not the last to be done.
+LONG = (
+    "adoption", "calls", "faults", "pbx_queues", "dashboard_browser", "several", "transfers", "supervisor_browser",
+    "citizen_browser", "demo", "monitor", "simulation", "takeover", "turns", "pitfalls",
+)  # fmt: skip
 PROMPTS = CHECKOUT / ".run" / "prompts"
 AGENTS = ("agent1", "agent2", "agent3")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first."""
+    order = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)

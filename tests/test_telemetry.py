@@ -66,6 +66,20 @@ async def test_what_happens_often_is_a_line_and_then_a_number(monkeypatch: pytes
     ]
 
 
+async def test_at_the_end_the_number_is_told_and_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "QUIET_SECONDS", 0.05)
+    with capture_logs() as log:
+        bad, once = Repeated("bad"), Repeated("once")
+        for _ in range(3):
+            bad()
+        once()
+        for lines in (bad, once):
+            lines.close()
+        told = [(line["event"], line.get("times")) for line in log]
+        await asyncio.sleep(0.1)
+        assert told == [(line["event"], line.get("times")) for line in log] == [("bad", None), ("once", None), ("bad", 2)]
+
+
 def fault() -> Exception:
     """Give an exception that others led to, all of which quote what was sent, except ours."""
     try:

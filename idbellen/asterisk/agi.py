@@ -390,6 +390,8 @@ class AgiServer:
                 task.cancel()
             if self._calls:
                 await asyncio.wait(self._calls, timeout=END_SECONDS)
+            for lines in (self._full, self._refused, self._broken):
+                lines.close()
 
     async def _verify(self, request: Request) -> None:
         self._crowd.work(request.writer)

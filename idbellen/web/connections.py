@@ -137,6 +137,8 @@ class Front:
                 listener.close()
         finally:
             await runner.cleanup()
+            for lines in (self.malformed, self.slow, self.unread, self.full, self.same, *self._failed.values()):
+                lines.close()
 
     def party(self, address: str) -> str:
         """Give as whose a connection from an address counts; empty for a web server before us, as for one house."""

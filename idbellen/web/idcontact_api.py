@@ -107,7 +107,12 @@ class StartCommunication(BaseModel):
 def internal_app(site: InternalSite) -> web.Application:
     """Build the interface."""
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_json_errors, _authorised(site.credentials)])
-    app[_UNREADABLE] = Repeated("request refused")
+    unreadable = app[_UNREADABLE] = Repeated("request refused")
+
+    async def close(_: web.Application) -> None:
+        unreadable.close()
+
+    app.on_cleanup.append(close)
     handlers = _Handlers(site)
     app.router.add_post("/start_communication", handlers.start_communication)
     # A core that offers both ways to call as two methods reaches each under an address of its own.

@@ -82,7 +82,8 @@ class Maker:
 
     def chromium(self) -> Path:
         """Give Debian's Chromium, unpacked, for Ubuntu, which has one as a snap only."""
-        return self._made("chromium", "bookworm", "--variant=extract", "--include=chromium", mirror=self._mirror)
+        package = "--include=chromium-headless-shell"
+        return self._made("chromium", "bookworm", "--variant=extract", package, mirror=self._mirror)
 
     def _of_ubuntu(self, name: str, *options: str) -> Path:
         keys = self._made(
@@ -194,8 +195,8 @@ class Machine:
                 library.unlink()
         (self.root / "etc/fonts").symlink_to("/opt/chromium/etc/fonts")
         (self.root / "usr/share/fonts").symlink_to("/opt/chromium/usr/share/fonts")
-        program = self._inside(tree / "usr/lib/chromium/chromium")
-        self._write_program("usr/bin/chromium", f"env LD_LIBRARY_PATH={self._inside(libraries)} {program}")
+        program = self._inside(tree / "usr/lib/chromium/chromium-headless-shell")
+        self._write_program("usr/bin/chromium-headless-shell", f"env LD_LIBRARY_PATH={self._inside(libraries)} {program}")
 
     def _put(self, place: str, tree: Path) -> Path:
         subprocess.run(["cp", "-a", str(tree), str(self.root / place)], check=True)
