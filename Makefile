@@ -24,7 +24,7 @@ test:  ## set everything up and run all checks and tests
 	@.venv/bin/ruff format --quiet --diff .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
-	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 3 --dist loadfile
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 test-machines:  ## as root: type both commands on fresh machines (or on WAYS), and write docs/machines.md
 	@python3 tools/machines $(WAYS)

@@ -10,7 +10,7 @@ import pytest
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from tests.browser import chromium, open_windows
 from tests.forks import FORKS
-from tests.installation import PLAIN_CAUSE, Installation, make_keys
+from tests.installation import PASSWORD_HASH, PLAIN_CAUSE, Installation, make_keys
 from tests.logs import personal_data_in_logs
 from tests.ports import free_ports, reserved_ports
 from tests.redis_servers import RedisProcess
@@ -92,10 +92,10 @@ async def install(
     """Start an idbellen with changes to its configuration; it is stopped, and must leave nothing behind."""
     async with AsyncExitStack() as stack:
 
-        async def start(**changes: str) -> Installation:
+        async def start(*, password_hash: str = PASSWORD_HASH, **changes: str) -> Installation:
             installation = Installation(tmp_path / "idbellen", pbx)
             installation.write(keys_folder, **changes)
-            await installation.add_agents(*AGENTS)
+            await installation.add_agents(*AGENTS, password_hash=password_hash)
             all_installations.append(installation)
             await installation.start()
             stack.push_async_callback(_end, installation)

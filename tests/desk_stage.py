@@ -16,7 +16,7 @@ from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import Account, Session
 from idbellen.web.addresses import Addresses
 from idbellen.web.dashboard import DashboardSite, PurposeView, dashboard_app
-from idbellen.web.passwords import hash_password
+from tests.installation import PASSWORD_HASH
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from idbellen.domain.talk import Command
     from idbellen.web.pages import Language
 
-PASSWORD = "a long enough password"
 SECRET = "a secret of the stage"
 PERSONAL = {"fullname": "Sanne Voorbeeld", "bsn": "999990019", "address": "Dorpsstraat 1, 1234 AB Voorbeeld"}
 VERIFIED = Session("reference", "report_move", AuthResult(AuthStatus.SUCCESS, PERSONAL, method="demoid"))
@@ -37,7 +36,7 @@ class FakeDesk:
     """Desk, staff, accounts, sessions and audit trail in one; ``asked`` notes what dashboards ask for."""
 
     def __init__(self) -> None:
-        self.account_kept = Account("ann", "PJSIP/ann", hash_password(PASSWORD))
+        self.account_kept = Account("ann", "PJSIP/ann", PASSWORD_HASH)
         self.session: Session | None = VERIFIED
         self.refuses: str | None = None
         self.audit_works = True

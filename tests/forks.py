@@ -7,6 +7,7 @@ the start itself is looked at, tests start that (tests/test_cli.py, tests/demo.p
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -136,6 +137,12 @@ FORKS = Forks()
 def _serve(commands: socket.socket) -> None:
     """Make processes, until nobody asks for them any more."""
     from idbellen.cli import main  # noqa: PLC0415 - all that takes long
+    from idbellen.web.pages import HERE, LANGUAGES, Pages  # noqa: PLC0415
+
+    for language in LANGUAGES:
+        Pages().load(language, *(path.name for path in (HERE / "templates").iterdir()))
+    # Those that come from it share what is there.
+    gc.freeze()
 
     def tell(**told: Any) -> None:
         with suppress(BrokenPipeError):

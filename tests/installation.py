@@ -13,19 +13,20 @@ import tempfile
 import time
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
+from unittest.mock import patch
 
 import aiohttp
+from argon2 import PasswordHasher
 
 from idbellen import keys
 from idbellen.config import load, read_master_key
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from idbellen.demo.tokens import auth_result
 from idbellen.domain.codes import Fingerprints
-from idbellen.domain.idcontact import load_key
+from idbellen.domain.idcontact import LEAST_RSA_BITS, load_key
 from idbellen.domain.notes import read_agent, read_call
 from idbellen.ports import Account, Role
 from idbellen.storage import open_store
-from idbellen.web.passwords import hash_password
 from tests.dashboards import Dashboard, Wallboard
 from tests.forks import FORKS
 from tests.ports import free_ports, reserved_ports
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from tests.proxy import Proxy
 
 PASSWORD = "a long enough password"
-PASSWORD_HASH = hash_password(PASSWORD)
+# It says itself how much work it is to check it: here as little as can be, since agents log in all the time.
+PASSWORD_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 PHONE_NUMBER = "+31201234567"
 # Values that stand out, so that a search of the logs finds them wherever they leak.
 ATTRIBUTES = {"fullname": "Quirijn Zevenaar-Vlinderslag", "bsn": "999990342", "birthdate": "1971-02-28"}
@@ -138,14 +140,18 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         )
 
     async def add_agents(
-        self, *names: str, queues: Mapping[str, Mapping[str, int]] | None = None, role: Role = Role.AGENT
+        self,
+        *names: str,
+        queues: Mapping[str, Mapping[str, int]] | None = None,
+        role: Role = Role.AGENT,
+        password_hash: str = PASSWORD_HASH,
     ) -> None:
         """Add agents, each with the phone of the same name; ``queues``: the penalties of who serves only some."""
         settings = load(self.config)
         fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
         async with open_store(settings, fingerprints) as store:
             for name in names:
-                account = Account(name, f"PJSIP/{name}", PASSWORD_HASH, role, (queues or {}).get(name, {}))
+                account = Account(name, f"PJSIP/{name}", password_hash, role, (queues or {}).get(name, {}))
                 await store.add_account(account)
 
     async def start(self) -> None:
@@ -413,10 +419,11 @@ def _code(page: str) -> str:
 
 
 def make_keys(folder: Path) -> Path:
-    """Make our keys and an auth plugin's, of both kinds."""
-    for name in ("own", "auth"):
-        keys.generate(folder / f"{name}-rsa", "rsa")
-        keys.generate(folder / f"{name}-ec", "ec")
+    """Make our keys and an auth plugin's, of both kinds, as weak as they are taken: strong ones are slow to load."""
+    with patch.object(keys, "RSA_BITS", LEAST_RSA_BITS):
+        for name in ("own", "auth"):
+            keys.generate(folder / f"{name}-rsa", "rsa")
+            keys.generate(folder / f"{name}-ec", "ec")
     return folder
 
 

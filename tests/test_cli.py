@@ -118,7 +118,7 @@ async def test_keys_check_tells_kind_and_thumbprint_of_each_key(pbx: Pbx, keys_f
     code, output = await keys_check()
     thumbprint = load_key((own_keys / "own-ec/encryption-key.pub.pem").read_bytes()).thumbprint()
     assert f"ok    decryption key decryption-key.pem: EC P-256, thumbprint {thumbprint}\n" in output
-    assert "ok    verification key encryption-key.pub.pem: RSA 3072, thumbprint" in output
+    assert "ok    verification key encryption-key.pub.pem: RSA 2048, thumbprint" in output
     assert (code, output.count("ok "), output.count("\n")) == (0, 5, 5)
 
     replace(config, "auth-rsa/encryption-key.pub.pem", "auth-rsa/decryption-key.pem")

@@ -17,7 +17,8 @@ from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.domain.talk import ALLOWED, Command, Mode, Target, Verb
 from idbellen.ports import Role, Session
 from tests.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, html, open_windows
-from tests.desk_stage import PASSWORD, PERSONAL, SECRET, VERIFIED, FakeDesk, dashboard
+from tests.desk_stage import PERSONAL, SECRET, VERIFIED, FakeDesk, dashboard
+from tests.installation import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

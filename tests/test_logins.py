@@ -16,11 +16,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from idbellen.web import passwords
+from idbellen.web.passwords import hash_password
 from tests.desk_stage import FakeDesk, dashboard
 from tests.installation import PASSWORD
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from idbellen.web.pages import Language
     from tests.installation import Installation
@@ -55,6 +56,12 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture
+async def installation(install: Callable[..., Awaitable[Installation]]) -> Installation:
+    """Give an idbellen whose passwords are as much work as they are outside of tests."""
+    return await install(password_hash=hash_password(PASSWORD))
+
+
 async def tried(installation: Installation, tries: Sequence[tuple[str, str, str]]) -> list[int]:
     """Post logins at once, each from an address, with a name and a password; gives the statuses."""
     process = await asyncio.create_subprocess_exec(
@@ -81,10 +88,10 @@ async def test_attributes_come_while_many_try_to_log_in(installation: Installati
             await asyncio.sleep(0.01)
         assert set(await attack) == {403, 503}
         assert len(took) > 50
-        # The slowest are those of the moment in which the attackers connect. They, this test and others beside it have
-        # the same two processors, so what is promised holds for nine of ten here, whatever runs on the machine.
+        # Seen alone on two processors: half of them in 5 ms, 99 of 100 in 15, the slowest in 50, which is of the moment
+        # in which the attackers connect. Here others run beside it, so what is promised holds for 19 of 20.
         took.sort()
-        assert took[len(took) * 9 // 10] < ATTRIBUTES_SECONDS
+        assert took[len(took) * 19 // 20] < ATTRIBUTES_SECONDS
         assert took[-1] < CONNECTING_SECONDS
         caller.go_on()
         await caller.ended()

@@ -77,7 +77,9 @@ async def test_at_the_end_the_number_is_told_and_nothing_later(monkeypatch: pyte
             lines.close()
         told = [(line["event"], line.get("times")) for line in log]
         await asyncio.sleep(0.1)
-        assert told == [(line["event"], line.get("times")) for line in log] == [("bad", None), ("once", None), ("bad", 2)]
+        assert (
+            told == [(line["event"], line.get("times")) for line in log] == [("bad", None), ("once", None), ("bad", 2)]
+        )
 
 
 def fault() -> Exception:

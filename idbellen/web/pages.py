@@ -32,32 +32,32 @@ def _translations(language: Language) -> NullTranslations:
     return Translations(compiled)
 
 
-class Pages:
-    """Renders the templates of this package."""
+@cache
+def _environment(language: Language) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined]
+    environment.globals["language"] = language
+    return environment
 
-    def __init__(self) -> None:
-        self._environments: dict[Language, jinja2.Environment] = {}
-        for language in LANGUAGES:
-            environment = jinja2.Environment(
-                loader=jinja2.FileSystemLoader(HERE / "templates"),
-                autoescape=True,
-                undefined=jinja2.StrictUndefined,
-                extensions=["jinja2.ext.i18n"],
-                trim_blocks=True,
-                lstrip_blocks=True,
-            )
-            environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined]
-            environment.globals["language"] = language
-            self._environments[language] = environment
+
+class Pages:
+    """Renders the templates of this package, which all sites share."""
 
     def load(self, language: Language, *templates: str) -> None:
         """Compile templates now: it would hold everybody else up when the first page is asked for."""
         for template in templates:
-            self._environments[language].get_template(template)
+            _environment(language).get_template(template)
 
     def text(self, template: str, language: Language, **values: Any) -> str:  # noqa: ANN401
         """Give a page, or a part of one, as text."""
-        return self._environments[language].get_template(template).render(values)
+        return _environment(language).get_template(template).render(values)
 
     def render(self, template: str, language: Language, *, status: int = 200, **values: Any) -> web.Response:  # noqa: ANN401
         """Give a page as an answer."""

@@ -196,7 +196,9 @@ class Machine:
         (self.root / "etc/fonts").symlink_to("/opt/chromium/etc/fonts")
         (self.root / "usr/share/fonts").symlink_to("/opt/chromium/usr/share/fonts")
         program = self._inside(tree / "usr/lib/chromium/chromium-headless-shell")
-        self._write_program("usr/bin/chromium-headless-shell", f"env LD_LIBRARY_PATH={self._inside(libraries)} {program}")
+        self._write_program(
+            "usr/bin/chromium-headless-shell", f"env LD_LIBRARY_PATH={self._inside(libraries)} {program}"
+        )
 
     def _put(self, place: str, tree: Path) -> Path:
         subprocess.run(["cp", "-a", str(tree), str(self.root / place)], check=True)
