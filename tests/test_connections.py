@@ -254,6 +254,24 @@ async def test_who_does_not_read_is_cut_off() -> None:
         assert "200 OK" in await client.end()
 
 
+async def test_who_does_not_read_is_no_longer_connected_at_the_end_of_the_listener(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 60.0)
+    front, port = Front("citizen", 8, 1000), free_ports()
+    async with front.open(App().made(), "127.0.0.1", port, stop=0.1):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            while not list(front.crowd):
+                await asyncio.sleep(0)
+        await asyncio.sleep(SOONER)
+    # asyncio tells of an end in its next turn.
+    await asyncio.sleep(0)
+    assert list(front.crowd) == []
+    writer.close()
+
+
 async def test_who_leaves_while_a_form_is_read_is_no_fault() -> None:
     async with served() as service:
         client = await service.connect()

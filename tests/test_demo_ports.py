@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from idbellen.demo.ports import Ports, PortsError, must_be_free, ports_from_environment
-from tests.ports import free_ports
+from tests.ports import reserved_ports
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, web: int, sip: int) -> Ports:
@@ -56,10 +56,9 @@ def test_what_is_no_port_is_told(monkeypatch: pytest.MonkeyPatch, web: str) -> N
     ],
 )
 def test_a_port_that_somebody_uses_is_told(offset: int, kind: socket.SocketKind, address: str) -> None:
-    first = free_ports(60)
-    ports = Ports(first, first + 20)
-    must_be_free(ports)
-    with closing(socket.socket(socket.AF_INET, kind)) as taken:
+    with reserved_ports(60) as first, closing(socket.socket(socket.AF_INET, kind)) as taken:
+        ports = Ports(first, first + 20)
+        must_be_free(ports)
         taken.bind((address, first + offset))
         if kind is socket.SOCK_STREAM:
             taken.listen()

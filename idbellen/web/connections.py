@@ -136,7 +136,12 @@ class Front:
             finally:
                 listener.close()
         finally:
-            await runner.cleanup()
+            try:
+                await runner.cleanup()
+            finally:
+                # Whoever does not read would keep its connection for ever.
+                for connection in tuple(self.crowd):
+                    connection.end()
             for lines in (self.malformed, self.slow, self.unread, self.full, self.same, *self._failed.values()):
                 lines.close()
 
