@@ -31,19 +31,19 @@ test-machines:  ## as root: type both commands on fresh machines (or on WAYS), a
 
 bench:  ## measure, and write docs/benchmarks.md
 	@sh tools/setup test
-	@.venv/bin/python -m tests.bench
+	@.venv/bin/python -m tests.measure.bench
 
 soak:  ## bring faults about for an hour, or MINUTES=..., and write docs/soak.md
 	@sh tools/setup test
-	@.venv/bin/python -m tests.soak --minutes $(or $(MINUTES),60)
+	@.venv/bin/python -m tests.measure.soak --minutes $(or $(MINUTES),60)
 
 load:  ## let many call while the service is killed and Redis crashes, and write docs/benchmarks.md
 	@sh tools/setup test
-	@.venv/bin/python -m tests.load --redis
+	@.venv/bin/python -m tests.measure.load --redis
 
 screens:  ## make the pictures in docs/
 	@sh tools/setup test
-	@.venv/bin/python -m tests.screens
+	@.venv/bin/python -m tests.measure.screens
 
 clean:  ## remove all that was set up here
 	rm -rf .run .venv *.egg-info .hypothesis

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
-from tests.browser import chromium, open_windows
-from tests.forks import FORKS
-from tests.installation import PASSWORD_HASH, PLAIN_CAUSE, Installation, make_keys
-from tests.logs import personal_data_in_logs
-from tests.ports import free_ports, reserved_ports
-from tests.redis_servers import RedisProcess
-from tests.sipp import phones
+from tests.support.browser import chromium, open_windows
+from tests.support.forks import FORKS
+from tests.support.installation import PASSWORD_HASH, PLAIN_CAUSE, Installation, make_keys
+from tests.support.logs import personal_data_in_logs
+from tests.support.ports import free_ports, reserved_ports
+from tests.support.redis_servers import RedisProcess
+from tests.support.sipp import phones
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-    from tests.browser import Windows
-    from tests.sipp import Phones
+    from tests.support.browser import Windows
+    from tests.support.sipp import Phones
 
 # Files that take a minute or more, the longest first: whoever begins with them is not the last to be done.
 LONG = (

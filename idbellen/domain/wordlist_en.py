@@ -1,6 +1,6 @@
 """The English control words: 512 everyday nouns of which no two look or sound alike.
 
-Any change gives the sessions under way other words. ``tests/test_words.py`` holds the rules for the list.
+Any change gives the sessions under way other words. ``tests/unit/test_words.py`` holds the rules for the list.
 """
 
 WORDS = tuple(

@@ -34,7 +34,7 @@ wait $made
 cat /tmp/told
 echo "left: $(cat /proc/[0-9]*/comm | grep -cE '^(asterisk|ld-linux|baresip|python|idbellen)')"
 """
-CALL = ".venv/bin/python -m tests.newcomer /tmp/told && echo 'called: yes'"
+CALL = ".venv/bin/python -m tests.support.newcomer /tmp/told && echo 'called: yes'"
 
 
 @dataclass

@@ -1,0 +1,491 @@
+"""Calls in a PBX's queue, in virtual time: screens, absences of AMI, adoption, members, and what the citizen sees."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from idbellen.calls.pbx_call import take_pbx_call
+from idbellen.calls.pbx_members import MemberRules, PbxMembers
+from idbellen.calls.pbx_queue import PbxCalls, PbxRules, Verdict
+from idbellen.domain.agents import AgentState
+from idbellen.domain.board import Stage
+from idbellen.domain.prompts import Prompt
+from idbellen.domain.statistics import CallOutcome
+from idbellen.domain.talk import Mode
+from idbellen.domain.wiring import (
+    Answered,
+    Appeared,
+    Channel,
+    Entered,
+    Gone,
+    Held,
+    Left,
+    LeftQueue,
+    Lost,
+    Member,
+    MemberGone,
+    PbxEvent,
+    Queued,
+    Snapshot,
+)
+from tests.support import virtualtime
+from tests.support.fakes import FakePhone, FakeSessions, now
+from tests.support.stories import RULES, account, new_office
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from idbellen.calls.office import Office
+
+CODE, WRONG = "1234567890", "9876543210"
+REFERENCE = f"session {CODE}"
+CALLER, FIRST, SECOND = "PJSIP/trunk-01", "a-02", "b-03"
+NOBODY = Snapshot((Channel("c", CALLER),))
+
+
+class Sessions(FakeSessions):
+    """Sessions whose codes can be replaced."""
+
+    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:
+        await asyncio.sleep(0.001)
+        for old, session in list(self.codes.items()):
+            if session.reference == reference:
+                del self.codes[old]
+                self.codes[code if valid_until > now else f"dead {code}"] = session
+                return True
+        return False
+
+    async def finish(self, call: str) -> Any:
+        session = await super().finish(call)
+        self.codes = {code: kept for code, kept in self.codes.items() if kept.reference not in self.finished}
+        return session
+
+
+@dataclass
+class LentPhone(FakePhone):
+    """A caller whom the PBX's dialplan lends us."""
+
+    uid: str = "c"
+    told: list[Verdict] = field(default_factory=list)
+
+    async def tell(self, verdict: Verdict) -> None:
+        await asyncio.sleep(0.001)
+        self.told.append(verdict)
+
+    async def let_go(self) -> None:
+        await asyncio.sleep(0.001)
+        self.end = "dialplan"
+        self.hangs_up = 10_000.0
+
+
+def typed(code: str, at: float = 1.0) -> list[tuple[float, str]]:
+    return [(at + 0.3 * position, key) for position, key in enumerate(code)]
+
+
+@dataclass
+class Pbx:
+    """One story: the office, the calls, and a way to tell what the PBX does."""
+
+    office: Office
+    calls: PbxCalls
+    sessions: Sessions
+    events: asyncio.Queue[PbxEvent]
+
+    async def tell(self, *events: PbxEvent) -> None:
+        for event in events:
+            self.events.put_nowait(event)
+        await asyncio.sleep(0.1)
+
+    def seen(self, agent: str) -> tuple[str, Mode] | None:
+        call = self.office.desk.view(agent).call
+        return (call.session, call.mode) if call else None
+
+    def stage(self) -> Stage:
+        return self.office.progress.view(REFERENCE).stage
+
+
+def tell(story: Callable[[Pbx], Coroutine[Any, Any, None]], *, lost: float = 30.0) -> Sessions:
+    """Tell a story with two agents whose dashboards are open, of whom the first is available."""
+    sessions = Sessions(CODE)
+
+    async def run() -> None:
+        office = new_office(RULES, sessions)
+        events: asyncio.Queue[PbxEvent] = asyncio.Queue()
+        calls = PbxCalls(office, PbxRules({"q": "default"}, lost))
+        pbx = Pbx(office, calls, sessions, events)
+        staff = office.desk.staff
+        watches = [staff.present(account(name)) for name in ("a", "b")]
+        for watch in watches:
+            watch.__enter__()
+        staff.set_available("a")
+        following = asyncio.create_task(calls.run(events.get))
+        await story(pbx)
+        following.cancel()
+        await asyncio.wait([following])
+        for watch in watches:
+            watch.__exit__(None, None, None)
+        # Until the grace is over, and what was scheduled is done.
+        await asyncio.sleep(60)
+
+    virtualtime.run(run())
+    return sessions
+
+
+async def call_in(pbx: Pbx, phone: LentPhone | None = None) -> asyncio.Task[None]:
+    """Let a caller key in the right code, and come into the queue."""
+    await pbx.tell(NOBODY)
+    task = asyncio.create_task(take_pbx_call(phone or LentPhone(keys=typed(CODE)), pbx.office, pbx.calls))
+    await asyncio.sleep(12)
+    await pbx.tell(Queued("c", "q"))
+    return task
+
+
+CONNECTED = (LeftQueue("c", "q"), Answered("c", "q", "a"), Entered("a1", FIRST, "br"), Entered("c", CALLER, "br"))
+
+
+def test_from_the_code_to_the_screen_and_to_the_end() -> None:
+    phone = LentPhone(keys=typed(CODE))
+
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx, phone)
+        assert phone.told == [Verdict(verified=True, purpose="report_move", priority=1, reference=REFERENCE)]
+        assert phone.end == "dialplan"
+        assert (pbx.stage(), pbx.office.progress.view(REFERENCE).place) == (Stage.QUEUED, 1)
+        assert pbx.office.desk.waiting_by_queue() == {"default": 1}
+        await pbx.tell(*CONNECTED)
+        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
+        assert pbx.seen("b") is None
+        assert pbx.stage() is Stage.CONNECTED
+        await pbx.tell(Held("a1", on=True))
+        assert pbx.seen("a") == (REFERENCE, Mode.HELD)
+        await pbx.tell(Held("a1", on=False))
+        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
+        await asyncio.sleep(60)
+        await pbx.tell(Left("a1", "br"), Left("c", "br"), Gone("a1"), Gone("c"))
+        await task
+        assert pbx.seen("a") is None
+        assert pbx.stage() is Stage.ENDED
+        [record] = pbx.office.calls.records
+        assert (record.outcome, record.agent, record.verified) == (CallOutcome.ANSWERED, "a", True)
+        assert record.talked > 60
+
+    assert tell(story).finished == [REFERENCE]
+
+
+def test_a_transfer_moves_the_screen_also_to_who_is_paused() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(*CONNECTED)
+        # To ask a colleague, the PBX takes the agent out; then it swaps them.
+        await pbx.tell(Left("a1", "br"), Entered("a1", FIRST, "ask"), Entered("b1", SECOND, "ask"))
+        assert pbx.seen("a") == (REFERENCE, Mode.HELD)
+        assert pbx.seen("b") is None
+        await pbx.tell(Gone("a1"), Left("b1", "ask"), Entered("b1", SECOND, "br"))
+        assert pbx.seen("a") is None
+        assert pbx.seen("b") == (REFERENCE, Mode.TALKING)
+        assert pbx.office.desk.staff["b"].afterwards is AgentState.PAUSED
+        await pbx.tell(Gone("c"))
+        await task
+        assert pbx.seen("b") is None
+        assert pbx.office.desk.staff["b"].state is AgentState.PAUSED
+        assert pbx.office.desk.staff["a"].state is AgentState.AVAILABLE
+
+    tell(story)
+
+
+def test_in_a_conference_the_screen_stays_with_who_had_it() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(*CONNECTED, Entered("b1", SECOND, "br"))
+        assert (pbx.seen("a"), pbx.seen("b")) == ((REFERENCE, Mode.TALKING), None)
+        await pbx.tell(Left("a1", "br"))
+        assert (pbx.seen("a"), pbx.seen("b")) == (None, (REFERENCE, Mode.TALKING))
+        await pbx.tell(Gone("c"))
+        await task
+
+    tell(story)
+
+
+def test_who_gives_up_may_use_the_code_again() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(LeftQueue("c", "q", abandoned=True), LeftQueue("c", "q"), Gone("c"))
+        await task
+        assert pbx.stage() is Stage.WAITING
+        assert [record.outcome for record in pbx.office.calls.records] == [CallOutcome.ABANDONED]
+        assert pbx.office.desk.waiting_by_queue() == {"default": 0}
+
+    sessions = tell(story)
+    assert (sessions.finished, sessions.claimed, list(sessions.codes)) == ([], {}, [CODE])
+
+
+@pytest.mark.parametrize("hangs_up", [0.5, 2.0, 4.5])
+def test_a_hangup_before_the_dialplan_goes_on(hangs_up: float) -> None:
+    async def story(pbx: Pbx) -> None:
+        await pbx.tell(NOBODY)
+        await take_pbx_call(LentPhone(keys=typed(CODE), hangs_up=now() + hangs_up), pbx.office, pbx.calls)
+
+    sessions = tell(story)
+    assert (sessions.finished, sessions.claimed) == ([], {})
+
+
+def test_without_a_right_code_the_dialplan_is_told_so() -> None:
+    phone = LentPhone(keys=typed(WRONG) + typed(WRONG, 20.0) + typed(WRONG, 40.0))
+
+    async def story(pbx: Pbx) -> None:
+        await pbx.tell(NOBODY)
+        await take_pbx_call(phone, pbx.office, pbx.calls)
+
+    tell(story)
+    assert (phone.told, phone.end) == ([Verdict(verified=False)], "dialplan")
+    assert phone.heard[-1][1] is Prompt.NOT_VERIFIED
+
+
+def test_strangers_in_the_queue_are_counted_and_show_nothing() -> None:
+    async def story(pbx: Pbx) -> None:
+        await pbx.tell(NOBODY, Appeared("s", "PJSIP/trunk-09"), Queued("s", "q"), Queued("t", "another queue"))
+        assert pbx.office.desk.waiting_by_queue() == {"default": 1}
+        await pbx.tell(LeftQueue("s", "q"), Answered("s", "q", "a"))
+        await pbx.tell(Entered("a1", FIRST, "br"), Entered("s", "PJSIP/trunk-09", "br"))
+        assert pbx.seen("a") is None
+        await pbx.tell(Gone("s"))
+        assert [(r.outcome, r.verified) for r in pbx.office.calls.records] == [(CallOutcome.ANSWERED, False)]
+
+    tell(story)
+
+
+def test_ami_is_away_for_a_moment_and_the_screen_stays() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(*CONNECTED, Lost())
+        await asyncio.sleep(20)
+        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
+        await pbx.tell(Snapshot((Channel("c", CALLER, "br", REFERENCE), Channel("b1", SECOND, "br"))))
+        assert pbx.seen("b") == (REFERENCE, Mode.TALKING), "moved in the meantime"
+        await pbx.tell(Lost())
+        await pbx.tell(Snapshot(()))
+        await task
+        assert pbx.seen("b") is None
+
+    assert tell(story).finished == [REFERENCE]
+
+
+def test_ami_is_away_for_long_the_screen_is_cleared_and_comes_back() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(*CONNECTED, Lost())
+        await asyncio.sleep(31)
+        await task
+        assert pbx.seen("a") is None
+        assert CODE not in pbx.sessions.codes, "an agent has spoken: the code is gone"
+        secret = None
+        await pbx.tell(Snapshot((Channel("c", CALLER, "br", REFERENCE), Channel("a1", FIRST, "br"))))
+        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
+        view = pbx.office.desk.view("a").call
+        assert view
+        assert view.secret != secret
+        await pbx.tell(Gone("c"))
+        assert pbx.seen("a") is None
+
+    assert tell(story).finished == [REFERENCE]
+
+
+def test_a_call_of_an_earlier_process_is_taken_up_in_the_queue() -> None:
+    async def story(pbx: Pbx) -> None:
+        await pbx.tell(Snapshot((Channel("c", CALLER, "", REFERENCE),), (Queued("c", "q", 40.0),)))
+        assert pbx.stage() is Stage.QUEUED
+        [ticket] = pbx.office.desk.waiting
+        assert (ticket.session, ticket.verified) == (REFERENCE, True)
+        assert now() - ticket.since == pytest.approx(40.0, abs=1.0)
+        await pbx.tell(*CONNECTED)
+        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
+        await pbx.tell(Gone("c"))
+
+    assert tell(story).finished == [REFERENCE]
+
+
+def test_a_planned_stop_keeps_the_session_for_the_next_process() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(*CONNECTED)
+        task.cancel()
+        await asyncio.wait([task])
+        assert pbx.seen("a") is None
+
+    sessions = tell(story)
+    assert (sessions.finished, sessions.claimed) == ([], {})
+    assert [session.reference for session in sessions.codes.values()] == [REFERENCE]
+
+
+def test_a_reference_that_is_none_takes_nothing_up() -> None:
+    async def story(pbx: Pbx) -> None:
+        await pbx.tell(Snapshot((Channel("c", CALLER, "br", "another"), Channel("a1", FIRST, "br"))))
+        assert pbx.seen("a") is None
+
+    tell(story)
+
+
+def test_without_ami_the_session_is_held_for_a_bounded_time() -> None:
+    async def story(pbx: Pbx) -> None:
+        await asyncio.wait_for(take_pbx_call(LentPhone(keys=typed(CODE)), pbx.office, pbx.calls), 60)
+
+    sessions = tell(story)
+    assert (sessions.finished, sessions.claimed) == ([], {})
+
+
+def test_an_agent_who_opens_the_dashboard_during_the_call_sees_it() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(LeftQueue("c", "q"), Entered("c", CALLER, "br"), Entered("d1", "d-04", "br"))
+        assert pbx.seen("a") is None
+        with pbx.office.desk.staff.present(account("d")):
+            await asyncio.sleep(0.1)
+            assert pbx.seen("d") == (REFERENCE, Mode.TALKING)
+            await pbx.tell(Gone("c"))
+            await task
+
+    tell(story)
+
+
+# Members
+
+
+class Control:
+    """A PBX that does as it is told, and tells so a little later."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, ...]] = []
+        self.willing = True
+        self.members: PbxMembers | None = None
+
+    async def add_member(self, queue: str, interface: str, *, name: str, penalty: int, state: str) -> bool:
+        news = Member(queue, interface, paused=False)
+        return await self._do(news, "add", queue, interface, name, f"{penalty}", state)
+
+    async def remove_member(self, queue: str, interface: str) -> bool:
+        return await self._do(MemberGone(queue, interface), "remove", queue, interface)
+
+    async def pause_member(self, queue: str, interface: str, *, paused: bool, reason: str) -> bool:
+        news = Member(queue, interface, paused)
+        return await self._do(news, "pause" if paused else "resume", queue, interface, reason)
+
+    async def _do(self, news: PbxEvent, *done: str) -> bool:
+        await asyncio.sleep(0.01)
+        self.done.append(done)
+        if self.willing and self.members:
+            asyncio.get_running_loop().call_later(0.05, self.members.take, news)
+        return self.willing
+
+
+def with_members(story: Callable[[Office, PbxMembers, Control], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        office = new_office(RULES, FakeSessions(CODE))
+        control = Control()
+        rules = MemberRules({"q": "default"}, "Local/{name}@from-queue/n")
+        members = control.members = PbxMembers(office.desk.staff, control, rules)
+        running = asyncio.create_task(members.run())
+        members.take(Snapshot(()))
+        await story(office, members, control)
+        running.cancel()
+        await asyncio.wait([running])
+        await asyncio.sleep(60)
+
+    virtualtime.run(run())
+
+
+def agent() -> Any:
+    return account("PJSIP/ann")
+
+
+INTERFACE = "Local/ann@from-queue/n"
+
+
+def test_members_follow_the_dashboard() -> None:
+    async def story(office: Office, _: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        with staff.present(agent()):
+            await asyncio.sleep(1)
+            assert control.done == [], "who is paused need not be a member"
+            staff.set_available("PJSIP/ann")
+            await asyncio.sleep(1)
+            staff.pause("PJSIP/ann", "lunch")
+            await asyncio.sleep(1)
+            staff.set_available("PJSIP/ann")
+            await asyncio.sleep(1)
+        await asyncio.sleep(20)
+        assert control.done == [
+            ("add", "q", INTERFACE, "PJSIP/ann", "0", "PJSIP/ann"),
+            ("pause", "q", INTERFACE, "lunch"),
+            ("resume", "q", INTERFACE, ""),
+            ("remove", "q", INTERFACE),
+        ]
+
+    with_members(story)
+
+
+def test_the_dashboard_follows_members() -> None:
+    async def story(office: Office, members: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        with staff.present(agent()):
+            members.take(Member("q", INTERFACE, paused=False))
+            assert staff["PJSIP/ann"].state is AgentState.AVAILABLE
+            members.take(Member("q", INTERFACE, paused=True))
+            assert staff["PJSIP/ann"].state is AgentState.PAUSED
+            members.take(Member("q", INTERFACE, paused=False))
+            members.take(MemberGone("q", INTERFACE))
+            assert staff["PJSIP/ann"].state is AgentState.PAUSED
+            await asyncio.sleep(1)
+        await asyncio.sleep(20)
+        assert control.done == []
+
+    with_members(story)
+
+
+def test_a_quick_change_of_mind_is_not_undone_by_the_news_of_the_first() -> None:
+    async def story(office: Office, _: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        with staff.present(agent()):
+            staff.set_available("PJSIP/ann")
+            await asyncio.sleep(1)
+            staff.pause("PJSIP/ann", "")
+            await asyncio.sleep(0.02)
+            staff.set_available("PJSIP/ann")
+            await asyncio.sleep(1)
+            assert staff["PJSIP/ann"].state is AgentState.AVAILABLE
+            assert [what for what, *_ in control.done] == ["add", "pause", "resume"]
+        await asyncio.sleep(20)
+
+    with_members(story)
+
+
+def test_a_refusal_is_tried_again() -> None:
+    async def story(office: Office, _: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        with staff.present(agent()):
+            control.willing = False
+            staff.set_available("PJSIP/ann")
+            await asyncio.sleep(1)
+            control.willing = True
+            await asyncio.sleep(15)
+            assert [what for what, *_ in control.done] == ["add", "add"]
+            assert staff["PJSIP/ann"].state is AgentState.AVAILABLE
+        await asyncio.sleep(30)
+
+    with_members(story)
+
+
+def test_a_static_member_is_paused_instead_of_taken_out() -> None:
+    async def story(office: Office, members: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        members.take(Snapshot((), (), (Member("q", INTERFACE, paused=True, dynamic=False),)))
+        with staff.present(agent()):
+            staff.set_available("PJSIP/ann")
+            await asyncio.sleep(1)
+        await asyncio.sleep(20)
+        assert [what for what, *_ in control.done] == ["resume", "pause"]
+
+    with_members(story)

@@ -1,0 +1,31 @@
+"""The search of all logs of a run for what must never be in one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.support.installation import ATTRIBUTES
+from tests.support.scenarios import CALLER_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from idbellen.demo.pbx import Pbx
+    from tests.support.installation import Installation
+
+
+def personal_data_in_logs(
+    pbx: Pbx, installations: Iterable[Installation], also: Iterable[str] = ()
+) -> list[tuple[str, str]]:
+    """Give what was found, each with the name of the log; ``also``: what is to be hidden besides what they know."""
+    of_asterisk = (path for path in (pbx.settings.directory / "log").rglob("*") if path.is_file())
+    logs = {path: path.read_text(errors="replace") for path in of_asterisk}
+    hidden = {CALLER_NUMBER, *ATTRIBUTES.values(), *also}
+    for one in installations:
+        if one.log.exists():
+            logs[one.log] = one.log.read_text()
+        hidden |= {*one.codes, *one.secrets}
+    assert logs[pbx.log], "there is a log to be searched"
+    found = [(path.name, text) for path, content in logs.items() for text in hidden if text in content]
+    # Asterisk's log of keys would show a code one digit a line.
+    return found + [(path.name, "dtmf") for path, content in logs.items() if "dtmf" in content.lower()]
