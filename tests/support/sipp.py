@@ -7,6 +7,7 @@ up, or keys in more digits, after an event that it awaited, and not after a time
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import re
 import secrets
@@ -57,6 +58,13 @@ class SippError(Exception):
     """SIPp did not do what its scenario says; the message holds what it wrote."""
 
 
+@functools.cache
+def _media_port_option(program: str) -> str:
+    """Give SIPp's option for the port of its sound. Versions 3.7.0 to 3.7.2 have another one (Ubuntu 24.04)."""
+    told = subprocess.run([program, "-h"], capture_output=True, text=True, check=False).stdout
+    return "-mp" if re.search(r"^ *-mp ", told, re.MULTILINE) else "-min_rtp_port"
+
+
 class Sipp:
     """One SIPp process with a scenario of its own."""
 
@@ -80,8 +88,9 @@ class Sipp:
         assert program, "sipp is not installed: make test installs it (package sip-tester)"
         # On its own terminal size and keyboard SIPp would wait for somebody.
         self.process = await asyncio.create_subprocess_exec(
-            program, "-sf", str(self._scenario), "-i", self._address, "-p", str(self.port),
-            "-mi", "127.0.0.1", "-mp", str(self.port + 2), "-nostdin", "-trace_logs", "-log_file", str(self._log),
+            program, "-sf", str(self._scenario), "-i", self._address, "-p", str(self.port), "-nostdin",
+            "-mi", "127.0.0.1", _media_port_option(program), str(self.port + 2),
+            "-trace_logs", "-log_file", str(self._log),
             "-trace_err", "-error_file", str(self.folder / f"{self._name}.err"), *self._options,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             # In a session of its own, or a kernel that shares the processor by session lets it wait for the tests.
