@@ -1,6 +1,9 @@
 # The two commands of a newcomer are "make run" and "make test".
 .DEFAULT_GOAL := help
-.PHONY: help setup run call hangup test test-machines bench soak load screens clean
+.PHONY: help setup run call hangup check quick test test-machines bench soak load screens clean
+# Beside each other on two cores: tests that wait for other programs, and tests that work all the time.
+WAITING := -n 5 --dist loadfile --no-loadscope-reorder
+WORKING := -n 2 --dist loadfile --no-loadscope-reorder
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -18,13 +21,19 @@ call:  ## make call CODE=...: let the demo phone of a running demo call with a c
 hangup:  ## let the demo phone of a running demo hang up
 	@.venv/bin/idbellen demo --hangup
 
-test:  ## set everything up and run all checks and tests
+check:  ## look at the code without running it: style, types, floors, and what the documents name
 	@sh tools/setup test
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --quiet --diff .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
-	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
+	@tools/references
+
+quick: check  ## check, and run the tests that need no other program
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest $(WORKING) tests/unit
+
+test: check  ## set everything up and run all checks and tests
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest $(WAITING)
 
 test-machines:  ## as root: type both commands on fresh machines (or on WAYS), and write docs/machines.md
 	@python3 tools/machines $(WAYS)
