@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.board import Day
 from idbellen.domain.idcontact import AuthResult, AuthStatus
-from idbellen.ports import RingOutcome, Session, StoreError
+from idbellen.ports import Phone, RingOutcome, Session, SessionStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
+    from idbellen.domain.idcontact import Received
     from idbellen.domain.prompts import Prompt
     from idbellen.domain.statistics import CallRecord
+    from idbellen.ports import AgentLeg, Attached
 
 LOGGED_IN = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session")
 # How long every prompt of the fake lasts, in seconds.
@@ -32,7 +34,61 @@ async def travel(*, until_there: bool) -> None:
         await asyncio.sleep(0.001)
 
 
-class FakeSessions:
+class NoSessions(SessionStore):
+    """A store of which nothing is to be asked: a part of it that a fake does not have is a fault, not an answer."""
+
+    async def start(
+        self, session: Session, *, attr_handle: str, page_handle: str, now: float, received: Received | None = None
+    ) -> bool:
+        raise NotImplementedError
+
+    async def by_attr_handle(self, attr_handle: str) -> Session | None:
+        raise NotImplementedError
+
+    async def attach_result(self, reference: str, received: Received) -> Attached:
+        raise NotImplementedError
+
+    async def open_page(self, page_handle: str) -> Session | None:
+        raise NotImplementedError
+
+    async def by_page_handle(self, page_handle: str) -> Session | None:
+        raise NotImplementedError
+
+    async def by_reference(self, reference: str) -> Session | None:
+        raise NotImplementedError
+
+    async def set_language(self, reference: str, language: str) -> None:
+        raise NotImplementedError
+
+    async def discard(self, reference: str) -> Session | None:
+        raise NotImplementedError
+
+    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:
+        raise NotImplementedError
+
+    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
+        raise NotImplementedError
+
+    async def release(self, call: str) -> None:
+        raise NotImplementedError
+
+    async def by_secret(self, secret: str) -> Session | None:
+        raise NotImplementedError
+
+    async def finish(self, call: str) -> Session | None:
+        raise NotImplementedError
+
+    async def release_others(self, calls: Collection[str]) -> int:
+        raise NotImplementedError
+
+    async def keep_purposes(self, purposes: Collection[str]) -> int:
+        raise NotImplementedError
+
+    async def purge(self, now: float, keep_seconds: float) -> int:
+        raise NotImplementedError
+
+
+class FakeSessions(NoSessions):
     """Sessions by code; counts what is claimed, released and finished.
 
     ``at_once``: it does at once what is asked and takes its time to answer, instead of the other way round, which
@@ -64,7 +120,7 @@ class FakeSessions:
         session = self.codes.pop(code)
         self.claimed.pop(session.reference, None)
 
-    async def claim(self, code: str, *, call: str, secret: str, **_: float) -> Session | None:
+    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:  # noqa: ARG002
         await travel(until_there=not self._at_once)
         session = self.codes.get(code)
         self._fail_if_away()
@@ -209,6 +265,12 @@ class FakeLeg:
         return self._answered_at > 0 and now() < self._answered_at + self._behaviour.talks
 
 
+def fake(leg: AgentLeg) -> FakeLeg:
+    """Give a leg as the fake that it is, whatever a story knows of it."""
+    assert isinstance(leg, FakeLeg)
+    return leg
+
+
 class FakeBridge:
     """Who can hear whom, as ``inside`` tells: "caller" and endpoints; ``story`` notes every change with the time."""
 
@@ -232,12 +294,12 @@ class FakeBridge:
         await self._note("resume")
         self.inside.add("caller")
 
-    async def join(self, leg: FakeLeg) -> None:
+    async def join(self, leg: AgentLeg) -> None:
         await self._note(f"join {leg.endpoint}")
-        leg.talking = True
+        fake(leg).talking = True
         self.inside.add(leg.endpoint)
 
-    async def mute(self, leg: FakeLeg, *, on: bool) -> None:
+    async def mute(self, leg: AgentLeg, *, on: bool) -> None:
         await self._note(f"{'mute' if on else 'unmute'} {leg.endpoint}")
         (self.muted.add if on else self.muted.discard)(leg.endpoint)
 
@@ -260,7 +322,7 @@ class FakePlayback:
 
 
 @dataclass
-class FakePhone:
+class FakePhone(Phone):
     """A caller who keys ``keys`` in, as (time, key), and hangs up at ``hangs_up``.
 
     ``legs`` and ``bridges`` are what Asterisk has for this caller. ``ended``: how the process has ended that uses
@@ -285,10 +347,14 @@ class FakePhone:
     ended: Literal["", "planned", "kill -9"] = ""
     on_prompts: Callable[[tuple[str, ...]], None] | None = None
 
-    def for_the_next(self, **changes: Any) -> FakePhone:
-        """Give the same phone for the process that takes over; what was keyed in meanwhile nobody has heard."""
-        keys = [(at, key) for at, key in self.keys if at > now()]
-        return replace(self, **({"keys": keys, "ringing": 0, "talking": 0, "ended": "", "on_prompts": None} | changes))
+    def for_the_next(self, call: str, keys: Sequence[tuple[float, str]] | None = None) -> FakePhone:
+        """Give the same phone for the process that takes over; what was keyed in meanwhile nobody has heard.
+
+        ``keys``: what is keyed in afresh, instead of the rest.
+        """
+        if keys is None:
+            keys = [(at, key) for at, key in self.keys if at > now()]
+        return replace(self, call=call, keys=keys, ringing=0, talking=0, ended="", on_prompts=None)
 
     async def answer(self) -> None:
         await asyncio.sleep(0.001)
@@ -350,24 +416,24 @@ class FakePhone:
             self.bridges[-1].left(leg.endpoint)
 
     @asynccontextmanager
-    async def bridge(self, leg: FakeLeg, music_class: str) -> AsyncIterator[FakeBridge]:
+    async def bridge(self, leg: AgentLeg, music_class: str) -> AsyncIterator[FakeBridge]:
         self.talking += 1
         try:
             await asyncio.sleep(0.001)
-            self.bridges.append(FakeBridge(leg, music_class, f"bridge {len(self.bridges)}"))
+            self.bridges.append(FakeBridge(fake(leg), music_class, f"bridge {len(self.bridges)}"))
             yield self.bridges[-1]
         finally:
             await self._close_bridge()
 
     @asynccontextmanager
     async def rejoin(
-        self, bridge: str, legs: Sequence[FakeLeg], music_class: str, *, held: bool
+        self, bridge: str, legs: Sequence[AgentLeg], music_class: str, *, held: bool
     ) -> AsyncIterator[FakeBridge]:
         self.talking += 1
         try:
             [taken] = [one for one in self.bridges if one.name == bridge]
             taken.music_class = music_class
-            for leg in legs:
+            for leg in map(fake, legs):
                 leg.talking = True
                 if not taken.open:
                     self.drop(leg)

@@ -31,8 +31,11 @@ class Trail(Protocol):
     entry 2 already.
     """
 
-    opening: tuple[str, str]
-    taken: str
+    @property
+    def opening(self) -> tuple[str, str]: ...
+
+    @property
+    def taken(self) -> str: ...
 
     def open(self, fingerprints: Fingerprints, clock: Clock) -> AbstractAsyncContextManager[Store]: ...
 

@@ -148,7 +148,7 @@ class AnyAgent(dict[str, AgentBehaviour]):
         super().__init__()
         self._chance = chance
 
-    def get(self, _: str, __: object = None) -> AgentBehaviour:  # type: ignore[override]
+    def get(self, _: str, __: object = None) -> AgentBehaviour:
         if self._chance.random() < 0.03:
             return AgentBehaviour(RingOutcome.NO_ANSWER, 20.0)
         return AgentBehaviour(RingOutcome.ANSWERED, 3.0, self._chance.expovariate(1 / MEAN_TALK))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -106,7 +106,7 @@ def test_wrong_wrong_right() -> None:
     ("way_out", "prompt", "end"),
     [("plain", Prompt.NOT_VERIFIED, "plain queue"), ("goodbye", Prompt.NOT_VERIFIED_GOODBYE, "hung up")],
 )
-def test_all_wrong(way_out: str, prompt: Prompt, end: str) -> None:
+def test_all_wrong(way_out: Literal["plain", "goodbye"], prompt: Prompt, end: str) -> None:
     keys = typed(WRONG, at=1) + typed(WRONG, at=10) + typed(WRONG, at=20) + typed(CODE, at=30)
     phone = FakePhone(keys=keys)
     tell(phone, rules=replace(RULES, unverified=way_out))
@@ -229,7 +229,7 @@ def test_a_late_result_reaches_the_agent_who_talks() -> None:
 
 def test_the_page_follows_the_call_and_shows_the_words_that_the_agent_sees() -> None:
     seen: list[tuple[float, CitizenView]] = []
-    words: list[tuple[str, str]] = []
+    words: list[tuple[str, str] | None] = []
     reference = f"session {CODE}"
 
     async def follow(office: Office) -> None:
@@ -377,7 +377,7 @@ def test_a_hangup_at_any_moment_leaves_nothing_behind(hangs_up: float) -> None:
 
 def test_a_fault_ends_one_call_with_an_apology_and_the_plain_queue() -> None:
     class Faulty(FakePhone):
-        async def music(self) -> None:
+        async def music(self, music_class: str) -> None:  # noqa: ARG002
             raise RuntimeError("a fault")
 
     faulty = Faulty("faulty", typed(CODE, at=1))
@@ -417,6 +417,7 @@ def test_only_the_agent_in_the_call_may_see_its_secret() -> None:
             await asyncio.sleep(8)
             view = desk.view("a").call
             assert view is not None
+            assert view.secret is not None
             seen.extend([desk.may_see("a", view.secret), desk.may_see("b", view.secret)])
             seen.extend([desk.may_see("a", "other"), desk.may_see("a", "é")])
             desk.shown("a", view.call)

@@ -109,11 +109,12 @@ class World:
             (note.call, party.agent): note.talk
             for note in notes
             for party in note.parties
-            if note.talk and note.talk.mode is not Mode.TRANSFERRING and self._goes_on(note)
+            if party.agent and note.talk and note.talk.mode is not Mode.TRANSFERRING and self._goes_on(note)
         }
         left = {channel: phone for channel, phone in self.phones.items() if self._alive(phone)}
         for channel, phone in self.phones.items():
-            [note] = [note for note in notes if note.channel == channel] or [None]
+            told_of: list[CallNote | None] = [note for note in notes if note.channel == channel]
+            [note] = told_of or [None]
             kept = {party.channel for party in note.parties} if note else set()
             for leg in list(phone.legs.values()):
                 if leg.channel not in kept or not leg.alive:
@@ -121,13 +122,13 @@ class World:
             if phone.bridges and not (note and note.talk):
                 phone.bridges[-1].open = False
             if note and channel in left:
-                again = {} if note.ticket else {"keys": typed(self.codes[channel], at=now() + 3.0, gap=0.0)}
-                self._take_up(phone.for_the_next(call=note.call, **again), note)
+                keys = None if note.ticket else typed(self.codes[channel], at=now() + 3.0, gap=0.0)
+                self._take_up(phone.for_the_next(note.call, keys), note)
             elif note:
                 self._run(self._close(phone, note))
             elif channel in left:
                 keys = typed(self.codes[channel], at=now() + 3.0, gap=0.0)
-                self.call(phone.for_the_next(call=f"{phone.call} again", keys=keys), self.codes[channel])
+                self.call(phone.for_the_next(f"{phone.call} again", keys), self.codes[channel])
 
     def _goes_on(self, note: CallNote) -> bool:
         assert note.talk
@@ -539,7 +540,9 @@ def test_a_call_that_failed_is_no_longer_noted_when_the_apology_is_played(*, in_
             await asyncio.sleep(1.0)
             [phone] = world.phones.values()
             assert world.office
-            world.office.desk._places["first"].wanted.set_exception(RuntimeError("a fault of ours"))
+            wanted = world.office.desk._places["first"].wanted
+            assert wanted
+            wanted.set_exception(RuntimeError("a fault of ours"))
         else:
             world.sessions.claim = fail  # type: ignore[method-assign]
         await asyncio.sleep(30.0)
@@ -777,6 +780,18 @@ class Takeovers(RuleBasedStateMachine):
     def up(self) -> bool:
         return self.world is not None and self.world.office is not None
 
+    @property
+    def there(self) -> World:
+        """The world, once it has begun."""
+        assert self.world
+        return self.world
+
+    @property
+    def office(self) -> Office:
+        """The office of the process that is up."""
+        assert self.there.office
+        return self.there.office
+
     @precondition(lambda self: self.up and len(self.world.phones) < MOST_CALLERS)
     @rule(
         keyed=st.sampled_from(["right", "right", "right", "wrong", "nothing"]),
@@ -785,7 +800,7 @@ class Takeovers(RuleBasedStateMachine):
     )
     def a_caller_comes(self, keyed: str, stays: float, behaviours: dict[str, AgentBehaviour]) -> None:
         async def come() -> None:
-            world, number = self.world, len(self.world.phones)
+            world, number = self.there, len(self.there.phones)
             code = {"right": CODES[number], "wrong": "99", "nothing": ""}[keyed]
             phone = FakePhone(
                 f"call {number}", typed(code, at=now(), gap=0.0), now() + stays, behaviours, channel=f"channel {number}"
@@ -807,7 +822,7 @@ class Takeovers(RuleBasedStateMachine):
     )
     def an_agent_asks(self, number: int, verb: Verb, whom: Target) -> None:
         async def ask() -> None:
-            desk = self.world.office.desk
+            desk = self.office.desk
             names = sorted(desk.in_hand)
             name = names[number % len(names)]
             command = Command(verb, whom if verb in (V.CONSULT, V.BLIND) else None)
@@ -819,40 +834,40 @@ class Takeovers(RuleBasedStateMachine):
     @rule(name=PEOPLE, works=st.booleans())
     def an_agent_pauses_or_not(self, name: str, *, works: bool) -> None:
         async def wish() -> None:
-            staff = self.world.office.desk.staff
+            staff = self.office.desk.staff
             if works:
                 staff.set_available(name)
             else:
                 staff.pause(name, "lunch")
 
-        if name in self.world.office.desk.staff.agents:
+        if name in self.office.desk.staff.agents:
             self.do(wish())
 
     @precondition(lambda self: self.up and self.world.phones)
     @rule(way=st.sampled_from(WAYS))
     def the_process_ends(self, way: Way) -> None:
-        self.do(self.world.end(way))
+        self.do(self.there.end(way))
 
     @precondition(lambda self: self.world is not None and not self.up)
     @rule()
     def another_starts(self) -> None:
-        self.do(self.world.start())
+        self.do(self.there.start())
 
     @invariant()
     def everybody_is_where_they_should_be(self) -> None:
         async def look() -> None:
-            self.world.check()
+            self.there.check()
 
         if self.world:
             self.do(look())
 
     def teardown(self) -> None:
         async def end() -> None:
-            if self.world.office is None:
-                await self.world.start()
+            if self.there.office is None:
+                await self.there.start()
             await asyncio.sleep(2 * LONGEST_CALL)
-            await self.world.over()
-            await self.world.close()
+            await self.there.over()
+            await self.there.close()
 
         try:
             if self.world:
