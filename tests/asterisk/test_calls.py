@@ -98,9 +98,11 @@ async def test_a_caller_who_is_moved_while_prompts_play_is_connected_at_once(
 # Digits
 
 
-async def accepted(installation: Installation, telephony: Phones, keys: str | list[Tone], **how: object) -> None:
+async def accepted(
+    installation: Installation, telephony: Phones, keys: str | list[Tone], *, info: bool = False
+) -> None:
     before = installation.log.read_text().count("accepted=True")
-    caller = await telephony.call(keys, **how)
+    caller = await telephony.call(keys, info=info)
     await installation.until_log("accepted=True", times=before + 1, seconds=25)
     caller.go_on()
     await caller.ended()

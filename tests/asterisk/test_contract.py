@@ -367,7 +367,8 @@ async def test_two_logins_of_one_second_both_count(installation: Installation) -
 def inner(token: str, keys_folder: Path) -> str:
     """Give what an auth plugin signed, out of its envelope."""
     envelope = jwe.decrypt_compact(token, own_key(keys_folder), algorithms=["RSA-OAEP", "A128CBC-HS256"])
-    return json.loads(envelope.plaintext or b"")["njwt"]
+    signed: str = json.loads(envelope.plaintext or b"")["njwt"]
+    return signed
 
 
 def sealed(signed: str, keys_folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import Mock
 from urllib.parse import unquote
 
@@ -29,9 +29,14 @@ from tests.support.installation import Installation, run_cli
 from tests.support.ports import free_ports
 from tests.support.sipp import Phones, phones
 from tests.support.spy import spy
+from tests.support.values import agent_now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from idbellen.asterisk.ari import Ari
+    from idbellen.asterisk.phone import CallerPhone
+    from idbellen.ports import AccountStore
 
 # Long enough for an offer to be made, were there one to make.
 OFFER_SECONDS = 1.0
@@ -70,15 +75,18 @@ class FakeAri:
         return answer
 
 
-IDLE, IN_USE, AWAY = ("online", []), ("online", ["x"]), ("offline", [])
+States = tuple[str, list[str]]
+IDLE: States = ("online", [])
+IN_USE: States = ("online", ["x"])
+AWAY: States = ("offline", [])
 
 
 def following(story: Callable[[FakeAri, Endpoints, dict[str, PhoneState | None]], Coroutine[Any, Any, None]]) -> None:
     """Run a story beside what follows phones; it gets the states that were told."""
 
     async def run() -> None:
-        ari, told = FakeAri(a=IDLE, b=AWAY), {}
-        endpoints = Endpoints(ari, told.__setitem__, told.clear)
+        ari, told = FakeAri(a=IDLE, b=AWAY), dict[str, PhoneState | None]()
+        endpoints = Endpoints(cast("Ari", ari), told.__setitem__, told.clear)
         following = asyncio.create_task(endpoints.run())
         await story(ari, endpoints, told)
         following.cancel()
@@ -188,12 +196,17 @@ def dialling(story: Callable[[Staff, Callable[..., Any]], Coroutine[Any, Any, No
 
     async def run() -> None:
         staff = Staff(now, StaffRules(grace=15.0, rest=5.0))
-        endpoints = Endpoints(FakeAri(**{"a-b": IN_USE}), staff.set_phone, Mock())
-        features = FeatureCodes(FakeAccounts(), staff, endpoints)
+
+        def tell(endpoint: str, state: PhoneState | None) -> None:
+            assert state, "the only phone that is followed is there"
+            staff.set_phone(endpoint, state)
+
+        endpoints = Endpoints(cast("Ari", FakeAri(**{"a-b": IN_USE})), tell, Mock())
+        features = FeatureCodes(cast("AccountStore", FakeAccounts()), staff, endpoints)
 
         async def dial(*code: str, phone: str = "PJSIP/a-b-0000001f") -> Prompt:
             call, began = FakePhone(), now()
-            await features.serve(call, StasisStart("id", ("feature", *code), phone, ""))
+            await features.serve(cast("CallerPhone", call), StasisStart("id", ("feature", *code), phone, ""))
             assert now() - began >= PROMPT_SECONDS, "the prompt is played to its end"
             [(_, prompt)] = call.heard
             return prompt
@@ -211,13 +224,13 @@ def test_a_day_with_the_desk_phone_alone() -> None:
         assert (staff["a"].state, staff["a"].phone) == (AgentState.AVAILABLE, PhoneState.BUSY)
         assert staff.with_phone_alone("a")
         assert await dial("login") is Prompt.AGENT_LOGGED_IN, "once more changes nothing"
-        assert staff["a"].state is AgentState.AVAILABLE
+        assert agent_now(staff, "a").state is AgentState.AVAILABLE
         assert await dial("pause") is Prompt.AGENT_PAUSED
-        assert staff["a"].state is AgentState.PAUSED
+        assert agent_now(staff, "a").state is AgentState.PAUSED
         assert await dial("pause") is Prompt.AGENT_AVAILABLE
-        assert staff["a"].state is AgentState.AVAILABLE
+        assert agent_now(staff, "a").state is AgentState.AVAILABLE
         assert await dial("logout") is Prompt.AGENT_LOGGED_OUT
-        assert staff["a"].state is AgentState.OFFLINE
+        assert agent_now(staff, "a").state is AgentState.OFFLINE
 
     dialling(story)
 
@@ -232,7 +245,7 @@ def test_a_code_during_a_call_holds_from_its_end_on() -> None:
         assert await dial("logout") is Prompt.AGENT_LOGGED_OUT
         assert staff["a"].state is AgentState.IN_CALL
         staff.happen("a", AgentEvent.FINISH)
-        assert staff["a"].state is AgentState.OFFLINE
+        assert agent_now(staff, "a").state is AgentState.OFFLINE
 
     dialling(story)
 

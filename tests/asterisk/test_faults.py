@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SECONDS, APART = 30.0, 2.0
 # With two processes only what makes them take turns; make soak has the rest too.
-SHORT: dict[Setting, Sequence[Kind]] = KINDS | {
+SHORT: dict[Setting, Sequence[Kind]] = {
+    **KINDS,
     "Redis, two processes": ("kill -9", "planned restart", "turn lapses", "one without Redis"),
 }
 

@@ -189,7 +189,7 @@ def feedback(plugin: Plugin, *session_urls: str | None, seconds: float = 5.0) ->
         ("/silent", "session feedback failed", {"reason": "TimeoutError"}),
     ],
 )
-async def test_a_plugin_that_fails_is_logged(plugin: Plugin, path: str, event: str, reason: dict) -> None:
+async def test_a_plugin_that_fails_is_logged(plugin: Plugin, path: str, event: str, reason: dict[str, object]) -> None:
     with capture_logs() as logs:
         async with feedback(plugin, plugin.url(path), seconds=0.3) as teller:
             teller.user_active("session 0")

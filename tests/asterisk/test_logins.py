@@ -70,7 +70,8 @@ async def tried(installation: Installation, tries: Sequence[tuple[str, str, str]
     async with asyncio.timeout(30):
         output, _ = await process.communicate(json.dumps([installation.ports["dashboard"], tries]).encode())
     assert process.returncode == 0
-    return json.loads(output)
+    statuses: list[int] = json.loads(output)
+    return statuses
 
 
 async def test_attributes_come_while_many_try_to_log_in(installation: Installation, telephony: Phones) -> None:

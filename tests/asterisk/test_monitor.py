@@ -139,7 +139,8 @@ def told(seen: Spy) -> list[dict[str, Any]]:
 async def test_the_agent_alone_is_told_before_the_supervisor_hears_anything(stage: Stage) -> None:
     async with spy(stage.pbx) as seen, stage.talking() as caller:
         asked = asyncio.create_task(stage.monitor("listen"))
-        loudest = ears = (0.0, 0.0, 0.0)
+        loudest: tuple[float, ...] = (0.0, 0.0, 0.0)
+        ears = loudest
         while not told(seen):
             # What was heard at its very end may be what came after it.
             loudest = tuple(map(max, loudest, ears))

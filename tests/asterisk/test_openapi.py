@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -41,21 +41,24 @@ from idbellen.web.idcontact_api import LARGEST_BODY, Credentials, InternalSite, 
 from idbellen.web.issuing import CodeIssuer
 from idbellen.web.purposes import Purpose
 from tests.support.fakes import FakeCallLog
+from tests.support.openapi import operations
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from schemathesis import APIOperation, Case, CheckFunction
+    from schemathesis import CheckFunction
+    from schemathesis.core.transport import HttpMethod
 
     from tests.support.installation import Installation
+    from tests.support.openapi import Request
 
 API = schemathesis.openapi.from_path(CHECKOUT / "docs" / "openapi.yaml")
-OPERATIONS: dict[str, APIOperation] = {found.ok().path: found.ok() for found in API.get_all_operations()}
+OPERATIONS = operations(API)
 RESULT = "/auth_result/{handle}"
 STARTS = [path for path in OPERATIONS if path != RESULT]
-CONFORMANCE = [
+CONFORMANCE: list[CheckFunction] = [
     status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance
 ]  # fmt: skip
 EXAMPLES = 25
@@ -63,7 +66,7 @@ TOKEN = "token of the core"
 OWN_KEY, AUTH_KEY = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
 
 
-def send(case: Case, url: str, checks: Sequence[CheckFunction], **how: Any) -> schemathesis.Response:
+def send(case: Request, url: str, checks: list[CheckFunction], **how: Any) -> schemathesis.Response:
     """Send a request; the answer passes the checks."""
     if case.media_type == "application/jwt":
         # schemathesis takes this for JSON.
@@ -98,15 +101,16 @@ async def test_whatever_is_sent_is_answered_as_documented(
 ) -> None:
     service = await install(idcontact__default_purpose='"report_move"')
 
-    def try_out(http: requests.Session, path: str, **fixed: object) -> None:
+    def try_out(http: requests.Session, path: str, **fixed: Any) -> None:
         @settings(
             max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         @given(OPERATIONS[path].as_strategy(generation_mode=mode, **fixed))
-        def one(case: Case) -> None:
+        def one(case: Request) -> None:
             # Nobody guesses an auth result, so a start without one is all that can succeed.
-            valid = mode is GenerationMode.POSITIVE and path in STARTS and case.body.get("auth_result") is None
+            body = cast("Mapping[str, Any]", case.body)
+            valid = mode is GenerationMode.POSITIVE and path in STARTS and body.get("auth_result") is None
             checks = [not_a_server_error, *CONFORMANCE]
             answer = send(case, service.internal_url, checks, session=http)
             assert (answer.status_code == 200) is valid
@@ -134,7 +138,7 @@ class Interface:
     store: Path
 
     async def ask(
-        self, path: str, *, credentials: str = TOKEN, handle: str = "", method: str = "POST", body: Any
+        self, path: str, *, credentials: str = TOKEN, handle: str = "", method: HttpMethod = "POST", body: Any
     ) -> schemathesis.Response:
         """Send one request; the answer is as documented."""
         case = OPERATIONS[path].Case(
@@ -149,7 +153,8 @@ class Interface:
     async def handle(self) -> str:
         """Start a session; gives the handle for its auth result."""
         answer = await self.ask("/page/start_communication", body={"purpose": "report_move"})
-        return answer.json()["attr_url"].rsplit("/", 1)[1]
+        address: str = answer.json()["attr_url"]
+        return address.rsplit("/", 1)[1]
 
 
 @pytest.fixture
@@ -244,7 +249,7 @@ async def test_every_status_of_a_delivery_occurs(interface: Interface, monkeypat
         (409, {"body": token()}),
     ]
     for status, request in requests_made:
-        answer = await interface.ask(RESULT, **({"handle": handle} | request))
+        answer = await interface.ask(RESULT, **{"handle": handle, **request})
         assert answer.status_code == status
     destroy(interface.store)
     assert (await interface.ask(RESULT, handle=handle, body=token())).status_code == 503

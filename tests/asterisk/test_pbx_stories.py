@@ -33,8 +33,9 @@ from idbellen.domain.wiring import (
     Snapshot,
 )
 from tests.support import virtualtime
-from tests.support.fakes import FakePhone, FakeSessions, now
+from tests.support.fakes import FakeCallLog, FakePhone, FakeSessions, now
 from tests.support.stories import RULES, account, new_office
+from tests.support.values import agent_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -93,6 +94,7 @@ class Pbx:
     office: Office
     calls: PbxCalls
     sessions: Sessions
+    log: FakeCallLog
     events: asyncio.Queue[PbxEvent]
 
     async def tell(self, *events: PbxEvent) -> None:
@@ -113,10 +115,11 @@ def tell(story: Callable[[Pbx], Coroutine[Any, Any, None]], *, lost: float = 30.
     sessions = Sessions(CODE)
 
     async def run() -> None:
-        office = new_office(RULES, sessions)
+        log = FakeCallLog()
+        office = new_office(RULES, sessions, log=log)
         events: asyncio.Queue[PbxEvent] = asyncio.Queue()
         calls = PbxCalls(office, PbxRules({"q": "default"}, lost))
-        pbx = Pbx(office, calls, sessions, events)
+        pbx = Pbx(office, calls, sessions, log, events)
         staff = office.desk.staff
         watches = [staff.present(account(name)) for name in ("a", "b")]
         for watch in watches:
@@ -169,7 +172,7 @@ def test_from_the_code_to_the_screen_and_to_the_end() -> None:
         await task
         assert pbx.seen("a") is None
         assert pbx.stage() is Stage.ENDED
-        [record] = pbx.office.calls.records
+        [record] = pbx.log.records
         assert (record.outcome, record.agent, record.verified) == (CallOutcome.ANSWERED, "a", True)
         assert record.talked > 60
 
@@ -216,7 +219,7 @@ def test_who_gives_up_may_use_the_code_again() -> None:
         await pbx.tell(LeftQueue("c", "q", abandoned=True), LeftQueue("c", "q"), Gone("c"))
         await task
         assert pbx.stage() is Stage.WAITING
-        assert [record.outcome for record in pbx.office.calls.records] == [CallOutcome.ABANDONED]
+        assert [record.outcome for record in pbx.log.records] == [CallOutcome.ABANDONED]
         assert pbx.office.desk.waiting_by_queue() == {"default": 0}
 
     sessions = tell(story)
@@ -253,7 +256,7 @@ def test_strangers_in_the_queue_are_counted_and_show_nothing() -> None:
         await pbx.tell(Entered("a1", FIRST, "br"), Entered("s", "PJSIP/trunk-09", "br"))
         assert pbx.seen("a") is None
         await pbx.tell(Gone("s"))
-        assert [(r.outcome, r.verified) for r in pbx.office.calls.records] == [(CallOutcome.ANSWERED, False)]
+        assert [(r.outcome, r.verified) for r in pbx.log.records] == [(CallOutcome.ANSWERED, False)]
 
     tell(story)
 
@@ -432,12 +435,12 @@ def test_the_dashboard_follows_members() -> None:
         staff = office.desk.staff
         with staff.present(agent()):
             members.take(Member("q", INTERFACE, paused=False))
-            assert staff["PJSIP/ann"].state is AgentState.AVAILABLE
+            assert agent_now(staff, "PJSIP/ann").state is AgentState.AVAILABLE
             members.take(Member("q", INTERFACE, paused=True))
-            assert staff["PJSIP/ann"].state is AgentState.PAUSED
+            assert agent_now(staff, "PJSIP/ann").state is AgentState.PAUSED
             members.take(Member("q", INTERFACE, paused=False))
             members.take(MemberGone("q", INTERFACE))
-            assert staff["PJSIP/ann"].state is AgentState.PAUSED
+            assert agent_now(staff, "PJSIP/ann").state is AgentState.PAUSED
             await asyncio.sleep(1)
         await asyncio.sleep(20)
         assert control.done == []

@@ -7,7 +7,7 @@ import re
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -78,7 +78,7 @@ async def windows(
         yield made
 
 
-async def begin(installation: Installation, **result: str) -> str:
+async def begin(installation: Installation, **result: Any) -> str:
     """Begin a session and deliver its auth result; gives the address that the browser is sent to."""
     headers = {"Content-Type": "application/jwt"}
     async with aiohttp.ClientSession(raise_for_status=True) as http:

@@ -27,7 +27,7 @@ from tests.support.sipp import Caller, Phones, phones
 from tests.support.spy import Spy, spy
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from playwright.async_api import BrowserContext, Page
 
@@ -187,7 +187,7 @@ async def measure(loads: list[Load]) -> None:
             sys.stdout.write("\n")
 
 
-def percentile(values: list[float], percent: int) -> float:
+def percentile(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 

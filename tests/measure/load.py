@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from idbellen.demo.pbx import Pbx
+    from tests.support.dashboards import Dashboard
     from tests.support.sipp import AgentPhone, Crowd, Phones
     from tests.support.stage import Stage
 
@@ -105,7 +106,7 @@ class Outcome:
 class Worker(Agent):
     """An agent who takes every call and has the attributes shown; keeps how long that took, in ms."""
 
-    def __init__(self, name: str, phone: AgentPhone, dashboard) -> None:  # noqa: ANN001 - as the agent
+    def __init__(self, name: str, phone: AgentPhone, dashboard: Dashboard) -> None:
         super().__init__(name, phone, dashboard)
         self.times: list[float] = []
         self.begun = False

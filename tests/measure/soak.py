@@ -138,7 +138,7 @@ def report(run_laps: list[Lap], version: str) -> str:
             f"| {lap.seed} | {lap.setting} | {own.seconds / 60:.1f} | {placed} | {answered} | "
             f"{own.faults.total()} | {own.taken_up} | {memory} | {'a fault, see below' if lap.fault else 'all held'} |"
         )
-    slowest = {}
+    slowest: dict[str, float] = {}
     for lap in run_laps:
         for kind, times in lap.figures.recoveries.items():
             slowest[kind] = max([*times, slowest.get(kind, 0.0)])

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
     from idbellen.demo.pbx import Pbx
     from tests.support.sipp import Phones
 
@@ -71,8 +73,8 @@ async def fails_in_time(reason: str) -> AsyncIterator[None]:
     assert PASSWORD not in str(caught.value)
 
 
-async def opens(url: RedisUrl, **options: str) -> None:
-    async with open_store(url, FINGERPRINTS, **options) as store:
+async def opens(url: RedisUrl, *, password: str | None = None, ca: str | None = None) -> None:
+    async with open_store(url, FINGERPRINTS, password=password, ca=ca) as store:
         await store.release_others([])
 
 
@@ -178,7 +180,7 @@ async def test_a_trail_that_is_read_while_its_beginning_is_forgotten_is_whole(
         for _ in range(10):
             await store.audit.record("ann", "act", "x")
         script = store._redis.script
-        forgotten = []
+        forgotten: list[int] = []
 
         async def then_forget(text: str, *values: str | float) -> Any:
             answer = await script(text, *values)
@@ -462,7 +464,8 @@ async def test_a_cancellation_in_the_moment_of_the_answer_is_not_lost(refusal: E
                 raise refusal
             return "an answer"
 
-    command = asyncio.create_task(RedisConnection(Client(), RedisUrl((("127.0.0.1", 1),))).command("PING"))
+    connection = RedisConnection(cast("Redis", Client()), RedisUrl((("127.0.0.1", 1),)))
+    command = asyncio.create_task(connection.command("PING"))
     await asyncio.sleep(0)
     command.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -206,8 +206,8 @@ async def test_calls_in_hand_outlive_the_store_and_new_ones_take_the_fallback(
         await caller.ended()
         await dashboard.until("available")
     assert "our turn" not in pair.second.log.read_text()
-    code, output = await run_cli("send-away", "--config", str(first.config))
-    assert (code, "another idbellen serves with it" in output) == (1, True)
+    status, output = await run_cli("send-away", "--config", str(first.config))
+    assert (status, "another idbellen serves with it" in output) == (1, True)
     await first.until_nothing_is_left()
 
 

@@ -28,7 +28,8 @@ class Wallboard:
             while True:
                 message = await self._socket.receive_json()
                 if message["type"] == "answer" and message["id"] == self._asked:
-                    return message["refused"]
+                    refused: str | None = message["refused"]
+                    return refused
 
     async def caller(self) -> str:
         """Wait until somebody waits; gives the name of the call that is next."""
@@ -36,7 +37,8 @@ class Wallboard:
             while True:
                 message = await self._socket.receive_json()
                 if message["type"] == "snapshot" and message["callers"]:
-                    return message["callers"][0]["call"]
+                    call: str = message["callers"][0]["call"]
+                    return call
 
 
 async def closed(socket: aiohttp.ClientWebSocketResponse) -> int:
@@ -78,8 +80,10 @@ class Dashboard:
 
     async def until_call(self, *, seconds: float = 10.0, **wanted: Any) -> dict[str, Any]:
         """Wait for a snapshot with a call of which this holds; gives the call."""
-        return (await self._until(lambda now: bool(now.get("call")) and wanted.items() <= now["call"].items(),
-                                  f"a call with {wanted}", seconds))["call"]  # fmt: skip
+        shown = await self._until(lambda now: bool(now.get("call")) and wanted.items() <= now["call"].items(),
+                                  f"a call with {wanted}", seconds)  # fmt: skip
+        call: dict[str, Any] = shown["call"]
+        return call
 
     async def until_phone(self, state: str, *, seconds: float = 10.0) -> None:
         """Wait until the agent's phone is in a state."""
@@ -102,7 +106,7 @@ class Dashboard:
                 self.snapshot = message
                 if message["call"] and message["call"]["secret"]:
                     self._installation.secrets.append(message["call"]["secret"])
-                return message
+                return self.snapshot
             if message["type"] == "refused":
                 self.refused.append((message["verb"], message["reason"]))
 

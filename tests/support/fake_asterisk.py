@@ -139,7 +139,7 @@ class FakeAsterisk(Ari):
         await asyncio.sleep(HALF_WAY_SECONDS)
         return answer
 
-    def _do(self, method: str, kind: str, *where: str, **params: str | int) -> Any:
+    def _do(self, method: str, kind: str, /, *where: str, **params: str | int) -> Any:
         if method == "GET":
             self._there(kind != "channels" or not where or where[0] in self.channels)
             return self._look(kind)
@@ -168,7 +168,7 @@ class FakeAsterisk(Ari):
             return [{"id": name, "channels": list(inside)} for name, inside in self.bridges.items()]
         return {"channel_ids": list(self._inside)}
 
-    def _bridge(self, method: str, name: str, change: str = "", **params: str | int) -> None:
+    def _bridge(self, method: str, name: str, change: str = "", /, **params: str | int) -> None:
         if not change and method == "POST":
             self._name(name)
             self.bridges[name] = set()
@@ -182,7 +182,7 @@ class FakeAsterisk(Ari):
         self._there(members <= self._inside)
         (self.bridges[name].update if change == "addChannel" else self.bridges[name].difference_update)(members)
 
-    def _channel(self, method: str, name: str, what: str = "", playback: str = "", **params: str | int) -> None:
+    def _channel(self, method: str, name: str, what: str = "", playback: str = "", /, **params: str | int) -> None:
         if not what and method == "POST":
             if params.get("originator", "") not in ("", *self.channels):
                 raise AriError("400 Provided originator channel was not found")

@@ -11,7 +11,7 @@ import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tests.support.invariants import Watch, search_logs
 from tests.support.proxy import Proxy
@@ -19,7 +19,7 @@ from tests.support.redis_servers import RedisProcess
 from tests.support.stage import RECOVERY_SECONDS, Agent, PipedInstallation, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from idbellen.demo.pbx import Pbx
@@ -314,7 +314,7 @@ async def _end(service: PipedInstallation) -> None:
 
 
 async def perform(
-    stage: Stage, faults: Sequence[Fault], scale: Scale, progress: Callable[[], Awaitable[None]] | None = None
+    stage: Stage, faults: Sequence[Fault], scale: Scale, progress: Callable[[], Coroutine[Any, Any, None]] | None = None
 ) -> Figures:
     """Let callers come and faults happen until there are no more of these, and see that all ends well.
 

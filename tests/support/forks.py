@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from idbellen.demo.pbx import CHECKOUT
 
@@ -99,7 +99,7 @@ class Forks:
         await self._reading
 
     async def run(
-        self, arguments: Sequence[str], environment: Mapping[str, str], sink: BinaryIO, given: BinaryIO | None = None
+        self, arguments: Sequence[str], environment: Mapping[str, str], sink: IO[bytes], given: IO[bytes] | None = None
     ) -> Forked:
         """Run ``idbellen`` with arguments, with its output into a file, and what it is given from another."""
         async with self._started:

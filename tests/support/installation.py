@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import asynccontextmanager, closing, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import aiohttp
@@ -170,7 +170,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
                 await self.kill()
                 raise AssertionError(f"not ready in {READY_SECONDS} s\n{self.log.read_text()}") from None
 
-    async def _run(self, sink: BinaryIO, environment: dict[str, str]) -> None:
+    async def _run(self, sink: IO[bytes], environment: dict[str, str]) -> None:
         own, arguments = self._environment(), ["serve", "--config", str(self.config)]
         everything = os.environ | own | environment
         if FORKS.usable and not own and not self.limits:
@@ -193,7 +193,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         return {}
 
     @contextmanager
-    def _sink(self) -> Iterator[BinaryIO]:
+    def _sink(self) -> Iterator[IO[bytes]]:
         """Give where the service writes its log, for its start."""
         with self.log.open("ab") as sink:
             yield sink
@@ -264,7 +264,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
 
     def token(self, attributes: Mapping[str, str] | None = ATTRIBUTES, *, keys: str = "rsa", **changes: Any) -> str:
         """Make an auth result as an auth plugin with keys of this kind does."""
-        values = {
+        values: dict[str, Any] = {
             "status": "succes",
             "subject": "id-contact-attributes",
             "now": time.time(),
@@ -357,7 +357,8 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         headers = {"Authorization": aiohttp.encode_basic_auth("idbellen", self.pbx.settings.ari_password)}
         url = f"http://127.0.0.1:{self.pbx.settings.ari_port}/ari/{path}"
         async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as http, http.get(url) as answer:
-            return await answer.json()
+            found: list[dict[str, Any]] = await answer.json()
+            return found
 
     async def until_nothing_is_left(self, *, seconds: float = 5.0) -> None:
         """Wait until Asterisk has no channel and no bridge any more."""

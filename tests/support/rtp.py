@@ -13,6 +13,7 @@ import struct
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
@@ -260,6 +261,10 @@ class Sound(asyncio.DatagramProtocol):
         return [_FROM_ALAW[byte] for at, payload in self._heard if at >= since for byte in payload]
 
 
+def _as_it_is(sound: Sound) -> Sound:
+    return sound
+
+
 @asynccontextmanager
 async def sounds(number: int) -> AsyncIterator[list[Sound]]:
     """Give sounds for so many phones, each with a tone of its own."""
@@ -267,7 +272,9 @@ async def sounds(number: int) -> AsyncIterator[list[Sound]]:
     made = [Sound(tone) for tone in TONES[:number]]
     transports = []
     for sound in made:
-        transport, _ = await loop.create_datagram_endpoint(lambda own=sound: own, local_addr=("127.0.0.1", sound.port))
+        transport, _ = await loop.create_datagram_endpoint(
+            partial(_as_it_is, sound), local_addr=("127.0.0.1", sound.port)
+        )
         transports.append(transport)
     sounding = [asyncio.create_task(sound.sound()) for sound in made]
     try:

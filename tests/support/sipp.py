@@ -312,11 +312,11 @@ class Phones:
             parts.append(WAIT)
         parts += [log("hangs up"), HANG_UP]
         call_id = secrets.token_hex(8)
-        number = "+31201234567"
+        dialled = "+31201234567"
         sipp = Sipp(
             self._folder, "caller", "\n".join(parts).replace(CALLER_NUMBER, self.caller_number),
             f"127.0.0.1:{self._pbx.settings.sip_port}",
-            "-s", number, "-m", "1", "-cid_str", call_id, "-timeout", str(CALL_SECONDS), "-timeout_error",
+            "-s", dialled, "-m", "1", "-cid_str", call_id, "-timeout", str(CALL_SECONDS), "-timeout_error",
             address=self._pbx.settings.trunk_match,
         )  # fmt: skip
         await self._start(sipp)

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -75,7 +75,7 @@ class PipedInstallation(Installation):
         }  # fmt: skip
 
     @contextmanager
-    def _sink(self) -> Iterator[BinaryIO]:
+    def _sink(self) -> Iterator[IO[bytes]]:
         self.until_written()
         with self.log.open("ab") as log:
             self.writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log, start_new_session=True)

@@ -14,7 +14,7 @@ OURS = Addresses((ip_network("127.0.0.0/8"), ip_network("10.0.0.5/32")))
 
 def asked(peer: str, *forwarded: str, addresses: Addresses = OURS) -> str:
     headers = [("X-Forwarded-For", line) for line in forwarded]
-    request = make_mocked_request("GET", "/", headers)  # type: ignore[arg-type]
+    request = make_mocked_request("GET", "/", headers)
     return addresses.of(request.clone(remote=peer))
 
 

@@ -208,7 +208,8 @@ class Events:
                 line = (await self._answer.content.readline()).decode()
                 assert line, "the stream has ended"
                 if line.startswith("data: "):
-                    return json.loads(line.removeprefix("data: "))
+                    event: dict[str, str] = json.loads(line.removeprefix("data: "))
+                    return event
 
     async def line(self) -> str:
         async with asyncio.timeout(5):

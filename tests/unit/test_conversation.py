@@ -18,6 +18,7 @@ from idbellen.ports import RingOutcome
 from tests.support import virtualtime
 from tests.support.fakes import LOGGED_IN, AgentBehaviour, FakeCallLog, FakePhone, FakeSessions, now
 from tests.support.stories import CODE, RULES, WRONG, account, new_office, prompts, typed
+from tests.support.values import about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -480,7 +481,7 @@ def test_a_blind_transfer_to_a_queue_keeps_the_waiting_time() -> None:
         await scene.at(2.5)
         offer = scene.desk.view("bob").offer
         assert offer
-        assert (offer.queue, offer.waiting_since) == ("taxes", pytest.approx(0.0, abs=0.1))
+        assert (offer.queue, offer.waiting_since) == ("taxes", about(0.0, within=0.1))
         await scene.at(5.0)
         assert scene.sees("bob")
         scene.ask(V.HANG_UP, agent="bob")
@@ -567,7 +568,7 @@ def test_a_blind_transfer_in_vain_puts_the_caller_back_in_the_queue(target: Targ
         scene.ask(V.BLIND, target)
         await scene.at(5.0)
         [ticket] = scene.desk.waiting
-        assert (ticket.queue, ticket.since) == ("default", pytest.approx(0.0, abs=0.1))
+        assert (ticket.queue, ticket.since) == ("default", about(0.0, within=0.1))
         scene.desk.staff.end_wrap_up("ann")
         await scene.at(8.0)
         assert scene.sees("ann"), "ann is the only one who serves this queue"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from idbellen.web.sockets import ELSEWHERE, MOST_PAGES
 from tests.support.dashboards import closed
@@ -37,7 +38,7 @@ async def test_nothing_without_a_login(installation: Installation) -> None:
             assert answer.status == 403
         with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
             await http.ws_connect(f"{url}/live")
-        http.cookie_jar.update_cookies({"idbellen_agent": "made.up"}, aiohttp.client.URL(url))
+        http.cookie_jar.update_cookies({"idbellen_agent": "made.up"}, URL(url))
         with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
             await http.ws_connect(f"{url}/live")
 

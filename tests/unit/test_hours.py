@@ -203,6 +203,7 @@ PARTS = st.floats(0, 0.999)
 def test_it_opens_at_the_next_opening_and_not_before(hours: OpeningHours, now: float, part: float) -> None:
     following = hours.next_opening(now)
     assume(following is not None)
+    assert following is not None
     start = following.timestamp()
     assert start > now
     assert hours.open_at(start)

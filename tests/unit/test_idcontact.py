@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -36,7 +36,7 @@ OPENER = TokenOpener([OURS], [OTHER, PLUGIN], leeway=30)
 
 
 def token(**changes: object) -> str:
-    values: dict = {
+    values: dict[str, Any] = {
         "identity_attributes": {"fullname": "Someone"},
         "status": "succes",
         "subject": "id-contact-attributes",
@@ -202,7 +202,7 @@ def claiming(**claims: object) -> str:
     return sealed({"njwt": signed(CLAIMS | claims)})
 
 
-ODD = (5, None, True, {}, [[]], 1e400, "\ud800", {"kty": []}, ["b64"])
+ODD: tuple[object, ...] = (5, None, True, {}, [[]], 1e400, "\ud800", {"kty": []}, ["b64"])
 
 
 def headed(**header: object) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import encode_basic_auth
+from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from idbellen.domain.codes import Fingerprints
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idbellen.stores.sqlite import SqliteStore
+
+    Client = TestClient[web.Request, Any]
 
 CODE = "1234567890"
 PLATFORM = {"Authorization": encode_basic_auth("platform", "secret")}
@@ -40,7 +42,7 @@ class Clock:
 @asynccontextmanager
 async def platform(
     folder: Path, clock: Clock, *, admit: bool = False, result: AuthResult | None = RESULT
-) -> AsyncIterator[tuple[TestClient, SqliteStore]]:
+) -> AsyncIterator[tuple[Client, SqliteStore]]:
     """Give the interface, as a platform with the right credentials reaches it, and a session with a code."""
     async with open_store(folder / "db", Fingerprints(b"x" * 32)) as store:
         await add(store, clock, CODE, result)
@@ -66,12 +68,12 @@ async def add(store: SqliteStore, clock: Clock, code: str, result: AuthResult | 
     assert await store.issue_code(session.reference, code, clock(), valid_until=clock() + 600)
 
 
-async def link(client: TestClient, dtmf: str, sessionid: str = "call 1") -> int:
+async def link(client: Client, dtmf: str, sessionid: str = "call 1") -> int:
     async with client.post("/link_phone", json={"dtmf": dtmf, "sessionid": sessionid}) as answer:
         return answer.status
 
 
-async def info(client: TestClient, sessionid: str = "call 1") -> tuple[int, dict[str, object]]:
+async def info(client: Client, sessionid: str = "call 1") -> tuple[int, dict[str, object]]:
     async with client.get(f"/session_info/{sessionid}") as answer:
         assert answer.headers["Cache-Control"] == "no-store"
         return answer.status, await answer.json()
@@ -101,7 +103,7 @@ async def test_keys_are_read_as_on_the_phone(tmp_path: Path) -> None:
 async def test_without_credentials_nothing_is_told(tmp_path: Path, header: str) -> None:
     async with platform(tmp_path, Clock()) as (right, _):
         await link(right, CODE)
-        async with TestClient(right.server, headers={"Authorization": header}) as client:
+        async with TestClient[web.Request, None](right.server, headers={"Authorization": header}) as client:
             assert await link(client, CODE, "call 2") == 401
             assert (await info(client))[0] == 401
 

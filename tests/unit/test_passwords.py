@@ -165,7 +165,7 @@ async def test_a_turn_is_not_lost_with_who_leaves(gate: Gate, monkeypatch: pytes
 
     monkeypatch.setattr(checks, "_give_on", give_on_and_cancel)
     gate.open.release(2)
-    assert await asyncio.gather(running, staying) == [True, True]
+    assert [*await asyncio.gather(running, staying)] == [True, True]
     with pytest.raises(asyncio.CancelledError):
         await leaving
     assert checks._taken == 0

@@ -36,6 +36,7 @@ from tests.support.fakes import FakePhone, FakeSessions
 from tests.support.ports import free_ports
 from tests.support.proxy import Proxy
 from tests.support.stories import CODE, WRONG, prompts, tell, typed
+from tests.support.values import agent_now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -357,7 +358,7 @@ def test_08_whatever_the_cause_the_agent_is_freed_and_the_caller_keeps_the_place
         # After a rest of five seconds.
         asterisk.answer(*asterisk.rung[1])
         await asyncio.sleep(2)
-        assert staff["a"].state is AgentState.IN_CALL
+        assert agent_now(staff, "a").state is AgentState.IN_CALL
         [inside] = asterisk.bridges.values()
         assert "first" in inside
         for caller in ("first", "second"):
@@ -493,7 +494,10 @@ def test_11_a_channel_that_takes_the_place_of_another_is_nobody(who: str, told: 
         asterisk.phones["a"] = Behaviour()
         asterisk.come_in("caller")
         await asyncio.sleep(8)
-        secret = desk.view("a").call.secret
+        call = desk.view("a").call
+        assert call
+        secret = call.secret
+        assert secret
         assert desk.may_see("a", secret)
         heard = sum("/play/" in asked for asked in asterisk.asked)
         replaced = asterisk.rung[0][0] if who == "agent" else "caller"

@@ -30,7 +30,7 @@ def test_what_is_known_is_told(place: int | None, minutes: int | None, told: lis
 @given(st.integers(1, 500), st.floats(0, 36_000))
 def test_every_place_and_every_wait_has_its_own_sentence_or_is_more_than_all(place: int, seconds: float) -> None:
     told, wait = standing_prompts(place, spoken_minutes(seconds))
-    assert told is (P[f"PLACE_{place}"] if place <= 10 else P.PLACE_MORE)
+    assert told is (Prompt[f"PLACE_{place}"] if place <= 10 else P.PLACE_MORE)
     assert (wait is P.WAIT_MORE) is (seconds > 1800)
     if wait is not P.WAIT_MORE:
         minutes = int(wait.name.removeprefix("WAIT_"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ S = AgentState
 NAMES = ("moves", "taxes")
 
 
-def ticket(call: str, since: float = 0.0, queue: str = "moves", **more: object) -> Ticket:
+def ticket(call: str, since: float = 0.0, queue: str = "moves", **more: Any) -> Ticket:
     return replace(Ticket(call, f"session {call}", "p", queue, since), **more)
 
 

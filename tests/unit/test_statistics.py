@@ -34,6 +34,7 @@ from idbellen.domain.statistics import (
     records_csv,
 )
 from tests.support import virtualtime
+from tests.support.values import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -266,7 +267,7 @@ def test_a_wrap_up_is_added_to_the_call_that_it_followed() -> None:
         for record in (first, last):
             scene.statistics.ended(record)
         scene.statistics.wrapped_up("ann", NOON + 0.2, NOON + 25.2)
-        assert scene.statistics.agent_today("ann") == AgentFigures(2, 180.0, pytest.approx(25.0))
+        assert scene.statistics.agent_today("ann") == AgentFigures(2, 180.0, about(25.0))
         # Of a call that a colleague has now, of which there is no record yet; and of somebody who had none.
         scene.statistics.wrapped_up("ann", NOON + 60.0, NOON + 70.0)
         scene.statistics.wrapped_up("bob", NOON + 60.0, NOON + 70.0)

@@ -10,7 +10,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import pytest
@@ -79,7 +79,7 @@ class Board:
             while (message := await self.socket.receive_json())["type"] != "snapshot":
                 pass
         self.snapshot = message
-        return message
+        return self.snapshot
 
     async def ask(self, kind: str, **wish: Any) -> str | None:
         """Ask for something; gives why not."""
@@ -419,7 +419,7 @@ async def test_logging_out_of_the_dashboard_closes_the_wallboard(tmp_path: Path)
         dashboard = DashboardSite(
             url=url, language="nl", purposes={}, queues={}, methods={}, pause_reasons={}, masked=frozenset(),
             cookie_key=b"k" * 32, idle_seconds=3600, absolute_seconds=7200, accounts=store, sessions=store,
-            audit=store, staff=staff, desk=desk, clock=time.time,
+            audit=store.audit, staff=staff, desk=desk, clock=time.time,
         )  # fmt: skip
         app = dashboard_app(dashboard, supervisor_site("nl", desk, figures, store, FakeMonitor()))
         jar = aiohttp.CookieJar(unsafe=True)
@@ -485,7 +485,9 @@ def test_every_text_is_translated() -> None:
                 for _, function, message, _ in _texts(source):
                     key = message if isinstance(message, str) else message[0]
                     found = catalogue.get(key)
-                    if not found or not all(found.string if function == "ngettext" else [found.string]):
+                    if not found or not all(
+                        cast("tuple[str, ...]", found.string) if function == "ngettext" else [found.string]
+                    ):
                         missing.append(key)
     assert missing == []
 

@@ -15,14 +15,14 @@ from idbellen.stores.probe import PATIENCE_SECONDS, PROBE_SECONDS, StoreProbe
 from tests.support import virtualtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def events(lines: Sequence[dict[str, object]]) -> list[tuple[object, object]]:
+def events(lines: Sequence[Mapping[str, object]]) -> list[tuple[object, object]]:
     return [(line["event"], line.get("reason")) for line in lines]
 
 

@@ -22,7 +22,7 @@ from idbellen.web.supervisor_chart import HEIGHT, LEFT, RIGHT, WIDTH, chart
 from tests.support.supervision import FakeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 DAY = dt.date(2026, 3, 10)
@@ -63,7 +63,7 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> Iterator[Scene]:
+async def scene() -> AsyncIterator[Scene]:
     with ExitStack() as scope:
         yield Scene(scope)
 
@@ -150,13 +150,14 @@ async def test_who_is_being_offered_is_told(scene: Scene) -> None:
 
 
 async def test_every_change_is_heard(scene: Scene) -> None:
+    changes: tuple[Callable[[], None], ...] = (
+        lambda: scene.agent("anna"),
+        lambda: scene.staff.pause("anna", "lunch"),
+        lambda: scene.caller("a", waited=0),
+        lambda: scene.figures.ended(record()),
+    )
     with scene.wallboard.watch() as watch:
-        for change in (
-            lambda: scene.agent("anna"),
-            lambda: scene.staff.pause("anna", "lunch"),
-            lambda: scene.caller("a", waited=0),
-            lambda: scene.figures.ended(record()),
-        ):
+        for change in changes:
             change()
             await watch.changed()
 

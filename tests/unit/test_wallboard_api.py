@@ -14,6 +14,7 @@ import requests
 import schemathesis
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import HealthCheck, Phase, given, settings
+from requests.structures import CaseInsensitiveDict
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -25,15 +26,15 @@ from schemathesis.specs.openapi.checks import (
 
 from idbellen.demo.pbx import CHECKOUT
 from idbellen.web.supervisor_api import supervisor_api
+from tests.support.openapi import operations
 from tests.support.supervision import REFERENCE, SECRET, TOKEN, WORDS, busy, serve, today
 
 if TYPE_CHECKING:
-    from schemathesis import APIOperation, Case
-
+    from tests.support.openapi import Request
     from tests.support.supervision import Stage
 
 API = schemathesis.openapi.from_path(CHECKOUT / "docs" / "openapi-wallboard.yaml")
-OPERATIONS: dict[str, APIOperation] = {found.ok().path: found.ok() for found in API.get_all_operations()}
+OPERATIONS = operations(API)
 CONFORMANCE = [
     status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance
 ]  # fmt: skip
@@ -73,12 +74,12 @@ async def test_whatever_is_asked_is_answered_as_documented(mode: GenerationMode)
                 suppress_health_check=list(HealthCheck),
             )  # fmt: skip
             @given(OPERATIONS[path].as_strategy(generation_mode=mode))
-            def one(case: Case) -> None:
+            def one(case: Request) -> None:
                 checks = [not_a_server_error, *CONFORMANCE]
                 answer = case.call_and_validate(base_url=f"{stage.url}/api/v1", checks=checks, session=http)
                 # Nobody guesses the token.
                 assert answer.status_code == 401
-                case.headers = {"Authorization": f"Bearer {TOKEN}"}
+                case.headers = CaseInsensitiveDict({"Authorization": f"Bearer {TOKEN}"})
                 answer = case.call_and_validate(base_url=f"{stage.url}/api/v1", checks=checks, session=http)
                 assert answer.status_code in (200, 400)
 
