@@ -118,10 +118,14 @@ async def test_what_is_cancelled_in_a_listener_that_ends_does_not_hide_why_it_en
     own = settings.model_copy(update={"citizen": settings.citizen.model_copy(update={"listen": f"127.0.0.1:{port}"})})
     app = web.Application()
     app.on_shutdown.append(cancelled)
-    with pytest.raises(StartError, match="another process serves"):
+
+    async def serve() -> None:
         async with Listeners(own) as listeners:
             await listeners.listen(app, "citizen")
             raise StartError("another process serves")
+
+    with pytest.raises(StartError, match="another process serves"):
+        await serve()
 
 
 async def test_addresses_are_free_afterwards_also_for_who_is_cancelled_twice(settings: Settings) -> None:
