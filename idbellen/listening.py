@@ -81,13 +81,17 @@ class Listeners:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        ends = asyncio.gather(*(listener.aclose() for listener in self._open))
+        ends = asyncio.gather(*(listener.aclose() for listener in self._open), return_exceptions=True)
         try:
             await asyncio.shield(ends)
         except asyncio.CancelledError:
             # Cancelled once more, as a task group does since Python 3.13: the addresses must be free after us.
             await ends
             raise
+        for end in ends.result():
+            # What was cancelled in there is no cancellation of ours, which would hide why we end.
+            if isinstance(end, Exception):
+                raise end
 
     async def listen(self, app: web.Application, table: str) -> None:
         """Listen at the address in a table of the configuration.

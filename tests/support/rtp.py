@@ -173,6 +173,7 @@ LEAST_AMPLITUDE = 1000
 # Louder than this is music, a voice or a tone.
 LEAST_LOUDNESS = 100
 WINDOW_SECONDS = 0.2
+LEAST_SAMPLES = 800
 # For so many windows in a row the same must be heard.
 WINDOWS = 2
 
@@ -227,7 +228,8 @@ class Sound(asyncio.DatagramProtocol):
     def besides(self) -> float:
         """Give how loud that is which is no tone."""
         samples = self._samples()
-        if not samples:
+        if len(samples) < LEAST_SAMPLES:
+            # Too little to tell a tone by, which would be taken for something else.
             return 0.0
         power = sum(sample * sample for sample in samples) / len(samples)
         return math.sqrt(max(0.0, power - sum(_amplitude(samples, tone) ** 2 / 2 for tone in TONES)))
@@ -288,7 +290,7 @@ async def sounds(number: int) -> AsyncIterator[list[Sound]]:
 
 def _amplitude(samples: Sequence[int], tone: int) -> float:
     """Give the amplitude of one frequency."""
-    if len(samples) < 800:
+    if len(samples) < LEAST_SAMPLES:
         return 0.0
     turn = cmath.exp(-2j * math.pi * tone / 8000)
     total, phase = 0j, 1 + 0j

@@ -19,6 +19,7 @@ from idbellen.asterisk.ari import CONNECTIONS
 from idbellen.config import load
 from idbellen.demo.pbx import CHECKOUT
 from idbellen.listening import ROOM, SITE_STOP_SECONDS, WANTED_DESCRIPTORS, Listeners, rooms
+from idbellen.rules import StartError
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
@@ -107,6 +108,24 @@ async def test_a_planned_stop_waits_for_all_listeners_at_once(installation: Inst
         began = time.monotonic()
         assert await installation.stop() == 0
         assert SITE_STOP_SECONDS <= time.monotonic() - began < 2 * SITE_STOP_SECONDS
+
+
+async def test_what_is_cancelled_in_a_listener_that_ends_does_not_hide_why_it_ends(settings: Settings) -> None:
+    async def cancelled(_: web.Application) -> None:
+        raise asyncio.CancelledError
+
+    port = free_ports()
+    own = settings.model_copy(update={"citizen": settings.citizen.model_copy(update={"listen": f"127.0.0.1:{port}"})})
+    app = web.Application()
+    app.on_shutdown.append(cancelled)
+
+    async def serve() -> None:
+        async with Listeners(own) as listeners:
+            await listeners.listen(app, "citizen")
+            raise StartError("another process serves")
+
+    with pytest.raises(StartError, match="another process serves"):
+        await serve()
 
 
 async def test_addresses_are_free_afterwards_also_for_who_is_cancelled_twice(settings: Settings) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from itertools import permutations
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
@@ -246,13 +246,13 @@ async def test_19_only_what_may_be_repeated_is_sent_again_on_a_stale_connection(
     heard: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for number in range(2):
-            head = await reader.readuntil(b"\r\n\r\n")
-            heard.append(head.decode().split(" HTTP")[0])
-            if number == 0:
-                writer.write(b"HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n\r\n")
-        # The second came while the server closed: whether it has been carried out nobody can tell.
-        writer.close()
+        with closing(writer), suppress(asyncio.IncompleteReadError):
+            for number in range(2):
+                head = await reader.readuntil(b"\r\n\r\n")
+                heard.append(head.decode().split(" HTTP")[0])
+                if number == 0:
+                    writer.write(b"HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n\r\n")
+            # The second came while the server closed: whether it has been carried out nobody can tell.
 
     port = free_ports()
     server = await asyncio.start_server(serve, "127.0.0.1", port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -74,6 +75,8 @@ class Maker:
         for sources in (made / "etc/apt").rglob("*.list"):
             # The keyring that mmdebstrap was given lies outside; the root has its own.
             sources.write_text(re.sub(r"\[[^]]*\] ", "", sources.read_text()))
+        # As whatever installs a machine writes it.
+        (made / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {socket.gethostname()}\n")
         return made
 
     def asterisk_20(self) -> Path:
