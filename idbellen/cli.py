@@ -21,29 +21,29 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from idbellen import __version__, keys
-from idbellen.app import serve
 from idbellen.asterisk.ari import AriError
 from idbellen.asterisk.callers_left import send_away
-from idbellen.check import Finding, check, check_keys
-from idbellen.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import day_bounds
-from idbellen.listening import notify_systemd
 from idbellen.ports import Account, Role, StoreError
-from idbellen.privileges import PrivilegeError, become, service_user
-from idbellen.rules import StartError, TakenOverError
-from idbellen.storage import open_store
+from idbellen.service.app import serve
+from idbellen.service.check import Finding, check, check_keys
+from idbellen.service.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key
+from idbellen.service.listening import notify_systemd
+from idbellen.service.privileges import PrivilegeError, become, service_user
+from idbellen.service.rules import StartError, TakenOverError
+from idbellen.service.storage import open_store
+from idbellen.service.telephony import ari_clients
+from idbellen.service.turns import nobody_serves
 from idbellen.telemetry import configure_log
-from idbellen.telephony import ari_clients
-from idbellen.turns import nobody_serves
-from idbellen.web.passwords import LEAST_PASSWORD_LENGTH, hash_password
+from idbellen.web.login.passwords import LEAST_PASSWORD_LENGTH, hash_password
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from idbellen.privileges import User
-    from idbellen.storage import Store
+    from idbellen.service.privileges import User
+    from idbellen.service.storage import Store
 
 DEFAULT_CONFIG = Path("/etc/idbellen/idbellen.toml")
 # What systemd does not start again (systemd/idbellen.service).

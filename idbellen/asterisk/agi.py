@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from panoramisk.fast_agi import Request
 
-    from idbellen.calls.pbx_queue import Verdict
+    from idbellen.calls.pbx.queue import Verdict
     from idbellen.domain.prompts import Prompt
 
 log = structlog.get_logger()
@@ -133,7 +133,7 @@ class AgiPlayback:
 
 
 class AgiPhone:
-    """A caller's channel over one FastAGI connection (:class:`idbellen.calls.pbx_queue.PbxPhone`)."""
+    """A caller's channel over one FastAGI connection (:class:`idbellen.calls.pbx.queue.PbxPhone`)."""
 
     def __init__(self, request: Request) -> None:
         self._request = request

@@ -24,7 +24,6 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from idbellen.config import Settings, load, read_master_key
 from idbellen.demo.auth import auth_app
 from idbellen.demo.backstage import PATH as BACKSTAGE
 from idbellen.demo.configuration import PHONE_NUMBER, PLUGINS, PURPOSES, configuration
@@ -35,8 +34,9 @@ from idbellen.demo.ports import PHONE_RTP_PORTS, RTP_PORTS, Ports, PortsError, m
 from idbellen.demo.remote import CALL, HANG_UP, phone_handler
 from idbellen.domain.codes import Fingerprints
 from idbellen.ports import Account, Role
-from idbellen.storage import open_store
-from idbellen.web.passwords import hash_password
+from idbellen.service.config import Settings, load, read_master_key
+from idbellen.service.storage import open_store
+from idbellen.web.login.passwords import hash_password
 
 HOME = Path(os.environ.get("IDBELLEN_DEMO_HOME") or CHECKOUT / ".run" / "demo").absolute()
 PROMPTS = CHECKOUT / ".run" / "prompts"

@@ -22,11 +22,11 @@ import pytest
 from joserfc import jwe
 from joserfc.jwk import RSAKey
 
-from idbellen.config import load, read_master_key
 from idbellen.demo.tokens import ID_CONTACT, VERDER_HELPEN
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import LARGEST_TOKEN, AuthResult, AuthStatus, load_key
-from idbellen.storage import open_store
+from idbellen.service.config import load, read_master_key
+from idbellen.service.storage import open_store
 from tests.support.installation import ATTRIBUTES
 from tests.support.sipp import phones
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from idbellen.storage import Store
+    from idbellen.service.storage import Store
     from tests.support.dashboards import Dashboard
     from tests.support.installation import Installation
     from tests.support.sipp import AgentPhone, Phones

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from idbellen.domain.idcontact import AuthResult, AuthStatus, feedback_address, session_url_host
 from idbellen.ports import Session
-from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
+from idbellen.web.machines.session_feedback import FeedbackRules, HttpFeedback
 from tests.asterisk.test_contract import ALLOWED, at_the_desk, code_on, deliver, opened, seen, started, with_the_start
 from tests.support.fakes import FakeSessions
 from tests.support.ports import free_ports
@@ -219,7 +219,7 @@ async def test_messages_of_a_session_keep_their_order_and_hold_no_other_up(plugi
 
 
 async def test_of_too_many_messages_the_rest_is_dropped(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("idbellen.web.session_feedback.MOST_REQUESTS", 2)
+    monkeypatch.setattr("idbellen.web.machines.session_feedback.MOST_REQUESTS", 2)
     with capture_logs() as logs:
         async with feedback(plugin, plugin.url("/silent"), plugin.url(), plugin.url("/other")) as teller:
             for number in range(3):

@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from idbellen.web import passwords
-from idbellen.web.passwords import hash_password
+from idbellen.web.login import passwords
+from idbellen.web.login.passwords import hash_password
 from tests.support.desk_stage import FakeDesk, dashboard
 from tests.support.installation import PASSWORD
 

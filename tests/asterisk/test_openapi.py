@@ -37,8 +37,8 @@ from idbellen.domain.hours import OpeningHours
 from idbellen.domain.idcontact import TokenOpener
 from idbellen.domain.queueing import Queues
 from idbellen.stores.sqlite import SqliteStore, open_store
-from idbellen.web.idcontact_api import LARGEST_BODY, Credentials, InternalSite, bearer, internal_app
 from idbellen.web.issuing import CodeIssuer
+from idbellen.web.machines.idcontact import LARGEST_BODY, Credentials, InternalSite, bearer, internal_app
 from idbellen.web.purposes import Purpose
 from tests.support.fakes import FakeCallLog
 from tests.support.openapi import operations
@@ -232,7 +232,7 @@ async def test_every_status_of_a_start_occurs(interface: Interface, monkeypatch:
     out_of_order = await interface.ask(path, body=good)
     assert out_of_order.status_code == 503
     seen.add(out_of_order.status_code)
-    monkeypatch.setattr("idbellen.web.idcontact_api.new_handle", broken)
+    monkeypatch.setattr("idbellen.web.machines.idcontact.new_handle", broken)
     seen.add((await interface.ask(path, body=good)).status_code)
     assert seen == documented(path)
 

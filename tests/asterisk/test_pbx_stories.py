@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from idbellen.calls.pbx_call import take_pbx_call
-from idbellen.calls.pbx_members import MemberRules, PbxMembers
-from idbellen.calls.pbx_queue import PbxCalls, PbxRules, Verdict
+from idbellen.calls.pbx.call import take_pbx_call
+from idbellen.calls.pbx.members import MemberRules, PbxMembers
+from idbellen.calls.pbx.queue import PbxCalls, PbxRules, Verdict
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import Stage
 from idbellen.domain.prompts import Prompt

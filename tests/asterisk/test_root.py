@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from idbellen import privileges
-from idbellen.privileges import User, become, other_readers, service_user
+from idbellen.service import privileges
+from idbellen.service.privileges import User, become, other_readers, service_user
 from tests.asterisk.test_disk import waiting
 from tests.support.installation import PASSWORD, Installation, make_keys, run_cli
 

@@ -14,8 +14,8 @@ import pytest
 from playwright.async_api import expect
 
 from idbellen.domain.words import WORDS
-from idbellen.web.citizen import COOKIE
-from idbellen.web.citizen_live import MOST_PAGES
+from idbellen.web.citizen.live import MOST_PAGES
+from idbellen.web.citizen.page import COOKIE
 from tests.support.browser import ALL_LOOKS, BOTH_ENDS, HEIGHT, WIDTHS, Look, Windows, check_look, open_windows
 from tests.support.installation import PHONE_NUMBER
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from idbellen.storage import Store
+    from idbellen.service.storage import Store
     from tests.support.redis_servers import RedisProcess
     from tests.support.trails import Trail
 

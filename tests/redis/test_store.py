@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from idbellen.storage import Store
+    from idbellen.service.storage import Store
     from tests.support.redis_servers import RedisProcess
 
 FINGERPRINTS = Fingerprints(b"m" * 32)

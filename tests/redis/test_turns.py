@@ -39,7 +39,7 @@ WITHOUT_END = """
 import asyncio, sys
 from contextlib import suppress
 from types import SimpleNamespace
-from idbellen import turns
+from idbellen.service import turns
 from idbellen.domain.codes import Fingerprints
 from idbellen.stores.redis import open_store
 from idbellen.stores.redis_url import parse_redis_url

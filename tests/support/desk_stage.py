@@ -15,7 +15,7 @@ from idbellen.domain.board import AgentView
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import Account, Session
 from idbellen.web.addresses import Addresses
-from idbellen.web.dashboard import DashboardSite, PurposeView, dashboard_app
+from idbellen.web.dashboard.page import DashboardSite, PurposeView, dashboard_app
 from tests.support.installation import PASSWORD_HASH
 from tests.support.ports import free_ports
 

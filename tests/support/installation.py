@@ -19,14 +19,14 @@ import aiohttp
 from argon2 import PasswordHasher
 
 from idbellen import keys
-from idbellen.config import load, read_master_key
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from idbellen.demo.tokens import auth_result
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import LEAST_RSA_BITS, load_key
 from idbellen.domain.notes import read_agent, read_call
 from idbellen.ports import Account, Role
-from idbellen.storage import open_store
+from idbellen.service.config import load, read_master_key
+from idbellen.service.storage import open_store
 from tests.support.dashboards import Dashboard, Wallboard
 from tests.support.forks import FORKS
 from tests.support.ports import free_ports, reserved_ports

@@ -17,10 +17,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import aiohttp
 
-from idbellen.config import load, read_master_key
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.notes import read_call
-from idbellen.storage import open_store
+from idbellen.service.config import load, read_master_key
+from idbellen.service.storage import open_store
 from tests.support.installation import Installation
 from tests.support.sipp import SippError
 

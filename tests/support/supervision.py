@@ -21,11 +21,11 @@ from idbellen.domain.board import CallView, Titles
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Target, day_bounds, day_of
 from idbellen.ports import Account, Role, StoreError
-from idbellen.web.idcontact_api import Credentials, bearer
+from idbellen.web.machines.idcontact import Credentials, bearer
 from idbellen.web.pages import STATIC
 from idbellen.web.security import harden
-from idbellen.web.supervisor import add_supervisor_routes
-from idbellen.web.supervisor_site import SupervisorSite
+from idbellen.web.wallboard.pages import add_supervisor_routes
+from idbellen.web.wallboard.site import SupervisorSite
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from idbellen.calls.desk import Reservation
     from idbellen.ports import MonitorMode
     from idbellen.web.pages import Language
-    from idbellen.web.supervisor_live import SupervisorLive
+    from idbellen.web.wallboard.live import SupervisorLive
     from tests.support.browser import Windows
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from idbellen.domain.codes import Fingerprints
     from idbellen.ports import Clock
-    from idbellen.storage import Store
+    from idbellen.service.storage import Store
     from tests.support.redis_servers import RedisProcess
 
 COLUMNS = ("sequence", "at", "actor", "action", "subject", "detail", "seal")

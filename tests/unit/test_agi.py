@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from idbellen.asterisk import agi
 from idbellen.asterisk.agi import AgiPhone, AgiServer
-from idbellen.calls.pbx_queue import Verdict
+from idbellen.calls.pbx.queue import Verdict
 from idbellen.domain.prompts import Prompt
 from tests.support.ports import free_ports
 

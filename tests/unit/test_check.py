@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from aiohttp import web
 
-from idbellen.check import ABOUT_SOUNDS, NEEDED_MODULES, Finding, check
 from idbellen.domain.prompts import Prompt, media
+from idbellen.service.check import ABOUT_SOUNDS, NEEDED_MODULES, Finding, check
 from tests.support.installation import PASSWORD, Installation, run_cli
 from tests.support.ports import free_ports
 

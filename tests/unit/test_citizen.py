@@ -29,9 +29,9 @@ from idbellen.domain.idcontact import TokenOpener
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.ports import Account, Attached, Session
 from idbellen.stores.sqlite import SqliteStore, open_store
-from idbellen.web import citizen_live
-from idbellen.web.citizen import COOKIE, citizen_app
-from idbellen.web.citizen_site import CitizenSite
+from idbellen.web.citizen import live as citizen_live
+from idbellen.web.citizen.page import COOKIE, citizen_app
+from idbellen.web.citizen.site import CitizenSite
 from idbellen.web.issuing import CodeIssuer
 from idbellen.web.purposes import Purpose
 from tests.support.fakes import FakeCallLog

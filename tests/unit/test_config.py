@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from idbellen.config import ConfigError, load, read_master_key, read_secret
 from idbellen.demo.pbx import CHECKOUT
+from idbellen.service.config import ConfigError, load, read_master_key, read_secret
 from idbellen.stores.redis_url import RedisUrl
 
 EXAMPLE = CHECKOUT / "idbellen.example.toml"

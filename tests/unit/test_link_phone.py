@@ -15,8 +15,8 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
 from idbellen.ports import Session
 from idbellen.stores.sqlite import open_store
-from idbellen.web.idcontact_api import Credentials, basic
-from idbellen.web.link_phone import LinkPhoneSite, link_phone_app
+from idbellen.web.machines.idcontact import Credentials, basic
+from idbellen.web.machines.link_phone import LinkPhoneSite, link_phone_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,16 +16,16 @@ import pytest
 from aiohttp import web
 
 from idbellen.asterisk.ari import CONNECTIONS
-from idbellen.config import load
 from idbellen.demo.pbx import CHECKOUT
-from idbellen.listening import ROOM, SITE_STOP_SECONDS, WANTED_DESCRIPTORS, Listeners, rooms
-from idbellen.rules import StartError
+from idbellen.service.config import load
+from idbellen.service.listening import ROOM, SITE_STOP_SECONDS, WANTED_DESCRIPTORS, Listeners, rooms
+from idbellen.service.rules import StartError
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from idbellen.config import Settings
+    from idbellen.service.config import Settings
     from tests.support.installation import Installation
 
 EVERYTHING = """
@@ -85,7 +85,7 @@ def test_a_listener_that_is_not_configured_takes_nothing(monkeypatch: pytest.Mon
 def test_as_many_descriptors_are_taken_as_may_be() -> None:
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2048))\n"
-        "from idbellen.listening import raise_descriptors\n"
+        "from idbellen.service.listening import raise_descriptors\n"
         "raise_descriptors(); print(resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

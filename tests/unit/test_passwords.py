@@ -13,8 +13,8 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import VerificationError, VerifyMismatchError
 from argon2.low_level import error_to_str
 
-from idbellen.web import passwords
-from idbellen.web.passwords import BusyError, PasswordChecks, hash_password, password_fits
+from idbellen.web.login import passwords
+from idbellen.web.login.passwords import BusyError, PasswordChecks, hash_password, password_fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

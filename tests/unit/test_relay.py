@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from idbellen.web.addresses import Addresses
-from idbellen.web.relay import relay_app, relay_client
+from idbellen.web.machines.relay import relay_app, relay_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -18,21 +18,21 @@ from aiohttp.test_utils import TestServer
 from babel.messages.pofile import read_po
 from jinja2.ext import babel_extract
 
-from idbellen.app import _purge_history
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.statistics import Statistics
-from idbellen.config import Supervisors
 from idbellen.domain.agents import AgentState
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.queueing import QueueRules, Queues
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.ports import Role
+from idbellen.service.app import _purge_history
+from idbellen.service.config import Supervisors
 from idbellen.stores.sqlite import open_store
-from idbellen.web import supervisor_live
-from idbellen.web.dashboard import DashboardSite, dashboard_app
+from idbellen.web.dashboard.page import DashboardSite, dashboard_app
+from idbellen.web.login.passwords import hash_password
 from idbellen.web.pages import HERE
-from idbellen.web.passwords import hash_password
+from idbellen.web.wallboard import live as supervisor_live
 from tests.support.dashboards import closed
 from tests.support.ports import free_ports
 from tests.support.supervision import (
@@ -463,7 +463,7 @@ async def test_what_is_old_is_forgotten(tmp_path: Path, monkeypatch: pytest.Monk
             rounds.put_nowait(seconds)
             await asyncio.Event().wait()
 
-        monkeypatch.setattr("idbellen.app.asyncio.sleep", pause)
+        monkeypatch.setattr("idbellen.service.app.asyncio.sleep", pause)
         task = asyncio.create_task(_purge_history(store, figures, own))
         assert await rounds.get() == day
         task.cancel()

@@ -77,7 +77,7 @@ class World:
         self._pages = ExitStack()
 
     async def start(self) -> None:
-        """Start a process, as :mod:`idbellen.app` does, and take up what the one before has left."""
+        """Start a process, as :mod:`idbellen.service.app` does, and take up what the one before has left."""
         office = new_office(RULES, self.sessions, QUEUES, log=self.log, store=self.notes)
         self.office = office
         self._settled = now() + SETTLED_SECONDS

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from idbellen.ports import StoreError, UnfitStoreError
-from idbellen.storage import LONGEST_WAIT_SECONDS, wait_for_store
+from idbellen.service.storage import LONGEST_WAIT_SECONDS, wait_for_store
 from idbellen.stores.probe import PATIENCE_SECONDS, PROBE_SECONDS, StoreProbe
 from tests.support import virtualtime
 

@@ -18,7 +18,7 @@ from idbellen.domain.board import CallView, Titles
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Figures, Target, day_bounds, figures
 from idbellen.ports import Account
-from idbellen.web.supervisor_chart import HEIGHT, LEFT, RIGHT, WIDTH, chart
+from idbellen.web.wallboard.chart import HEIGHT, LEFT, RIGHT, WIDTH, chart
 from tests.support.supervision import FakeStore
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from idbellen.demo.pbx import CHECKOUT
-from idbellen.web.supervisor_api import supervisor_api
+from idbellen.web.wallboard.api import supervisor_api
 from tests.support.openapi import operations
 from tests.support.supervision import REFERENCE, SECRET, TOKEN, WORDS, busy, serve, today
 

@@ -13,7 +13,7 @@ from itsdangerous import BadData, URLSafeSerializer
 from idbellen.domain.codes import new_handle
 from idbellen.domain.logins import AttackWatch, LoginLimits
 from idbellen.ports import StoreError
-from idbellen.web.passwords import BusyError, PasswordChecks
+from idbellen.web.login.passwords import BusyError, PasswordChecks
 from idbellen.web.security import set_cookie
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ import structlog
 from aiohttp import web
 
 from idbellen.domain.crowd import Crowd
-from idbellen.web.citizen_state import LAST_KINDS, find
+from idbellen.web.citizen.state import LAST_KINDS, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idbellen.calls.watch import Watch
-    from idbellen.web.citizen_site import CitizenSite
-    from idbellen.web.citizen_state import Known, Situation
+    from idbellen.web.citizen.site import CitizenSite
+    from idbellen.web.citizen.state import Known, Situation
 
 log = structlog.get_logger()
 

@@ -18,8 +18,8 @@ from idbellen.ports import StoreError
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
-    from idbellen.web.idcontact_api import Credentials
-    from idbellen.web.supervisor_site import SupervisorSite
+    from idbellen.web.machines.idcontact import Credentials
+    from idbellen.web.wallboard.site import SupervisorSite
 
 log = structlog.get_logger()
 

@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 from idbellen.calls.desk import DeskRules
 from idbellen.calls.office import CallRules, PurposeRules
 from idbellen.calls.staff import StaffRules
-from idbellen.config import Purpose, Queue, Settings, read_pem, read_secret
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import TokenOpener, load_key
 from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
-from idbellen.web.dashboard import PurposeView
-from idbellen.web.idcontact_api import Credentials, basic, bearer
+from idbellen.service.config import Purpose, Queue, Settings, read_pem, read_secret
+from idbellen.web.dashboard.page import PurposeView
+from idbellen.web.machines.idcontact import Credentials, basic, bearer
 from idbellen.web.pages import LANGUAGES
 from idbellen.web.purposes import Purpose as WebPurpose
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
-    from idbellen.config import IdContact, LinkPhone, Texts
     from idbellen.domain.idcontact import Key
+    from idbellen.service.config import IdContact, LinkPhone, Texts
     from idbellen.web.pages import Language
 
 MASKED_BY_DEFAULT = "bsn"

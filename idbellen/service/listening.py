@@ -14,14 +14,14 @@ import structlog
 from idbellen.asterisk.agi import MOST_CALLS
 from idbellen.domain.crowd import shares
 from idbellen.domain.idcontact import LARGEST_TOKEN
-from idbellen.rules import StartError
+from idbellen.service.rules import StartError
 from idbellen.web.addresses import Addresses
 from idbellen.web.connections import Front
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from idbellen.config import Settings
+    from idbellen.service.config import Settings
 
 log = structlog.get_logger()
 

@@ -15,18 +15,18 @@ from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import Switchboard
 from idbellen.calls.supervise import Stories
-from idbellen.config import read_secret
 from idbellen.domain.whereabouts import Whereabouts
+from idbellen.service.config import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from idbellen.calls.office import Office
-    from idbellen.config import Settings
     from idbellen.domain.agents import PhoneState
     from idbellen.domain.notes import CallNote
-    from idbellen.pbx import Part
     from idbellen.ports import AccountStore, MonitorMode
+    from idbellen.service.config import Settings
+    from idbellen.service.pbx import Part
 
 log = structlog.get_logger()
 

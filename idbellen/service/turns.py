@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.listening import Listeners, notify_systemd
-from idbellen.rules import StartError, TakenOverError
-from idbellen.storage import open_store
+from idbellen.service.listening import Listeners, notify_systemd
+from idbellen.service.rules import StartError, TakenOverError
+from idbellen.service.storage import open_store
 from idbellen.stores.redis import RedisStore
 from idbellen.stores.redis_turns import TurnLostError, Turns
 from idbellen.stores.sqlite import only_process
-from idbellen.web.relay import relay_app, relay_client
+from idbellen.web.machines.relay import relay_app, relay_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from idbellen.config import Settings
     from idbellen.domain.codes import Fingerprints
+    from idbellen.service.config import Settings
 
 log = structlog.get_logger()
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.config import read_pem, read_secret
 from idbellen.ports import StoreError, UnfitStoreError
+from idbellen.service.config import read_pem, read_secret
 from idbellen.stores.redis import RedisStore
 from idbellen.stores.redis import open_store as open_redis_store
 from idbellen.stores.sqlite import SqliteStore
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from idbellen.config import Settings
     from idbellen.domain.codes import Fingerprints
+    from idbellen.service.config import Settings
 
 Store = SqliteStore | RedisStore
 log = structlog.get_logger()

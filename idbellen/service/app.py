@@ -24,14 +24,14 @@ from idbellen.calls.staff import Staff
 from idbellen.calls.statistics import Statistics
 from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
 from idbellen.clock import SteadyClock
-from idbellen.config import Settings, read_master_key, read_secret
 from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import Target
-from idbellen.listening import Listeners, notify_systemd, raise_descriptors, rooms
-from idbellen.pbx import open_pbx
 from idbellen.ports import StoreError
-from idbellen.rules import (
+from idbellen.service.config import Settings, read_master_key, read_secret
+from idbellen.service.listening import Listeners, notify_systemd, raise_descriptors, rooms
+from idbellen.service.pbx import open_pbx
+from idbellen.service.rules import (
     StartError,
     TakenOverError,
     accepted_credentials,
@@ -47,33 +47,33 @@ from idbellen.rules import (
     token_opener,
     web_purposes,
 )
-from idbellen.storage import open_store, wait_for_store
+from idbellen.service.storage import open_store, wait_for_store
+from idbellen.service.telephony import Telephony, ari_clients
+from idbellen.service.turns import serve_in_turn
 from idbellen.stores.probe import StoreProbe
 from idbellen.stores.redis import RedisStore
 from idbellen.stores.sqlite import only_process
 from idbellen.telemetry import watch_loop
-from idbellen.telephony import Telephony, ari_clients
-from idbellen.turns import serve_in_turn
 from idbellen.web.addresses import Addresses
-from idbellen.web.citizen import citizen_app
-from idbellen.web.citizen_site import CitizenSite
-from idbellen.web.dashboard import DashboardSite, dashboard_app
-from idbellen.web.idcontact_api import Credentials, InternalSite, bearer, internal_app
+from idbellen.web.citizen.page import citizen_app
+from idbellen.web.citizen.site import CitizenSite
+from idbellen.web.dashboard.page import DashboardSite, dashboard_app
 from idbellen.web.issuing import CodeIssuer
-from idbellen.web.link_phone import LinkPhoneSite, link_phone_app
-from idbellen.web.readiness import tells_readiness
-from idbellen.web.session_feedback import FeedbackRules, HttpFeedback
-from idbellen.web.supervisor_site import SupervisorSite
+from idbellen.web.machines.idcontact import Credentials, InternalSite, bearer, internal_app
+from idbellen.web.machines.link_phone import LinkPhoneSite, link_phone_app
+from idbellen.web.machines.readiness import tells_readiness
+from idbellen.web.machines.session_feedback import FeedbackRules, HttpFeedback
+from idbellen.web.wallboard.site import SupervisorSite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from idbellen.config import Supervisors
     from idbellen.domain.idcontact import TokenOpener
     from idbellen.domain.notes import CallNote
-    from idbellen.pbx import Part
     from idbellen.ports import Clock, SessionStore
-    from idbellen.storage import Store
+    from idbellen.service.config import Supervisors
+    from idbellen.service.pbx import Part
+    from idbellen.service.storage import Store
     from idbellen.stores.redis_turns import Turns
 
 log = structlog.get_logger()

@@ -9,16 +9,16 @@ from joserfc.jwk import RSAKey
 
 from idbellen.asterisk.ami import AmiError
 from idbellen.asterisk.ari import AriError, GoneError
-from idbellen.config import ConfigError, Settings, load, read_master_key, read_secret, secret_files
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
-from idbellen.pbx import ami_client
 from idbellen.ports import StoreError
-from idbellen.privileges import how_to_hide, other_readers
-from idbellen.rules import StartError, load_key_file
-from idbellen.storage import open_store
+from idbellen.service.config import ConfigError, Settings, load, read_master_key, read_secret, secret_files
+from idbellen.service.pbx import ami_client
+from idbellen.service.privileges import how_to_hide, other_readers
+from idbellen.service.rules import StartError, load_key_file
+from idbellen.service.storage import open_store
+from idbellen.service.telephony import ari_clients
 from idbellen.stores.redis_url import RedisUrl
-from idbellen.telephony import ari_clients
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator

@@ -14,14 +14,14 @@ import structlog
 
 from idbellen.calls.active import tell_active
 from idbellen.calls.identify import Handset, identify, say
-from idbellen.calls.pbx_queue import Verdict
+from idbellen.calls.pbx.queue import Verdict
 from idbellen.domain.codes import new_secret
 from idbellen.domain.prompts import Prompt
 
 if TYPE_CHECKING:
     from idbellen.calls.identify import Claim
     from idbellen.calls.office import Office
-    from idbellen.calls.pbx_queue import PbxCalls
+    from idbellen.calls.pbx.queue import PbxCalls
     from idbellen.calls.progress import Journey
 
 log = structlog.get_logger()

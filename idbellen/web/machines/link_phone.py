@@ -24,7 +24,7 @@ from idbellen.domain.idcontact import Admission, AuthStatus, admission
 from idbellen.domain.lockout import Lockout, Try
 from idbellen.ports import StoreError
 from idbellen.web.forms import read_text
-from idbellen.web.idcontact_api import error_name
+from idbellen.web.machines.idcontact import error_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from idbellen.ports import AuditTrail, Clock, Session, SessionStore
-    from idbellen.web.idcontact_api import Credentials
+    from idbellen.web.machines.idcontact import Credentials
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ from idbellen.web.sockets import Page, Sockets, dismiss, not_understood
 if TYPE_CHECKING:
     from idbellen.calls.wallboard import Board
     from idbellen.ports import Account
-    from idbellen.web.supervisor_site import Door, SupervisorSite
+    from idbellen.web.wallboard.site import Door, SupervisorSite
 
 log = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """The configuration: one TOML file, environment variables on top, secrets in files of their own.
 
 Every field is described in ``idbellen.example.toml``. A variable is ``IDBELLEN_``, the table, two underscores
-and the key: ``IDBELLEN_ASTERISK__URL``. Only :mod:`idbellen.cli` and :mod:`idbellen.app` read this.
+and the key: ``IDBELLEN_ASTERISK__URL``. Only :mod:`idbellen.cli` and :mod:`idbellen.service.app` read this.
 """
 
 from __future__ import annotations

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from idbellen.web.supervisor_api import supervisor_api
-from idbellen.web.supervisor_history import History
-from idbellen.web.supervisor_live import SupervisorLive
-from idbellen.web.supervisor_site import Door
+from idbellen.web.wallboard.api import supervisor_api
+from idbellen.web.wallboard.history import History
+from idbellen.web.wallboard.live import SupervisorLive
+from idbellen.web.wallboard.site import Door
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from idbellen.web.supervisor_site import AccountOf, SupervisorSite
+    from idbellen.web.wallboard.site import AccountOf, SupervisorSite
 
 
 def add_supervisor_routes(app: web.Application, site: SupervisorSite, account_of: AccountOf) -> SupervisorLive:

@@ -16,12 +16,12 @@ from idbellen.domain.codes import new_secret
 from idbellen.domain.idcontact import AuthStatus
 from idbellen.ports import Role
 from idbellen.web.addresses import Addresses
+from idbellen.web.dashboard.live import Live
 from idbellen.web.forms import read_form, read_text
-from idbellen.web.live import Live
-from idbellen.web.logins import LONGEST_FIELD, Logins, Refusal
+from idbellen.web.login.logins import LONGEST_FIELD, Logins, Refusal
 from idbellen.web.pages import STATIC, Pages
 from idbellen.web.security import harden, set_cookie
-from idbellen.web.supervisor import add_supervisor_routes
+from idbellen.web.wallboard.pages import add_supervisor_routes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from idbellen.calls.staff import Staff
     from idbellen.ports import Account, AccountStore, AuditTrail, Clock, Session, SessionStore
     from idbellen.web.pages import Language
-    from idbellen.web.supervisor_live import SupervisorLive
-    from idbellen.web.supervisor_site import SupervisorSite
+    from idbellen.web.wallboard.live import SupervisorLive
+    from idbellen.web.wallboard.site import SupervisorSite
 
 log = structlog.get_logger()
 

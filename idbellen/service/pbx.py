@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from idbellen.asterisk.agi import AgiServer
 from idbellen.asterisk.ami import Ami
-from idbellen.calls.pbx_call import take_pbx_call
-from idbellen.calls.pbx_members import MemberRules, PbxMembers
-from idbellen.calls.pbx_queue import PbxCalls, PbxRules
-from idbellen.config import read_secret
+from idbellen.calls.pbx.call import take_pbx_call
+from idbellen.calls.pbx.members import MemberRules, PbxMembers
+from idbellen.calls.pbx.queue import PbxCalls, PbxRules
+from idbellen.service.config import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AsyncExitStack
 
     from idbellen.calls.office import Office
-    from idbellen.config import Settings
     from idbellen.domain.wiring import PbxEvent
+    from idbellen.service.config import Settings
 
 Part = tuple[str, "Callable[[], Coroutine[None, None, None]]"]
 

@@ -16,7 +16,7 @@ from idbellen.domain.idcontact import Admission, admission
 
 if TYPE_CHECKING:
     from idbellen.ports import Session
-    from idbellen.web.citizen_site import CitizenSite
+    from idbellen.web.citizen.site import CitizenSite
     from idbellen.web.issuing import IssuedCode
     from idbellen.web.pages import Language
 

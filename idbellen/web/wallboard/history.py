@@ -12,14 +12,14 @@ from babel.dates import format_date
 from idbellen.calls.audit import note
 from idbellen.calls.wallboard import quarters, total
 from idbellen.domain.statistics import by_day, daily_csv, day_bounds, day_of, records_csv
-from idbellen.web.supervisor_chart import chart
+from idbellen.web.wallboard.chart import chart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from idbellen.domain.statistics import CallRecord, Figures
-    from idbellen.web.supervisor_chart import Chart
-    from idbellen.web.supervisor_site import Door, SupervisorSite
+    from idbellen.web.wallboard.chart import Chart
+    from idbellen.web.wallboard.site import Door, SupervisorSite
 
 USUAL_DAYS = 7
 # More calls than these make a page that nobody reads; the CSV file has all.

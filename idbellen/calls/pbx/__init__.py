@@ -1,0 +1,1 @@
+"""Calls that a PBX queues and connects by itself."""

@@ -1,0 +1,1 @@
+"""What other machines ask, and what is told to them."""
