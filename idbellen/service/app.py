@@ -57,9 +57,10 @@ from idbellen.telemetry import watch_loop
 from idbellen.web.addresses import Addresses
 from idbellen.web.citizen.page import citizen_app
 from idbellen.web.citizen.site import CitizenSite
+from idbellen.web.credentials import Credentials, bearer
 from idbellen.web.dashboard.page import DashboardSite, dashboard_app
 from idbellen.web.issuing import CodeIssuer
-from idbellen.web.machines.idcontact import Credentials, InternalSite, bearer, internal_app
+from idbellen.web.machines.idcontact import InternalSite, internal_app
 from idbellen.web.machines.link_phone import LinkPhoneSite, link_phone_app
 from idbellen.web.machines.readiness import tells_readiness
 from idbellen.web.machines.session_feedback import FeedbackRules, HttpFeedback

@@ -14,8 +14,8 @@ from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import TokenOpener, load_key
 from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
 from idbellen.service.config import Purpose, Queue, Settings, read_pem, read_secret
+from idbellen.web.credentials import Credentials, basic, bearer
 from idbellen.web.dashboard.page import PurposeView
-from idbellen.web.machines.idcontact import Credentials, basic, bearer
 from idbellen.web.pages import LANGUAGES
 from idbellen.web.purposes import Purpose as WebPurpose
 

@@ -37,8 +37,9 @@ from idbellen.domain.hours import OpeningHours
 from idbellen.domain.idcontact import TokenOpener
 from idbellen.domain.queueing import Queues
 from idbellen.stores.sqlite import SqliteStore, open_store
+from idbellen.web.credentials import Credentials, bearer
 from idbellen.web.issuing import CodeIssuer
-from idbellen.web.machines.idcontact import LARGEST_BODY, Credentials, InternalSite, bearer, internal_app
+from idbellen.web.machines.idcontact import LARGEST_BODY, InternalSite, internal_app
 from idbellen.web.purposes import Purpose
 from tests.support.fakes import FakeCallLog
 from tests.support.openapi import operations

@@ -21,7 +21,7 @@ from idbellen.domain.board import CallView, Titles
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Target, day_bounds, day_of
 from idbellen.ports import Account, Role, StoreError
-from idbellen.web.machines.idcontact import Credentials, bearer
+from idbellen.web.credentials import Credentials, bearer
 from idbellen.web.pages import STATIC
 from idbellen.web.security import harden
 from idbellen.web.wallboard.pages import add_supervisor_routes

@@ -15,7 +15,7 @@ from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
 from idbellen.ports import Session
 from idbellen.stores.sqlite import open_store
-from idbellen.web.machines.idcontact import Credentials, basic
+from idbellen.web.credentials import Credentials, basic
 from idbellen.web.machines.link_phone import LinkPhoneSite, link_phone_app
 
 if TYPE_CHECKING:

@@ -6,10 +6,8 @@ those of the reference implementation of ID Contact; ``docs/openapi.yaml`` descr
 
 from __future__ import annotations
 
-import hmac
-from base64 import b64encode
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -30,12 +28,13 @@ from idbellen.web.forms import UnreadableError, read_text
 from idbellen.web.issuing import NoFreeCodeError, dial_address
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from aiohttp.typedefs import Handler, Middleware
 
     from idbellen.calls.progress import Progress
     from idbellen.ports import Clock, SessionStore
+    from idbellen.web.credentials import Credentials
     from idbellen.web.issuing import CodeIssuer
     from idbellen.web.purposes import ClientUrl, Purpose
 
@@ -44,34 +43,6 @@ log = structlog.get_logger()
 LARGEST_BODY = LARGEST_TOKEN + 4096
 LARGEST_PURPOSE = 256
 _UNREADABLE = web.AppKey("unreadable", Repeated)
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What callers must show, if anything: see :func:`basic` and :func:`bearer`.
-
-    ``protect``: ``start`` leaves the delivery of auth results open, whose address is unguessable by itself and
-    whose auth plugins know no credentials of ours.
-    """
-
-    accepted: Collection[str] = field(default=(), repr=False)
-    protect: Literal["start", "all"] = "start"
-
-    def fit(self, header: str) -> bool:
-        """Whether a header shows one of them; the time it takes tells nothing."""
-        scheme, _, value = header.partition(" ")
-        given = f"{scheme.lower()} {value.strip()}".encode(errors="surrogateescape")
-        return any(hmac.compare_digest(given, wanted.encode()) for wanted in self.accepted)
-
-
-def basic(user: str, password: str) -> str:
-    """Give what :class:`Credentials` accepts for a user name and password (RFC 7617)."""
-    return f"basic {b64encode(f'{user}:{password}'.encode()).decode()}"
-
-
-def bearer(token: str) -> str:
-    """Give what :class:`Credentials` accepts for a token (RFC 6750)."""
-    return f"bearer {token}"
 
 
 @dataclass(frozen=True, slots=True)

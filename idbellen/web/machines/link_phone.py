@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from idbellen.ports import AuditTrail, Clock, Session, SessionStore
-    from idbellen.web.machines.idcontact import Credentials
+    from idbellen.web.credentials import Credentials
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from idbellen.ports import StoreError
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
-    from idbellen.web.machines.idcontact import Credentials
+    from idbellen.web.credentials import Credentials
     from idbellen.web.wallboard.site import SupervisorSite
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from idbellen.domain.board import Titles
     from idbellen.domain.statistics import Target
     from idbellen.ports import Account, AuditTrail, Clock, History
-    from idbellen.web.machines.idcontact import Credentials
+    from idbellen.web.credentials import Credentials
     from idbellen.web.pages import Language
 
     # Gives the login that a request shows, and whose it is, None if nobody's.
