@@ -430,6 +430,14 @@ class AuditTrail(Protocol):
         ...
 
 
+class Endpoints(Protocol):
+    """What is known of agents' phones before they are rung."""
+
+    async def follow(self, endpoint: str) -> None:
+        """Follow a phone from now on, and tell the staff how it is now."""
+        ...
+
+
 MonitorMode = Literal["listen", "whisper", "barge"]
 
 

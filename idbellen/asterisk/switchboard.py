@@ -12,7 +12,6 @@ import structlog
 from idbellen.asterisk.ari import Ari, AriError
 from idbellen.asterisk.bridge import BRIDGE_PREFIX
 from idbellen.asterisk.events import ApplicationReplaced, EndpointStateChanged, StasisEnd, StasisStart
-from idbellen.asterisk.features import FEATURE_ARG
 from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, Legs
 from idbellen.asterisk.lines import Lines
 from idbellen.asterisk.monitor import MONITOR_PREFIX, SNOOP_PREFIX, SUPERVISOR_PREFIX
@@ -25,12 +24,14 @@ if TYPE_CHECKING:
 
     from idbellen.asterisk.endpoints import Endpoints
     from idbellen.asterisk.events import Event
-    from idbellen.asterisk.features import FeatureCodes
+    from idbellen.calls.feature_codes import FeatureCodes
     from idbellen.calls.supervise import Stories
     from idbellen.domain.notes import CallNote
 
 log = structlog.get_logger()
 
+# The dialplan's Stasis(APP,feature,login|logout|pause).
+FEATURE_ARG = "feature"
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 10.0
 STRANGER_SECONDS = 1.0
@@ -200,7 +201,8 @@ class Switchboard:
         with self.lines.line(start.channel) as line:
             phone = CallerPhone(self._ari, line, self.legs, caller=start.caller)
             try:
-                await features.serve(phone, start)
+                code = start.args[1] if len(start.args) > 1 else ""
+                await features.serve(phone, start.name.rpartition("-")[0], code)
             except Exception:
                 # The other calls go on.
                 log.exception("feature code failed", channel=start.channel)

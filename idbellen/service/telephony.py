@@ -10,10 +10,10 @@ import structlog
 
 from idbellen.asterisk.ari import Ari, first_of
 from idbellen.asterisk.endpoints import Endpoints
-from idbellen.asterisk.features import FeatureCodes
 from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import Switchboard
+from idbellen.calls.feature_codes import FeatureCodes
 from idbellen.calls.supervise import Stories
 from idbellen.domain.whereabouts import Whereabouts
 from idbellen.service.config import read_secret

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from idbellen.asterisk.ari import AriError, AriUnreachableError, GoneError
 from idbellen.asterisk.endpoints import Endpoints
-from idbellen.asterisk.events import WANTED_OF_PHONES, EndpointStateChanged, StasisStart, parse
-from idbellen.asterisk.features import FeatureCodes
+from idbellen.asterisk.events import WANTED_OF_PHONES, EndpointStateChanged, parse
+from idbellen.calls.feature_codes import FeatureCodes
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.demo.pbx import Pbx, PbxSettings
 from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from idbellen.asterisk.ari import Ari
-    from idbellen.asterisk.phone import CallerPhone
     from idbellen.ports import AccountStore
 
 # Long enough for an offer to be made, were there one to make.
@@ -204,9 +203,9 @@ def dialling(story: Callable[[Staff, Callable[..., Any]], Coroutine[Any, Any, No
         endpoints = Endpoints(cast("Ari", FakeAri(**{"a-b": IN_USE})), tell, Mock())
         features = FeatureCodes(cast("AccountStore", FakeAccounts()), staff, endpoints)
 
-        async def dial(*code: str, phone: str = "PJSIP/a-b-0000001f") -> Prompt:
+        async def dial(*code: str, phone: str = "PJSIP/a-b") -> Prompt:
             call, began = FakePhone(), now()
-            await features.serve(cast("CallerPhone", call), StasisStart("id", ("feature", *code), phone, ""))
+            await features.serve(call, phone, "".join(code))
             assert now() - began >= PROMPT_SECONDS, "the prompt is played to its end"
             [(_, prompt)] = call.heard
             return prompt
@@ -265,7 +264,7 @@ def test_logging_out_pauses_who_has_a_dashboard_open() -> None:
 @pytest.mark.parametrize("code", [("login",), ("logout",), ("pause",)])
 def test_a_phone_of_nobody_is_told_so(code: tuple[str, ...]) -> None:
     async def story(staff: Staff, dial: Callable[..., Any]) -> None:
-        assert await dial(*code, phone="PJSIP/other-00000001") is Prompt.AGENT_UNKNOWN
+        assert await dial(*code, phone="PJSIP/other") is Prompt.AGENT_UNKNOWN
         assert not staff.agents
 
     dialling(story)

@@ -11,16 +11,11 @@ from idbellen.domain.agents import AgentState
 from idbellen.domain.prompts import Prompt
 
 if TYPE_CHECKING:
-    from idbellen.asterisk.endpoints import Endpoints
-    from idbellen.asterisk.events import StasisStart
-    from idbellen.asterisk.phone import CallerPhone
     from idbellen.calls.staff import Staff
-    from idbellen.ports import Account, AccountStore
+    from idbellen.ports import Account, AccountStore, Endpoints, Phone
 
 log = structlog.get_logger()
 
-# The dialplan's Stasis(APP,feature,login|logout|pause).
-FEATURE_ARG = "feature"
 LONGEST_SECONDS = 20.0
 _TAKES_CALLS = (AgentState.AVAILABLE, AgentState.WRAP_UP)
 
@@ -33,10 +28,8 @@ class FeatureCodes:
         self._staff = staff
         self._endpoints = endpoints
 
-    async def serve(self, phone: CallerPhone, start: StasisStart) -> None:
-        """Serve one call of an agent's phone."""
-        endpoint = start.name.rpartition("-")[0]
-        code = start.args[1] if len(start.args) > 1 else ""
+    async def serve(self, phone: Phone, endpoint: str, code: str) -> None:
+        """Serve one call of an agent's phone, for a code: ``login``, ``logout`` or ``pause``."""
         async with asyncio.timeout(LONGEST_SECONDS):
             # Asterisk does not count a phone as in use before its call is answered.
             await phone.answer()
