@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-import structlog
+from idbellen.calls.behind import Behind, Words
 
 if TYPE_CHECKING:
     from idbellen.ports import SessionFeedback, SessionStore
 
-log = structlog.get_logger()
-
 RETRY_SECONDS = 1.0
-STOP_SECONDS = 2.0
+WORDS = Words(
+    failing="the store could not be told of the end of a call, trying again",
+    again="the store has been told of the end of all calls",
+    lost="the store was not told of the end of calls",
+)
 
 
 class Ends:
@@ -26,7 +27,9 @@ class Ends:
         self._sessions = sessions
         self._feedback = feedback
         self._untold: dict[str, bool] = {}
-        self._more = asyncio.Event()
+        self._behind = Behind(self._tell_all, WORDS, lambda: len(self._untold), first=RETRY_SECONDS)
+        self.run = self._behind.run
+        self.flush = self._behind.flush
 
     async def end(self, call: str, *, served: bool) -> None:
         """Delete the session of a call, if an agent has spoken with the caller, or else let its code count again.
@@ -36,39 +39,14 @@ class Ends:
         try:
             await self._tell(call, served=served)
         except Exception as fault:  # noqa: BLE001 - whatever it is, it is tried again
-            log.error(  # noqa: TRY400 - one line
-                "the store could not be told of the end of a call, trying again", call=call, reason=_reason(fault)
-            )
             self._untold[call] = served
-            self._more.set()
+            self._behind.failed(fault)
 
     async def settle(self, call: str) -> None:
         """Tell what is left to be told of a call, before it claims another session; fails as the store does."""
         if call in self._untold:
             await self._tell(call, served=self._untold[call])
             self._untold.pop(call, None)
-
-    async def run(self) -> None:
-        """Tell what the store has not taken, until cancelled."""
-        while True:
-            await self._more.wait()
-            await asyncio.sleep(RETRY_SECONDS)
-            try:
-                await self._tell_all()
-            except Exception:  # noqa: BLE001, S112 - it was logged at the first time
-                continue
-            self._more.clear()
-            log.info("the store has been told of the end of all calls")
-
-    async def flush(self) -> None:
-        """Tell what is left, once, after :meth:`run` was cancelled."""
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._tell_all()
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the stop goes on
-            log.error(  # noqa: TRY400 - one line
-                "the store was not told of the end of calls", calls=len(self._untold), reason=_reason(fault)
-            )
 
     async def _tell_all(self) -> None:
         for call in list(self._untold):
@@ -81,7 +59,3 @@ class Ends:
         ended = await self._sessions.finish(call)
         if ended:
             self._feedback.logout(ended)
-
-
-def _reason(fault: Exception) -> str:
-    return str(fault) or type(fault).__name__

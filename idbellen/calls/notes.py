@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from idbellen.calls.behind import Behind, Words
 from idbellen.domain.agents import AgentState
 from idbellen.domain.notes import (
     AgentNote,
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_SECONDS = 0.25
-STOP_SECONDS = 2.0
+WORDS = Words(
+    failing="calls cannot be noted, so a restart would lose them; trying again",
+    again="calls are noted again",
+    lost="calls not noted, so the next process cannot take them up",
+)
 KEPT_SECONDS = 0.5
 _CALL, _AGENT = "call ", "agent "
 
@@ -52,8 +57,9 @@ class Notes:
         self._store = store
         self._unwritten: dict[str, str | None] = {}
         self._awaited: list[asyncio.Future[None]] = []
-        self._more = asyncio.Event()
-        self._failing = False
+        self._behind = Behind(self._write, WORDS, lambda: len(self._unwritten), first=RETRY_SECONDS)
+        self.run = self._behind.run
+        self.flush = self._behind.flush
         self.handed_over = False
 
     async def load(self) -> Earlier:
@@ -90,13 +96,13 @@ class Notes:
     def _put(self, name: str, text: str | None) -> None:
         if not self.handed_over:
             self._unwritten[name] = text
-            self._more.set()
+            self._behind.more()
 
     async def kept(self) -> None:
         """Wait until what was noted is written, for :data:`KEPT_SECONDS` at most. Does not fail."""
         written = asyncio.get_running_loop().create_future()
         self._awaited.append(written)
-        self._more.set()
+        self._behind.more()
         with suppress(TimeoutError):
             async with asyncio.timeout(KEPT_SECONDS):
                 await written
@@ -104,33 +110,6 @@ class Notes:
     def hand_over(self) -> None:
         """Let nothing change any more: what ends from now on ends only for this process."""
         self.handed_over = True
-
-    async def run(self) -> None:
-        """Write what changes, until cancelled."""
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            try:
-                await self._write()
-            except Exception as fault:  # noqa: BLE001 - whatever it is, it is tried again
-                if not self._failing:
-                    log.error(  # noqa: TRY400 - one line
-                        "calls cannot be noted, so a restart would lose them; trying again", reason=_reason(fault)
-                    )
-                self._failing = True
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if self._failing:
-                log.info("calls are noted again")
-                self._failing = False
-
-    async def flush(self) -> None:
-        """Write what is left, once, after :meth:`run` was cancelled."""
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._write()
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the stop goes on
-            log.error("calls not noted, so the next process cannot take them up", reason=_reason(fault))  # noqa: TRY400
 
     async def _write(self) -> None:
         batch, self._unwritten = self._unwritten, {}
@@ -147,7 +126,6 @@ class Notes:
             if not written:
                 self._unwritten = batch | self._unwritten
                 self._awaited = [one for one in awaited if not one.done()] + self._awaited
-                self._more.set()
 
 
 class Memo:
@@ -174,7 +152,3 @@ class Memo:
         """Forget the call."""
         self._forgotten = True
         self._notes.forget_call(self.note.call)
-
-
-def _reason(fault: Exception) -> str:
-    return str(fault) or type(fault).__name__

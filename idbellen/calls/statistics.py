@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.calls.behind import Behind, Words
 from idbellen.domain.board import Day
 from idbellen.domain.statistics import (
     DEFAULT_TARGET,
@@ -35,7 +36,11 @@ log = structlog.get_logger()
 MOST_UNWRITTEN = 10_000
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
-STOP_SECONDS = 2.0
+WORDS = Words(
+    failing="record of a call not written, trying again",
+    again="records of calls are written again",
+    lost="records of calls lost",
+)
 # A call ends for its agent a little before its record is made.
 SAME_MOMENT_SECONDS = 5.0
 # The wall clock can be set, so midnight is looked for again every so often.
@@ -58,7 +63,10 @@ class Statistics:
         self._agents: dict[str, AgentFigures] = {}
         self._missed: Counter[str] = Counter()
         self._unwritten: deque[CallRecord] = deque()
-        self._more = asyncio.Event()
+        self._behind = Behind(
+            self._write, WORDS, lambda: len(self._unwritten), first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS
+        )
+        self.flush = self._behind.flush
         self._listeners: list[Callable[[], None]] = []
 
     async def load(self) -> None:
@@ -78,7 +86,7 @@ class Statistics:
         """
         if len(self._unwritten) < MOST_UNWRITTEN:
             self._unwritten.append(record)
-            self._more.set()
+            self._behind.more()
         else:
             log.error("record of a call lost: the history cannot be written", call=record.call)
         self._turn_day()
@@ -128,18 +136,8 @@ class Statistics:
     async def run(self) -> None:
         """Write records to the history, and see to it that a day ends, until cancelled."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(self._write())
+            parts.create_task(self._behind.run())
             parts.create_task(self._watch_midnight())
-
-    async def flush(self) -> None:
-        """Write what is left, once, after :meth:`run` was cancelled and the calls have ended."""
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                while self._unwritten:
-                    await self._history.keep_call(self._unwritten[0])
-                    self._unwritten.popleft()
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the stop goes on
-            log.error("records of calls lost", calls=len(self._unwritten), reason=_reason(fault))  # noqa: TRY400
 
     async def purge(self, keep_days: int) -> int:
         """Delete the records of days longer ago than ``keep_days``; gives how many."""
@@ -147,28 +145,10 @@ class Statistics:
         return await self._history.forget_calls(start)
 
     async def _write(self) -> None:
-        pause = 0.0
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            while self._unwritten:
-                try:
-                    await self._history.keep_call(self._unwritten[0])
-                except Exception as fault:  # noqa: BLE001 - whatever it is, it is tried again
-                    if not pause:
-                        log.error(  # noqa: TRY400 - one line
-                            "record of a call not written, trying again",
-                            call=self._unwritten[0].call,
-                            reason=_reason(fault),
-                        )
-                    pause = min(2 * pause or FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS)
-                    await asyncio.sleep(pause)
-                    continue
-                # Only now: a cancelled write is done again by flush.
-                self._unwritten.popleft()
-                if pause:
-                    log.info("records of calls are written again", waiting=len(self._unwritten))
-                    pause = 0.0
+        while self._unwritten:
+            await self._history.keep_call(self._unwritten[0])
+            # Only now: a cancelled write is done again at the end.
+            self._unwritten.popleft()
 
     async def _watch_midnight(self) -> None:
         while True:
@@ -195,7 +175,3 @@ class Statistics:
         self._agents.clear()
         for listener in self._listeners:
             listener()
-
-
-def _reason(fault: Exception) -> str:
-    return str(fault) or type(fault).__name__
