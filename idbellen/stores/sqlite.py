@@ -302,15 +302,16 @@ class SqliteStore:
 
         A call that has it, and asks again with the same secret since it got no answer, is given it once more.
         """
+        claim = call, self._fingerprint("secret", secret)
         return self._session(
             await self._row(
-                "UPDATE sessions SET claimed_by = ?1, secret = ?2"
-                " WHERE code = ?3 AND code_valid_until > ?4 AND (claimed_by IS NULL OR claimed_by = ?1 AND secret = ?2)"
+                "UPDATE sessions SET claimed_by = ?, secret = ?"
+                " WHERE code = ? AND code_valid_until > ? AND (claimed_by IS NULL OR claimed_by = ? AND secret = ?)"
                 " RETURNING reference, purpose, result, language",
-                call,
-                self._fingerprint("secret", secret),
+                *claim,
                 self._fingerprint("code", code),
                 now,
+                *claim,
             )
         )
 
