@@ -6,32 +6,30 @@ given back where it was taken.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
 from idbellen.calls.active import keeping_active, tell_active
-from idbellen.calls.conversation import Line, converse, converse_on
-from idbellen.calls.identify import Claim, held, identify, say
-from idbellen.calls.patience import patiently
+from idbellen.calls.conversation import Line, converse
+from idbellen.calls.identify import identify, say
 from idbellen.calls.queue import in_queue
-from idbellen.calls.reach import reattach
 from idbellen.calls.stay import Exit, Stay, recorded
 from idbellen.domain.board import Stage
 from idbellen.domain.codes import new_secret
 from idbellen.domain.notes import CallNote
 from idbellen.domain.prompts import Prompt
-from idbellen.domain.queueing import Ticket, entry
+from idbellen.domain.queueing import Goodbye, Plain, Ticket, ToExtension, ToQueue, entry
 from idbellen.domain.statistics import CallOutcome
-from idbellen.domain.words import control_words
-from idbellen.ports import Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from idbellen.calls.identify import Claim
     from idbellen.calls.notes import Memo
     from idbellen.calls.office import CallRules, Office
     from idbellen.calls.progress import Journey
@@ -39,9 +37,9 @@ if TYPE_CHECKING:
     from idbellen.ports import Phone
 
 log = structlog.get_logger()
-# So long the store is waited for by a caller whom an earlier process had queued, beside what one request may take:
-# many are taken up in the same moment, and whoever waited already would rather wait on.
-IN_HAND_SECONDS = 20.0
+# Where a caller goes after a queue: into one again, out of it, or home, when all is said.
+Onward = Ticket | Exit | None
+Through = Callable[[Stay], Awaitable[Onward]]
 
 _OUTCOMES = {"closed": CallOutcome.CLOSED, "unstaffed": CallOutcome.UNSTAFFED, "full": CallOutcome.FULL}
 _REASONS = {
@@ -70,7 +68,8 @@ async def take_call(phone: Phone, office: Office) -> None:
     phone.on_play(memo.playing)
 
     async def serve(claim: Claim, journey: Journey) -> None:
-        await connect(Caller(phone, claim, journey, memo), office)
+        ticket = office.ticket(phone.call, claim.session, phone.server)
+        await connect(Caller(phone, claim, journey, memo), office, ticket)
 
     try:
         if not await identify(phone, office, serve, secret):
@@ -79,112 +78,37 @@ async def take_call(phone: Phone, office: Office) -> None:
         memo.forget()
 
 
-async def resume_call(phone: Phone, note: CallNote, office: Office) -> None:
-    """Take up the call of an earlier process where that one left it; a code is asked for afresh."""
-    gone_on = False
-    try:
-        async with held(phone.call, _claimed_before(note, office), office, served=note.served) as claim:
-            if claim:
-                memo = office.notes.call(note)
-                phone.on_play(memo.playing)
-                words = control_words(claim.secret, claim.session.language or office.rules.language)
-                try:
-                    with office.progress.call(claim.session.reference, phone.call, words) as journey:
-                        gone_on = True
-                        await connect(Caller(phone, claim, journey, memo), office)
-                finally:
-                    memo.forget()
-                return
-        # The session has gone: the stay ends here, and the call begins anew.
-        gone_on = True
-        _end_stay(note, office)
-        await take_call(phone, office)
-    finally:
-        if not gone_on:
-            # Who hung up before that, for instance.
-            _end_stay(note, office)
-        _let_go(note, office)
+async def connect(caller: Caller, office: Office, ticket: Ticket) -> None:
+    """Queue a caller whose code was right, until an agent answers, and let them talk."""
+    tell_active("code_accepted", caller.claim.session, office)
+    greeting = (Prompt.CODE_ACCEPTED,)
+    await through_queues(caller, office, ticket, ticket.since, partial(wait_and_talk, caller, office, greeting))
 
 
-async def close_call(note: CallNote, office: Office) -> None:
-    """End the call of an earlier process whose caller has gone meanwhile."""
-    try:
-        async with held(note.call, _claimed_before(note, office), office, served=note.served):
-            _end_stay(note, office)
-    finally:
-        _let_go(note, office)
-
-
-def _end_stay(note: CallNote, office: Office) -> None:
-    """Keep the record of a stay in a queue that an earlier process began, and with which nobody goes on."""
-    if note.ticket:
-        with recorded(
-            note.ticket, office.calls, office.notes, office.clock, arrived=note.entered or note.ticket.since
-        ) as stay:
-            if note.talk:
-                stay.answered(note.talk.main.agent, note.ticket, note.answered)
-
-
-def _let_go(note: CallNote, office: Office) -> None:
-    """Forget a call of an earlier process, and let those of its agents go who were not taken up."""
-    office.notes.forget_call(note.call)
-    for party in note.parties:
-        if party.agent and note.ticket:
-            office.desk.settle(party.agent, note.ticket.queue)
-
-
-async def _claimed_before(note: CallNote, office: Office) -> Claim | None:
-    """Give the session that a call got for its code, if it came as far as the queue."""
-    if note.secret is None or note.ticket is None:
-        return None
-    secret = note.secret
-    # A pair that talks needs nothing of us for now.
-    seconds = IN_HAND_SECONDS if note.talk is None else math.inf
-    session = await patiently(lambda: office.sessions.by_secret(secret), seconds)
-    if session is None and note.talk:
-        # Deleted meanwhile, as of a purpose that is no longer configured: they talk on, with nothing to be shown.
-        session = Session(note.ticket.session, note.ticket.purpose)
-    return Claim(session, secret, note.served) if session else None
-
-
-async def connect(caller: Caller, office: Office) -> None:
-    """Queue a caller until an agent answers and let them talk, as often as the caller is sent on to a queue.
-
-    Who was in a queue or talked in an earlier process goes on from there.
-    """
-    phone, session = caller.phone, caller.claim.session
-    before = caller.memo.note
-    ticket = before.ticket or office.ticket(phone.call, session, phone.server)
-    onward: Ticket | Exit | None = ticket
-    arrived, sent, talk = before.entered or ticket.since, before.entered > 0.0, before.talk
-    greeting = []
-    if not sent:
-        tell_active("code_accepted", session, office)
-        greeting = [Prompt.CODE_ACCEPTED]
+async def through_queues(caller: Caller, office: Office, ticket: Ticket, arrived: float, through: Through) -> None:
+    """Let a caller go through a queue, and as often as the caller is sent on, through another one; to the end."""
+    onward: Onward = ticket
     been = set()
     while isinstance(onward, Ticket):
         been.add(onward.queue)
         with recorded(onward, office.calls, office.notes, office.clock, arrived=arrived) as stay:
-            if talk:
-                onward = await talk_on(caller, stay, talk, office)
-            else:
-                onward = await wait_and_talk(caller, stay, greeting, office, sent=sent)
+            onward = await through(stay)
         sent = isinstance(onward, Ticket)
-        if isinstance(onward, Exit) and onward.way.kind == "queue" and onward.way.target not in been:
-            onward = replace(onward.ticket, queue=onward.way.target)
-        greeting, arrived, talk = [], office.clock(), None
+        if isinstance(onward, Exit) and isinstance(onward.way, ToQueue) and onward.way.queue not in been:
+            onward = replace(onward.ticket, queue=onward.way.queue)
+        arrived, through = office.clock(), partial(wait_and_talk, caller, office, (), sent=sent)
     if onward:
-        await leave(phone, onward)
+        await leave(caller.phone, onward)
     else:
-        log.info("ended by agent", call=phone.call)
-        await say(phone, Prompt.GOODBYE)
-        await phone.hang_up()
+        log.info("ended by agent", call=caller.phone.call)
+        await say(caller.phone, Prompt.GOODBYE)
+        await caller.phone.hang_up()
 
 
 async def wait_and_talk(
-    caller: Caller, stay: Stay, greeting: Sequence[Prompt], office: Office, *, sent: bool
-) -> Ticket | Exit | None:
-    """Go through one queue; gives the ticket to wait with again, the way out of the queue, or None when all is said.
+    caller: Caller, office: Office, greeting: Sequence[Prompt], stay: Stay, *, sent: bool = False
+) -> Onward:
+    """Go through one queue: wait until an agent answers, and talk.
 
     ``sent``: by an agent, a supervisor or an earlier process, and not by a configured way out.
     """
@@ -213,18 +137,10 @@ async def wait_and_talk(
         claim.served = True
         stay.answered(answer.agent, answer.reservation.ticket, office.clock())
         async with keeping_active(claim.session, office):
-            return await converse(_line(caller, stay, office), answer, scope)
+            return await converse(line_of(caller, stay, office), answer, scope)
 
 
-async def talk_on(caller: Caller, stay: Stay, talk: TalkNote, office: Office) -> Ticket | None:
-    """Go on with the conversation of an earlier process; gives what :func:`wait_and_talk` does."""
-    async with AsyncExitStack() as scope, keeping_active(caller.claim.session, office):
-        parties = [await reattach(caller.phone, party, scope) for party in talk.parties]
-        stay.answered(talk.main.agent, stay.ticket, caller.memo.note.answered)
-        return await converse_on(_line(caller, stay, office), talk, parties, scope)
-
-
-def _line(caller: Caller, stay: Stay, office: Office) -> Line:
+def line_of(caller: Caller, stay: Stay, office: Office) -> Line:
     """Give what a conversation of this caller needs."""
 
     def connected() -> None:
@@ -251,17 +167,19 @@ async def leave(phone: Phone, exit_: Exit) -> None:
     """Let a caller go whom a queue cannot take or keep: the reason as a sentence, and the way out."""
     way = exit_.way
     log.info("out of the queue", call=phone.call, queue=exit_.ticket.queue, reason=exit_.reason.value, way=way.kind)
-    if way.kind == "goodbye":
-        await say(phone, _REASONS[exit_.reason], Prompt.GOODBYE)
-        await phone.hang_up()
-    elif way.kind == "extension":
-        await say(phone, _REASONS[exit_.reason], Prompt.ONE_MOMENT)
-        context, extension, priority = way.target.split(",")
-        await phone.to_extension(context, extension, int(priority))
-    else:
-        # Also where queues send callers to each other in a circle.
-        await say(phone, _REASONS[exit_.reason], Prompt.ONE_MOMENT)
-        await phone.to_plain_queue()
+    match way:
+        case Goodbye():
+            await say(phone, _REASONS[exit_.reason], Prompt.GOODBYE)
+            await phone.hang_up()
+        case ToExtension(context, extension, priority):
+            await say(phone, _REASONS[exit_.reason], Prompt.ONE_MOMENT)
+            await phone.to_extension(context, extension, priority)
+        case Plain() | ToQueue():
+            # A queue only where queues send callers to each other in a circle.
+            await say(phone, _REASONS[exit_.reason], Prompt.ONE_MOMENT)
+            await phone.to_plain_queue()
+        case _:
+            assert_never(way)
 
 
 async def turn_away(phone: Phone, rules: CallRules) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.calls.flow import close_call, resume_call, take_call
+from idbellen.calls.adoption import close_call, resume_call
+from idbellen.calls.flow import take_call
 from idbellen.calls.found import as_found
 from idbellen.calls.identify import say
 from idbellen.domain.prompts import Prompt

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from idbellen.domain.agents import Agent, AgentState
 from idbellen.domain.whereabouts import MAIN
@@ -22,18 +23,58 @@ class Strategy(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class WayOut:
-    """Where a caller goes whom a queue cannot take or keep.
+class Goodbye:
+    """A caller whom a queue cannot take or keep hears why, and a goodbye."""
 
-    ``target``: the queue's name, or ``context,extension,priority`` of the dialplan.
+    kind: ClassVar[str] = "goodbye"
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Such a caller goes to the dialplan's own queue."""
+
+    kind: ClassVar[str] = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class ToQueue:
+    """Such a caller goes to another queue; to the plain one if the caller has been there already."""
+
+    queue: str
+    kind: ClassVar[str] = "queue"
+
+
+@dataclass(frozen=True, slots=True)
+class ToExtension:
+    """Such a caller goes to an extension of the dialplan."""
+
+    context: str
+    extension: str
+    priority: int
+    kind: ClassVar[str] = "extension"
+
+
+WayOut = Goodbye | Plain | ToQueue | ToExtension
+
+
+def parse_way_out(text: str) -> WayOut:
+    """Give the way out that is written so.
+
+    Raises:
+        ValueError: it is none; the message says what could be written.
+
     """
-
-    kind: Literal["goodbye", "plain", "extension", "queue"]
-    target: str = ""
-
-
-GOODBYE = WayOut("goodbye")
-PLAIN = WayOut("plain")
+    kind, _, target = text.partition(":")
+    if text == Goodbye.kind:
+        return Goodbye()
+    if text == Plain.kind:
+        return Plain()
+    if kind == ToQueue.kind and re.fullmatch(r"[A-Za-z0-9_.-]+", target):
+        return ToQueue(target)
+    if kind == ToExtension.kind and re.fullmatch(r"[^,\s]+,[^,\s]+,[0-9]+", target):
+        context, extension, priority = target.split(",")
+        return ToExtension(context, extension, int(priority))
+    raise ValueError('"goodbye", "plain", "queue:NAME" or "extension:CONTEXT,EXTENSION,PRIORITY"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +95,10 @@ class QueueRules:
     comfort: float = 0.0
     music: str = ""
     answered_within: float = 25.0
-    on_closed: WayOut = GOODBYE
+    on_closed: WayOut = Goodbye()
     on_unstaffed: WayOut | None = None
-    on_full: WayOut = PLAIN
-    on_longest: WayOut = PLAIN
+    on_full: WayOut = Plain()
+    on_longest: WayOut = Plain()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     IPvAnyNetwork,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
@@ -32,6 +33,7 @@ from pydantic_settings import (
 )
 
 from idbellen.domain.hours import parse_day
+from idbellen.domain.queueing import Goodbye, Plain, ToQueue, WayOut, parse_way_out
 from idbellen.domain.whereabouts import MAIN
 from idbellen.stores.redis_url import RedisUrl, parse_redis_url
 
@@ -91,10 +93,8 @@ def _day(value: str) -> str:
     return value
 
 
-def _way_out(value: str) -> str:
-    if not re.fullmatch(r"goodbye|plain|queue:[A-Za-z0-9_.-]+|extension:[^,\s]+,[^,\s]+,[0-9]+", value):
-        raise ValueError('"goodbye", "plain", "queue:NAME" or "extension:CONTEXT,EXTENSION,PRIORITY"')
-    return value
+def _way_out(value: object) -> WayOut:
+    return parse_way_out(value if isinstance(value, str) else "")
 
 
 def _outside_endpoint(value: str) -> str:
@@ -136,7 +136,7 @@ Host = Annotated[str, AfterValidator(_host)]
 Day = Annotated[str, AfterValidator(_day)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 ClientUrl = Literal["page", "tel"]
-Way = Annotated[str, AfterValidator(_way_out)]
+Way = Annotated[WayOut, PlainValidator(_way_out)]
 MemberInterface = Annotated[str, AfterValidator(_member_interface)]
 OutsideEndpoint = Annotated[str, AfterValidator(_outside_endpoint)]
 StorePlace = Annotated[Path | RedisUrl, BeforeValidator(_path_or_url)]
@@ -314,10 +314,10 @@ class Queue(Table):
     comfort_seconds: Annotated[float, Field(ge=0)] = 0.0
     music_class: Name | None = None
     answer_within_seconds: Seconds = 25.0
-    when_closed: Way = "goodbye"
+    when_closed: Way = Goodbye()
     when_unstaffed: Way | None = None
-    when_full: Way = "plain"
-    when_too_long: Way = "plain"
+    when_full: Way = Plain()
+    when_too_long: Way = Plain()
     monday: Day | None = None
     tuesday: Day | None = None
     wednesday: Day | None = None
@@ -432,9 +432,9 @@ class Settings(BaseSettings):
                 raise ValueError(f"[purposes.{tag}] queue: a queue with a table: there is no [queues.{purpose.queue}]")
         for name, queue in self.queues.items():
             for key in ("when_closed", "when_unstaffed", "when_full", "when_too_long"):
-                kind, _, target = (getattr(queue, key) or "").partition(":")
-                if kind == "queue" and target not in {*self.queues, DEFAULT_QUEUE}:
-                    raise ValueError(f"[queues.{name}] {key}: a queue with a table: there is no [queues.{target}]")
+                way = getattr(queue, key)
+                if isinstance(way, ToQueue) and way.queue not in {*self.queues, DEFAULT_QUEUE}:
+                    raise ValueError(f"[queues.{name}] {key}: a queue with a table: there is no [queues.{way.queue}]")
         for name, ours in self.pbx.queues.items():
             if ours not in {*self.queues, DEFAULT_QUEUE}:
                 raise ValueError(f"[pbx.queues] {name}: a queue with a table: there is no [queues.{ours}]")

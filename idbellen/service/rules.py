@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from idbellen.calls.desk import DeskRules
@@ -12,7 +12,7 @@ from idbellen.calls.staff import StaffRules
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import TokenOpener, load_key
-from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
+from idbellen.domain.queueing import QueueRules, Queues, Strategy
 from idbellen.service.config import Purpose, Queue, Settings, read_pem, read_secret
 from idbellen.web.credentials import Credentials, basic, bearer
 from idbellen.web.dashboard.page import PurposeView
@@ -100,16 +100,11 @@ def _queue_rules(settings: Settings, queue: Queue) -> QueueRules:
         comfort=queue.comfort_seconds,
         music=queue.music_class or settings.calls.music_class,
         answered_within=queue.answer_within_seconds,
-        on_closed=_way_out(queue.when_closed),
-        on_unstaffed=_way_out(queue.when_unstaffed) if queue.when_unstaffed else None,
-        on_full=_way_out(queue.when_full),
-        on_longest=_way_out(queue.when_too_long),
+        on_closed=queue.when_closed,
+        on_unstaffed=queue.when_unstaffed,
+        on_full=queue.when_full,
+        on_longest=queue.when_too_long,
     )
-
-
-def _way_out(text: str) -> WayOut:
-    kind, _, target = text.partition(":")
-    return WayOut(cast("Literal['goodbye', 'plain', 'extension', 'queue']", kind), target)
 
 
 def token_opener(settings: Settings) -> TokenOpener:

@@ -13,7 +13,7 @@ from idbellen.calls.supervise import supervise
 from idbellen.domain.agents import AgentState, PhoneState
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.prompts import Prompt
-from idbellen.domain.queueing import QueueRules, Queues, Strategy, WayOut
+from idbellen.domain.queueing import Goodbye, Plain, QueueRules, Queues, Strategy, ToExtension, ToQueue, WayOut
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Command, Target, Verb
 from idbellen.ports import RingOutcome
@@ -374,7 +374,7 @@ def test_who_is_moved_and_hangs_up_has_abandoned_the_new_queue() -> None:
 )
 def test_the_longest_wait_is_that_of_the_queue_one_is_in(old: float, new: float, told_at: list[float]) -> None:
     phone = waiting_caller(hangs_up=300.0)
-    more = {"taxes": QueueRules(longest=new, on_longest=WayOut("extension", "taxes,1,1"))}
+    more = {"taxes": QueueRules(longest=new, on_longest=ToExtension("taxes", "1", 1))}
     tell(phone, queue=QueueRules(longest=old), more=more, beside=moves_at(10.0, "taxes"))
     assert when(phone, P.QUEUE_TOO_LONG) == pytest.approx(told_at, abs=0.1)
     assert phone.end == ("taxes,1,1" if told_at else "")
@@ -410,9 +410,9 @@ def test_who_is_moved_while_a_phone_rings_is_of_the_queue_that_was_answered() ->
 # The ways out
 
 WAYS = [
-    (WayOut("goodbye"), P.GOODBYE, "hung up"),
-    (WayOut("plain"), P.ONE_MOMENT, "plain queue"),
-    (WayOut("extension", "reception,100,1"), P.ONE_MOMENT, "reception,100,1"),
+    (Goodbye(), P.GOODBYE, "hung up"),
+    (Plain(), P.ONE_MOMENT, "plain queue"),
+    (ToExtension("reception", "100", 1), P.ONE_MOMENT, "reception,100,1"),
 ]
 
 
@@ -453,9 +453,9 @@ def test_too_long(way: WayOut, last: Prompt, end: str) -> None:
 @pytest.mark.parametrize(
     ("rules", "outcome"),
     [
-        (QueueRules(on_unstaffed=WayOut("queue", "second")), "unstaffed"),
-        (QueueRules(longest=30.0, on_longest=WayOut("queue", "second")), "too_long"),
-        (QueueRules(longest=0.5, length=1, on_full=WayOut("queue", "second")), "full"),
+        (QueueRules(on_unstaffed=ToQueue("second")), "unstaffed"),
+        (QueueRules(longest=30.0, on_longest=ToQueue("second")), "too_long"),
+        (QueueRules(longest=0.5, length=1, on_full=ToQueue("second")), "full"),
     ],
 )
 def test_another_queue_takes_whom_this_one_cannot(rules: QueueRules, outcome: str) -> None:
@@ -471,7 +471,7 @@ def test_another_queue_takes_whom_this_one_cannot(rules: QueueRules, outcome: st
 
 def test_a_closed_queue_sends_on_to_one_that_is_open() -> None:
     phone = waiting_caller(hangs_up=60.0)
-    to_second = QueueRules(on_closed=WayOut("queue", "second"))
+    to_second = QueueRules(on_closed=ToQueue("second"))
     log = tell(phone, queue=to_second, more={"second": QueueRules()}, hours={"default": NEVER, "second": ALWAYS})
     assert outcomes(log) == [("default", "closed"), ("second", "abandoned")]
 
@@ -490,7 +490,7 @@ def test_the_longest_wait_does_not_cut_a_ringing_phone_off() -> None:
 
 def test_another_queue_keeps_the_waiting_time_and_a_circle_ends_in_the_plain_queue() -> None:
     phone = waiting_caller()
-    to = {"default": WayOut("queue", "default"), "second": WayOut("queue", "second")}
+    to = {"default": ToQueue("default"), "second": ToQueue("second")}
     since: list[float] = []
 
     async def look(office: Office) -> None:

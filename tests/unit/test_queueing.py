@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 
 from idbellen.domain.agents import Agent, AgentState, PhoneState
 from idbellen.domain.queueing import (
-    GOODBYE,
-    PLAIN,
+    Goodbye,
+    Plain,
     QueueRules,
     Queues,
     Strategy,
     Ticket,
+    ToExtension,
+    ToQueue,
+    WayOut,
     entry,
     match,
     next_rested,
+    parse_way_out,
     places,
     staffed,
 )
@@ -118,9 +122,9 @@ def test_a_queue_is_staffed_by_whoever_is_logged_in() -> None:
     ("rules", "waiting", "is_open", "expected"),
     [
         (QueueRules(), 1000, True, None),
-        (QueueRules(), 0, False, ("closed", GOODBYE)),
-        (QueueRules(on_unstaffed=PLAIN), 0, True, ("unstaffed", PLAIN)),
-        (QueueRules(length=3), 3, True, ("full", PLAIN)),
+        (QueueRules(), 0, False, ("closed", Goodbye())),
+        (QueueRules(on_unstaffed=Plain()), 0, True, ("unstaffed", Plain())),
+        (QueueRules(length=3), 3, True, ("full", Plain())),
         (QueueRules(length=3), 2, True, None),
     ],
 )
@@ -233,3 +237,24 @@ def test_places_count_from_one_in_each_queue_in_the_order_of_service(
     for name in NAMES:
         here = [one.call for one in queues.in_order(waiting) if one.queue == name]
         assert [found[call] for call in here] == list(range(1, len(here) + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ("goodbye", Goodbye()),
+        ("plain", Plain()),
+        ("queue:taxes", ToQueue("taxes")),
+        ("extension:reception,100,1", ToExtension("reception", "100", 1)),
+    ],
+)
+def test_a_way_out_as_it_is_written(text: str, way: WayOut) -> None:
+    assert parse_way_out(text) == way
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Goodbye", "plain:x", "queue", "queue:", "queue:a b", "extension:a,b", "extension:a,b,c", "other:x"]
+)
+def test_what_is_no_way_out_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match='"goodbye", "plain", "queue:NAME"'):
+        parse_way_out(text)

@@ -24,7 +24,7 @@ from idbellen.domain.agents import AgentState
 from idbellen.domain.codes import new_code
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.domain.prompts import Prompt
-from idbellen.domain.queueing import Match, QueueRules, Queues, Strategy, WayOut, match
+from idbellen.domain.queueing import Match, QueueRules, Queues, Strategy, ToQueue, match
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Command, Mode, Target, Verb
 from idbellen.ports import RingOutcome, Session
@@ -50,9 +50,7 @@ SERVED = {"residents": 45, "taxes": 30, "street": 18, "permits": 7}
 QUEUES = Queues(
     {
         "residents": QueueRules(Strategy.LONGEST_IDLE, wrap_up=30.0, announce=0.0),
-        "taxes": QueueRules(
-            Strategy.ROUND_ROBIN, verified_first=False, longest=300.0, on_longest=WayOut("queue", "street")
-        ),
+        "taxes": QueueRules(Strategy.ROUND_ROBIN, verified_first=False, longest=300.0, on_longest=ToQueue("street")),
         "street": QueueRules(verified_first=False, announce=120.0),
         "permits": QueueRules(Strategy.RING_ALL, verified_first=False, wrap_up=10.0, length=15),
     }

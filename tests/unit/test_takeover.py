@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from idbellen.calls.flow import IN_HAND_SECONDS
+from idbellen.calls.adoption import IN_HAND_SECONDS
 from idbellen.calls.found import Found, as_claimed, as_found
 from idbellen.calls.supervise import Stories
 from idbellen.domain.agents import AgentState
