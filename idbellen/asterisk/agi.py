@@ -19,6 +19,7 @@ import structlog
 from panoramisk.fast_agi import Application
 from panoramisk.utils import parse_agi_result
 
+from idbellen.aio import timeout, timeout_at
 from idbellen.domain.crowd import Crowd
 from idbellen.telemetry import Repeated
 
@@ -78,7 +79,7 @@ class _Reader:
     async def read(self, size: int) -> bytes:
         """Read a part of the header."""
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with timeout_at(self._deadline):
                 data = await self._reader.read(size)
         except TimeoutError:
             raise AgiError(f"no AGI header in {HEADER_SECONDS:g} s") from None
@@ -90,7 +91,7 @@ class _Reader:
     async def readline(self) -> bytes:
         """Read one reply."""
         try:
-            async with asyncio.timeout(REPLY_SECONDS):
+            async with timeout(REPLY_SECONDS):
                 line = await self._reader.readline()
         except TimeoutError:
             raise AgiError(f"no reply in {REPLY_SECONDS:g} s") from None
@@ -275,7 +276,7 @@ class AgiPhone:
     async def _next_wish(self) -> None:
         # Mostly it follows at once, and to end a wait for a digit costs a line in Asterisk's log.
         with suppress(TimeoutError):
-            async with asyncio.timeout(NEXT_WISH_SECONDS):
+            async with timeout(NEXT_WISH_SECONDS):
                 await self._wanted.wait()
 
     def _take(self, reply: dict[str, Any] | None) -> None:

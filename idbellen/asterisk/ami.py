@@ -16,6 +16,7 @@ import structlog
 from panoramisk import Manager
 from panoramisk.ami_protocol import AMIProtocol
 
+from idbellen.aio import timeout
 from idbellen.domain.wiring import (
     Answered,
     Appeared,
@@ -196,7 +197,7 @@ class Ami:
         manager.register_event("*", self._take)
         opening = manager.connect()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with timeout(CONNECT_SECONDS):
                 await opening
                 # panoramisk sends the login in a callback of the connecting.
                 await manager.made.wait()
@@ -245,7 +246,7 @@ class Ami:
     async def _stay(self, manager: _Manager) -> None:
         while not manager.lost.is_set():
             try:
-                async with asyncio.timeout(PING_SECONDS):
+                async with timeout(PING_SECONDS):
                     await manager.lost.wait()
             except TimeoutError:
                 await _ask(manager, "Ping", {})
@@ -341,7 +342,7 @@ async def _ask(
     seconds = seconds or ACTION_SECONDS
     clean = {name: text.replace("\r", "").replace("\n", "") for name, text in fields.items()}
     try:
-        async with asyncio.timeout(seconds):
+        async with timeout(seconds):
             return await _first(manager, manager.send_action({"Action": action, **clean}, as_list=as_list))
     except TimeoutError:
         raise AmiError(f"{action}: no answer in {seconds:g} s") from None

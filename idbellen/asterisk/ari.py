@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 import structlog
 
+from idbellen.aio import timeout
 from idbellen.asterisk.events import WANTED, WANTED_OF_PHONES, Event, parse
 from idbellen.domain.whereabouts import MAIN
 
@@ -204,7 +205,7 @@ class Ari:
         params = {"app": f"{self.app},{self.phones_app}", "subscribeAll": "false"}
         try:
             async with (
-                asyncio.timeout(REQUEST_SECONDS) as opening,
+                timeout(REQUEST_SECONDS) as opening,
                 self._http.ws_connect(
                     url,
                     params=params,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.aio import timeout_at
 from idbellen.asterisk.ari import Ari, AriError, first_of, to_its_end
 from idbellen.ports import RingOutcome
 
@@ -68,7 +69,7 @@ class AgentChannel:
         if self.refusal:
             return self.refusal
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with timeout_at(self._deadline):
                 await first_of(self.line.started, self.line.ended)
         except TimeoutError:
             return RingOutcome.NO_ANSWER

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.aio import timeout
 from idbellen.asterisk.ari import Ari, AriError, first_of, to_its_end
 from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, fresh
 from idbellen.domain.prompts import Prompt, media
@@ -127,7 +128,7 @@ class Monitor:
                 lang=language,
             )
             try:
-                async with asyncio.timeout(ANNOUNCE_SECONDS):
+                async with timeout(ANNOUNCE_SECONDS):
                     failed = await played
             except TimeoutError:
                 failed = True
@@ -161,7 +162,7 @@ class Monitor:
                     appArgs=OWN_ARG,
                 )
                 try:
-                    async with asyncio.timeout(SNOOP_SECONDS):
+                    async with timeout(SNOOP_SECONDS):
                         await line.started.wait()
                 except TimeoutError:
                     raise AriError("the agent's channel cannot be heard") from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from idbellen.aio import timeout
 from idbellen.asterisk.ari import Ari, AriError, GoneError, to_its_end
 from idbellen.asterisk.bridge import CallerBridge
 from idbellen.asterisk.legs import AgentChannel, fresh
@@ -97,7 +98,7 @@ class CallerPhone:
         except GoneError:
             # The caller has most likely hung up, and the news is on its way; it cancels the story.
             with suppress(TimeoutError):
-                async with asyncio.timeout(HANGUP_SECONDS):
+                async with timeout(HANGUP_SECONDS):
                     await self.hung_up()
                     await asyncio.Event().wait()
             if await self._exists():

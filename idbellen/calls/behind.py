@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from idbellen.aio import timeout
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -79,7 +81,7 @@ class Behind:
     async def flush(self) -> None:
         """Do what is left, once, after :meth:`run` was cancelled. Does not fail."""
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with timeout(STOP_SECONDS):
                 await self._work()
         except Exception as fault:  # noqa: BLE001 - whatever it is, the stop goes on
             log.error(self._words.lost, calls=self._left(), reason=_reason(fault))  # noqa: TRY400 - one line

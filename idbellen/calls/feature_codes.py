@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.aio import timeout
 from idbellen.domain.agents import AgentState
 from idbellen.domain.prompts import Prompt
 
@@ -30,7 +30,7 @@ class FeatureCodes:
 
     async def serve(self, phone: Phone, endpoint: str, code: str) -> None:
         """Serve one call of an agent's phone, for a code: ``login``, ``logout`` or ``pause``."""
-        async with asyncio.timeout(LONGEST_SECONDS):
+        async with timeout(LONGEST_SECONDS):
             # Asterisk does not count a phone as in use before its call is answered.
             await phone.answer()
             prompt = await self._act(endpoint, code)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from idbellen.aio import timeout, timeout_at
 from idbellen.calls.patience import patiently
 from idbellen.domain.digits import Collector, Entry, EntryRules, Outcome
 from idbellen.domain.idcontact import Admission, admission
@@ -98,7 +99,7 @@ async def collect(
         timer.reschedule(collector.deadline)
 
     try:
-        async with asyncio.timeout_at(collector.deadline) as timer, asyncio.TaskGroup() as group:
+        async with timeout_at(collector.deadline) as timer, asyncio.TaskGroup() as group:
             prompt_end = group.create_task(tell_when_prompt_ended())
             while True:
                 entry = collector.press(await phone.digit(), now())
@@ -159,7 +160,7 @@ async def admitted(phone: Handset, claim: Claim, office: Office) -> bool:
         with office.progress.watch(reference) as news:
             playback = await phone.play((Prompt.DATA_AWAITED,))
             try:
-                async with asyncio.timeout(office.rules.late):
+                async with timeout(office.rules.late):
                     while verdict is Admission.WAIT:
                         session = await office.sessions.by_reference(reference)
                         claim.session = session or claim.session

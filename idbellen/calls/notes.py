@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from idbellen.aio import timeout
 from idbellen.calls.behind import Behind, Words
 from idbellen.domain.agents import AgentState
 from idbellen.domain.notes import (
@@ -104,7 +105,7 @@ class Notes:
         self._awaited.append(written)
         self._behind.more()
         with suppress(TimeoutError):
-            async with asyncio.timeout(KEPT_SECONDS):
+            async with timeout(KEPT_SECONDS):
                 await written
 
     def hand_over(self) -> None:

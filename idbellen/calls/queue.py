@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from idbellen.aio import timeout, timeout_at
 from idbellen.calls.reach import Party, ring_agents
 from idbellen.domain.prompts import HEAR_AGAIN_KEY, Prompt, standing_prompts
 
@@ -40,7 +41,7 @@ async def in_queue(  # noqa: PLR0913, PLR0917 - one thing each
                 while place.ticket.queue == ticket.queue:
                     left = entered + longest - desk.clock() if longest else None
                     try:
-                        async with asyncio.timeout(left):
+                        async with timeout(left):
                             reservations = await place.offered()
                     except TimeoutError:
                         break
@@ -82,7 +83,7 @@ def _standing(place: Place, desk: Desk) -> list[Prompt]:
 async def _asked(phone: Phone, until: float) -> bool:
     """Wait for the key that asks for the place, at most until a moment of the loop's clock."""
     try:
-        async with asyncio.timeout_at(None if until == float("inf") else until):
+        async with timeout_at(None if until == float("inf") else until):
             while await phone.digit() != HEAR_AGAIN_KEY:
                 pass
     except TimeoutError:

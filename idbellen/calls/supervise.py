@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.aio import timeout
 from idbellen.calls.adoption import close_call, resume_call
 from idbellen.calls.flow import take_call
 from idbellen.calls.found import as_found
@@ -101,7 +102,7 @@ async def _watch(phone: Phone) -> None:
 
 async def _apologise(phone: Phone) -> None:
     with suppress(Exception):
-        async with asyncio.timeout(APOLOGY_SECONDS):
+        async with timeout(APOLOGY_SECONDS):
             await say(phone, Prompt.APOLOGY)
     try:
         await phone.to_plain_queue()

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from idbellen.aio import timeout
+
 BARESIP = "baresip"
 MODULE_FOLDERS = ("lib/baresip/modules", "lib/*/baresip/modules", "lib64/baresip/modules")
 MODULE_ROOTS = (Path("/usr"), Path("/usr/local"))
@@ -135,7 +137,7 @@ class Baresip:
 
     async def _connect(self, process: asyncio.subprocess.Process) -> asyncio.StreamReader:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_SECONDS):
+            async with timeout(START_SECONDS):
                 while process.returncode is None:
                     with contextlib.suppress(OSError):
                         reader, self._writer = await asyncio.open_connection("127.0.0.1", self.control_port)
@@ -172,7 +174,7 @@ class Baresip:
         text = json.dumps({"command": command, "params": parameters, "token": token}).encode()
         self._writer.write(b"%d:%s," % (len(text), text))
         try:
-            async with asyncio.timeout(COMMAND_SECONDS):
+            async with timeout(COMMAND_SECONDS):
                 return await answer
         except TimeoutError:
             return False
@@ -186,7 +188,7 @@ class Baresip:
             try:
                 process.terminate()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(STOP_SECONDS):
+                    async with timeout(STOP_SECONDS):
                         await process.wait()
             finally:
                 if process.returncode is None:

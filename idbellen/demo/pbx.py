@@ -17,6 +17,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from idbellen.aio import timeout
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNPACKED = CHECKOUT / ".run" / "asterisk"
 OLDEST_ASTERISK = 20
@@ -230,7 +232,7 @@ class Pbx:
                 start_new_session=True,
             )  # fmt: skip
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with timeout(START_SECONDS):
                 while "fully booted" not in await self.cli("core waitfullybooted"):
                     if self._process.returncode is not None:
                         raise PbxError(f"Asterisk ended while starting: see {output} and {self.log}")

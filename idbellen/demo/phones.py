@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from idbellen.aio import timeout
 from idbellen.demo.baresip import Baresip, Event, PhoneError, end
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class AgentPhone:
 
     async def _registered(self, phone: Baresip) -> None:
         try:
-            async with asyncio.timeout(REGISTER_SECONDS):
+            async with timeout(REGISTER_SECONDS):
                 while (event := await phone.events.get()).type != "REGISTER_OK":
                     if event.type in ("REGISTER_FAIL", "GONE"):
                         why = event.reason or "no answer"
@@ -173,7 +174,7 @@ class CitizenPhone:
         try:
             await phone.start(f"<sip:{number}@{pbx}>;regint=0")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.max_seconds):
+                async with timeout(self.max_seconds):
                     await self._talk(phone, callee, digits, dialler=dialler)
         finally:
             try:

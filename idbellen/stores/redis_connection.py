@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from idbellen.aio import cancellations, timeout
 from idbellen.ports import StoreError, UnfitStoreError
 from idbellen.stores.redis_scripts import FENCED, PREFIX, fenced
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from idbellen.stores.redis_url import RedisUrl
 
 REQUEST_SECONDS = 2.0
+SILENT = f"no answer within {REQUEST_SECONDS:g} seconds"
 # A Sentinel that is silent leaves time to ask another.
 SENTINEL_SECONDS = 0.5
 MOST_CONNECTIONS = 16
@@ -64,8 +66,7 @@ class RedisConnection:
 
         """
         async with self.bounded(), self._room:
-            task = asyncio.current_task()
-            before = task.cancelling() if task else 0
+            before = cancellations()
             try:
                 return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
             except ReadOnlyError:
@@ -73,7 +74,7 @@ class RedisConnection:
                 await self._client.connection_pool.disconnect(inuse_connections=False)
                 raise
             finally:
-                if task and task.cancelling() > before:
+                if cancellations() > before:
                     # wait_for() of Python 3.11, with which the library waits, keeps a cancellation that comes in the
                     # moment of the answer to itself, also of a refusal; the caller has hung up all the same.
                     raise asyncio.CancelledError
@@ -81,9 +82,15 @@ class RedisConnection:
     @asynccontextmanager
     async def bounded(self) -> AsyncIterator[None]:
         """Let the block take as long as one request may, and turn its faults into our own."""
+        before = cancellations()
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with timeout(REQUEST_SECONDS):
                 yield
+        except asyncio.CancelledError:
+            if cancellations() > before:
+                raise
+            # The library's own limit, in a task that is being cancelled, on a Python before 3.11.4.
+            raise self.fault(SILENT) from None
         except (RedisError, OSError) as fault:
             refused = isinstance(fault, AuthenticationError | NoPermissionError)
             unfit = refused or isinstance(fault.__context__, ssl.SSLCertVerificationError)
@@ -96,7 +103,7 @@ class RedisConnection:
     def _reason(self, fault: Exception) -> str:
         match fault:
             case TimeoutError() | RedisTimeoutError():
-                return f"no answer within {REQUEST_SECONDS:g} seconds"
+                return SILENT
             case MasterNotFoundError():
                 return f"no Sentinel that answers knows a primary named {self._url.service!r} that is up"
             case AuthenticationError():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import WSCloseCode, web
 
+from idbellen.aio import timeout, timeout_at
 from idbellen.domain.crowd import Crowd
 from idbellen.ports import StoreError
 
@@ -89,7 +90,7 @@ class Sockets:
         try:
             while not socket.closed and page.watch in self._pages:
                 try:
-                    async with asyncio.timeout_at(next_beat):
+                    async with timeout_at(next_beat):
                         await page.watch.changed()
                 except TimeoutError:
                     text = '{"type": "beat"}'
@@ -99,7 +100,7 @@ class Sockets:
                         # News of others does not put the beat off, or a busy day looks like a lost connection.
                         continue
                     text = news
-                async with asyncio.timeout(SEND_SECONDS):
+                async with timeout(SEND_SECONDS):
                     await socket.send_str(text)
                 next_beat = loop.time() + BEAT_SECONDS
                 await asyncio.sleep(page.pause)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from idbellen.aio import timeout
 from idbellen.calls.active import tell_active
 from idbellen.calls.identify import Handset, identify, say
 from idbellen.calls.pbx.queue import Verdict
@@ -84,7 +85,7 @@ async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> Non
     except* Exception as faults:
         log.exception("call failed", call=phone.call, exc_info=faults)
         with suppress(Exception):
-            async with asyncio.timeout(APOLOGY_SECONDS):
+            async with timeout(APOLOGY_SECONDS):
                 await phone.tell(Verdict(verified=False))
                 await say(phone, Prompt.APOLOGY)
     log.info("call over", call=phone.call)

@@ -6,13 +6,13 @@ while one is being sent melt into the next, so a slow browser holds nobody up an
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
+from idbellen.aio import timeout
 from idbellen.domain.crowd import Crowd
 from idbellen.web.citizen.state import LAST_KINDS, find
 
@@ -105,7 +105,7 @@ class LivePages:
         while True:
             left = next_change - self._site.clock()
             try:
-                async with asyncio.timeout(min(BEAT_SECONDS, left)):
+                async with timeout(min(BEAT_SECONDS, left)):
                     await news.changed()
             except TimeoutError:
                 if left <= BEAT_SECONDS:
@@ -121,5 +121,5 @@ def _event(situation: Situation, html: str) -> bytes:
 
 
 async def _send(response: web.StreamResponse, event: bytes) -> None:
-    async with asyncio.timeout(SEND_SECONDS):
+    async with timeout(SEND_SECONDS):
         await response.write(event)

@@ -17,6 +17,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 from argon2.low_level import ARGON2_VERSION
 
+from idbellen.aio import timeout
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -110,7 +112,7 @@ class PasswordChecks:
                 last.set_result(False)
         has_turn = False
         try:
-            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+            async with timeout(LONGEST_WAIT_SECONDS):
                 has_turn = await turn
         except TimeoutError:
             pass

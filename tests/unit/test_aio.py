@@ -1,0 +1,104 @@
+"""Limits of time, in tasks that are being cancelled as in others, and on every Python."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from idbellen.aio import timeout, timeout_at
+from tests.support import virtualtime
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+AS_IN_3_11_2 = "as in Python 3.11.2"
+
+
+@pytest.fixture(params=["as it is here", AS_IN_3_11_2])
+def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let limits of the library do what they did there: raise TimeoutError only in a task that nobody cancels."""
+    original = asyncio.Timeout.__aexit__
+
+    async def leave(self: asyncio.Timeout, kind: Any, fault: Any, trace: Any) -> None:
+        task = asyncio.current_task()
+        assert task
+        cancelled = task.cancelling()
+        try:
+            await original(self, kind, fault, trace)
+        except TimeoutError:
+            if cancelled > 1:
+                raise asyncio.CancelledError from None
+            raise
+
+    if request.param == AS_IN_3_11_2:
+        monkeypatch.setattr(asyncio.Timeout, "__aexit__", leave)
+    return str(request.param)
+
+
+def in_a_task_that_is_cancelled(story: Callable[[], Awaitable[None]]) -> None:
+    """Run a story as what is done at a hangup."""
+
+    async def hung_up() -> None:
+        try:
+            await asyncio.sleep(math.inf)
+        finally:
+            await story()
+
+    async def whole() -> None:
+        task = asyncio.create_task(hung_up())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled(), task.exception()
+
+    virtualtime.run(whole())
+
+
+@pytest.mark.usefixtures("python")
+def test_a_limit_holds_in_a_task_that_is_being_cancelled() -> None:
+    async def story() -> None:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            async with timeout(2.0):
+                await asyncio.sleep(math.inf)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(2.0)
+
+    in_a_task_that_is_cancelled(story)
+
+
+@pytest.mark.usefixtures("python")
+def test_limits_in_limits() -> None:
+    async def story() -> None:
+        reached = []
+        try:
+            async with timeout(1.0):
+                try:
+                    async with timeout(0.5):
+                        await asyncio.sleep(math.inf)
+                except TimeoutError:
+                    reached.append("inner")
+                await asyncio.sleep(math.inf)
+        except TimeoutError:
+            reached.append("outer")
+        assert reached == ["inner", "outer"]
+        async with timeout_at(None) as limit:
+            limit.reschedule(asyncio.get_running_loop().time() + 1.0)
+        assert not limit.expired()
+
+    in_a_task_that_is_cancelled(story)
+
+
+@pytest.mark.usefixtures("python")
+def test_whoever_is_cancelled_once_more_is_cancelled() -> None:
+    async def story() -> None:
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().call_later(1.0, task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            async with timeout(2.0):
+                await asyncio.sleep(math.inf)
+
+    in_a_task_that_is_cancelled(story)
