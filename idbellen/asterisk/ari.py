@@ -15,7 +15,7 @@ import aiohttp
 import structlog
 
 from idbellen.aio import timeout
-from idbellen.asterisk.events import WANTED, WANTED_OF_PHONES, Event, parse
+from idbellen.asterisk.events import WANTED, WANTED_OF_PHONES, ApplicationReplaced, Event, parse
 from idbellen.domain.whereabouts import MAIN
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ CONNECTIONS = 50
 # Asterisk closes an idle connection after 30 s (asterisk-conf/http.conf; 15 s by default).
 KEEP_ALIVE_SECONDS = 10.0
 REQUEST_SECONDS = 5.0
+# So long after Asterisk answers again, it may still come upon attempts that were given up while it hung.
+ECHO_SECONDS = 10.0
 # A lost socket is noticed within one and a half of these.
 HEARTBEAT_SECONDS = 8.0
 # An Asterisk that has given the socket to another process does not close it with us.
@@ -86,6 +88,8 @@ class Ari:
         self.connected = asyncio.Event()
         self._leaving = asyncio.Event()
         self._given_up = False
+        # Whether an event socket was given up before Asterisk had answered, since one that lasted.
+        self._abandoned = False
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS)
@@ -217,11 +221,17 @@ class Ari:
                 await self._set_filter(self.app, WANTED)
                 await self._set_filter(self.phones_app, WANTED_OF_PHONES)
                 opening.reschedule(None)
+                lasts = asyncio.get_running_loop().time() + ECHO_SECONDS
                 yield None
                 async for message in socket:
                     if message.type is not aiohttp.WSMsgType.TEXT:
                         break
                     event = _event(message.data)
+                    self._abandoned &= asyncio.get_running_loop().time() < lasts
+                    if isinstance(event, ApplicationReplaced) and self._abandoned:
+                        raise AriUnreachableError(
+                            "an attempt of before, which Asterisk has only now seen, took its place"
+                        )
                     if event:
                         yield event
                 if socket.exception():
@@ -229,6 +239,7 @@ class Ari:
         except aiohttp.WSServerHandshakeError as fault:
             raise self._refusal(url, fault.status) from None
         except TimeoutError:
+            self._abandoned = True
             raise AriUnreachableError(f"{url}: no event socket in {REQUEST_SECONDS:g} s") from None
         except aiohttp.ClientError as fault:
             raise AriUnreachableError(f"{url}: {fault}") from None

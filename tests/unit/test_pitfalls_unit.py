@@ -156,6 +156,37 @@ async def test_02_a_port_that_accepts_and_stays_mute(monkeypatch: pytest.MonkeyP
             await asyncio.wait([running])
 
 
+REPLACED = {"type": "ApplicationReplaced", "application": "idbellen"}
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_02_an_attempt_that_was_given_up_while_asterisk_hung_is_no_other_process(
+    monkeypatch: pytest.MonkeyPatch, *, later: bool
+) -> None:
+    monkeypatch.setattr(ari_module, "REQUEST_SECONDS", 0.2)
+    if later:
+        monkeypatch.setattr(ari_module, "ECHO_SECONDS", 0.0)
+    async with ari_server() as server, Proxy(server.port) as proxy:
+        proxy.silence()
+        async with Ari(f"http://127.0.0.1:{proxy.port}/ari", "idbellen", "", "") as ari:
+            with pytest.raises(AriUnreachableError):
+                await anext(ari.events())
+            await proxy.pass_on()
+            switchboard = Switchboard(ari, NO_CALLS)
+            running = asyncio.create_task(switchboard.run())
+            async with asyncio.timeout(5):
+                await switchboard.ready.wait()
+                await server.sockets[-1].send_json(REPLACED)
+                if later:
+                    await asyncio.wait([running])
+                    assert isinstance(running.exception(), ExceptionGroup), "somebody else has come"
+                    return
+                await until_lost(switchboard, seconds=1)
+                await switchboard.ready.wait()
+            running.cancel()
+            await asyncio.wait([running])
+
+
 def test_06_a_prompt_that_still_plays_after_a_reconnect_is_stopped_when_an_agent_answers() -> None:
     async def story(stage: Stage) -> None:
         asterisk = stage.asterisk
