@@ -109,8 +109,11 @@ class Stage:
 
     async def restart(self, way: str) -> None:
         """End the service when it has noted what there is, and start it again; the dashboards come back."""
-        modes = [board.snapshot["call"]["mode"] for board in self.boards if board.snapshot.get("call")]
-        await self.installation.until_noted_mode(*modes[:1] or ["transferring"])
+        calls = [board.snapshot["call"] for board in self.boards if board.snapshot.get("call")]
+        if calls:
+            await self.installation.until_noted_mode(calls[0]["mode"], muted=calls[0]["muted"])
+        else:
+            await self.installation.until_noted_mode("transferring")
         if way == "planned":
             assert await self.installation.stop() == 0
         else:

@@ -239,10 +239,12 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         tickets = [call.ticket for call in await self._calls() if call.ticket and not call.talk]
         return sorted(((ticket.call, ticket.since) for ticket in tickets), key=lambda found: found[1])
 
-    async def until_noted_mode(self, mode: str) -> None:
-        """Wait until a conversation is noted in a mode."""
+    async def until_noted_mode(self, mode: str, *, muted: bool = False) -> None:
+        """Wait until a conversation is noted in a mode, and whether the agent is muted in it."""
         async with asyncio.timeout(5):
-            while mode not in [call.talk.mode.value for call in await self._calls() if call.talk]:
+            while (mode, muted) not in [
+                (call.talk.mode.value, call.talk.main.muted) for call in await self._calls() if call.talk
+            ]:
                 await asyncio.sleep(0.01)
 
     async def until_agents_noted(self, **states: str) -> None:
