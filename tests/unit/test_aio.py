@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from idbellen.aio import timeout, timeout_at
+from idbellen.ports import StoreError
+from idbellen.stores.redis_connection import RedisConnection
+from idbellen.stores.redis_url import parse_redis_url
 from tests.support import virtualtime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
 
 AS_IN_3_11_2 = "as in Python 3.11.2"
 
@@ -41,11 +47,14 @@ def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def in_a_task_that_is_cancelled(story: Callable[[], Awaitable[None]]) -> None:
     """Run a story as what is done at a hangup."""
 
+    told = []
+
     async def hung_up() -> None:
         try:
             await asyncio.sleep(math.inf)
         finally:
             await story()
+            told.append("to its end")
 
     async def whole() -> None:
         task = asyncio.create_task(hung_up())
@@ -55,6 +64,7 @@ def in_a_task_that_is_cancelled(story: Callable[[], Awaitable[None]]) -> None:
         assert task.cancelled(), task.exception()
 
     virtualtime.run(whole())
+    assert told, "it ended as if it had been cancelled once more"
 
 
 @pytest.mark.usefixtures("python")
@@ -100,5 +110,38 @@ def test_whoever_is_cancelled_once_more_is_cancelled() -> None:
         with pytest.raises(asyncio.CancelledError):
             async with timeout(2.0):
                 await asyncio.sleep(math.inf)
+
+    in_a_task_that_is_cancelled(story)
+
+
+class SilentClient:
+    """A client of Redis whose server does not answer, and which has a limit of its own."""
+
+    async def execute_command(self, *_: str) -> None:
+        try:
+            async with asyncio.timeout(1.0):
+                await asyncio.sleep(math.inf)
+        except TimeoutError:
+            raise RedisTimeoutError from None
+
+
+@pytest.mark.usefixtures("python")
+def test_a_store_that_does_not_answer_fails_also_who_has_hung_up() -> None:
+    async def story() -> None:
+        connection = RedisConnection(cast("Redis", SilentClient()), parse_redis_url("redis://127.0.0.1:1/0"))
+        with pytest.raises(StoreError, match="no answer within 2 seconds"):
+            await connection.command("GET", "x")
+
+    in_a_task_that_is_cancelled(story)
+
+
+def test_whoever_is_cancelled_while_a_store_does_not_answer_is_cancelled() -> None:
+    async def story() -> None:
+        connection = RedisConnection(cast("Redis", SilentClient()), parse_redis_url("redis://127.0.0.1:1/0"))
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().call_later(0.5, task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await connection.command("GET", "x")
 
     in_a_task_that_is_cancelled(story)
