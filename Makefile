@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run call hangup check quick test test-machines bench soak load screens clean
 # Beside each other on two cores: tests that wait for other programs, and tests that work all the time.
-WAITING := -n 5 --dist loadfile --no-loadscope-reorder
+WAITING := -n 4 --dist loadfile --no-loadscope-reorder
 WORKING := -n 2 --dist loadfile --no-loadscope-reorder
 
 help:  ## what can be made
