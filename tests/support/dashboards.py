@@ -63,10 +63,23 @@ class Dashboard:
     ) -> None:
         self._installation = installation
         self._http = http
-        self._socket = socket
         self._live = live
+        self._listen(socket)
         self.snapshot: dict[str, Any] = {}
         self.refused: list[tuple[str, str]] = []
+
+    def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._told: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        """Read as a page does, whatever the test waits for: a socket that nobody reads is closed as dead."""
+        while True:
+            message = await self._socket.receive()
+            self._told.put_nowait(message)
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                return
 
     async def until(self, state: str, *, seconds: float = 10.0) -> dict[str, Any]:
         """Wait for a snapshot in a state; gives it."""
@@ -101,7 +114,11 @@ class Dashboard:
     async def next(self) -> dict[str, Any]:
         """Wait for the next snapshot."""
         while True:
-            message = await self._socket.receive_json()
+            told = await self._told.get()
+            if told.type is not aiohttp.WSMsgType.TEXT:
+                self._told.put_nowait(told)
+                raise ConnectionError(f"the dashboard was closed: {told}")
+            message = told.json()
             if message["type"] == "snapshot":
                 self.snapshot = message
                 if message["call"] and message["call"]["secret"]:
@@ -129,12 +146,14 @@ class Dashboard:
         await self.until("available")
 
     async def close(self) -> None:
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
         await self._socket.close()
 
     async def reconnect(self) -> None:
         """Open the websocket again, as the page does after the service was away."""
         await self.close()
-        self._socket = await self._http.ws_connect(self._live)
+        self._listen(await self._http.ws_connect(self._live))
         self.snapshot = {}
 
     async def attributes(self, secret: str) -> tuple[int, dict[str, Any]]:

@@ -163,10 +163,13 @@ TAKE_INVITE = """
 """
 
 
+# RFC 3261, 17.2.2: who asks again is answered again, since an Asterisk that starts hears no answer yet. Asterisk waits
+# 2 s for one (qualify_timeout).
 END = f"""
 <nop next="10"/>
 <label id="9"/>
 {OK_TO_REQUEST}
+<pause milliseconds="4000"/>
 <label id="10"/>
 <nop/>
 """
