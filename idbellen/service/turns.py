@@ -114,6 +114,8 @@ async def _serve_this_turn(turns: Turns, serve: Callable[[Turns], Awaitable[None
 @asynccontextmanager
 async def _standing_by(settings: Settings, turns: Turns) -> AsyncIterator[None]:
     """Relay everything to whoever serves, for the block."""
+    # Before it is ready: whoever comes in the first moment is to be served too.
+    await turns.look()
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(relay_client())
         listeners = await stack.enter_async_context(Listeners(settings, stop=RELAY_STOP_SECONDS))

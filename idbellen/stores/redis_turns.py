@@ -49,6 +49,15 @@ class Turns:
         self._doubt = False
         self.serving: Mapping[str, str] = {}
 
+    async def look(self) -> None:
+        """Learn who serves, if the store tells."""
+        try:
+            _, other, _ = await self._redis.unfenced(TAKE_TURN, self._own, int(TURN_SECONDS * 1000), 0)
+        except StoreError as fault:
+            self._tell(fault)
+        else:
+            self.serving = json.loads(other)
+
     async def take(self, *, patience: float | None = None) -> bool:
         """Wait for a turn; False if there is none within ``patience`` seconds. ``serving`` tells who has it meanwhile.
 

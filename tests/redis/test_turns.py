@@ -278,6 +278,8 @@ async def test_who_lost_the_turn_changes_nothing_any_more(redis_server: RedisPro
     async with open_store(redis_server.url, FINGERPRINTS) as one, open_store(redis_server.url, FINGERPRINTS) as two:
         first, second = one.turns({"citizen": "http://first"}), two.turns({})
         assert await first.take()
+        await second.look()
+        assert second.serving == {"citizen": "http://first"}
         assert not await second.take(patience=0)
         assert second.serving == {"citizen": "http://first"}
         await one.note({"a": "first"})
