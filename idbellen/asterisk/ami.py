@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from panoramisk import Manager
 from panoramisk.ami_protocol import AMIProtocol
 
-from idbellen.aio import timeout
+from idbellen.aio import reconnecting, timeout
 from idbellen.domain.wiring import (
     Answered,
     Appeared,
@@ -35,7 +34,7 @@ from idbellen.domain.wiring import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 log = structlog.get_logger()
 
@@ -117,30 +116,30 @@ class Ami:
 
     async def run(self) -> None:
         """Keep the connection up until cancelled, ever more slowly when it fails."""
-        backoff = FIRST_BACKOFF_SECONDS
-        while True:
-            manager = None
-            told = False
-            try:
-                manager = await self._open()
-                await self._refresh(manager)
-                self._manager = manager
-                told = True
-                backoff = FIRST_BACKOFF_SECONDS
-                log.info("connected with the PBX over AMI", address=self._where)
-                await self._stay(manager)
-            except AmiError as fault:
-                if told or backoff == FIRST_BACKOFF_SECONDS:
-                    log.error("no AMI connection", address=self._where, reason=str(fault))  # noqa: TRY400
-            finally:
-                self._manager = None
-                if manager:
-                    _close(manager)
-            if told:
+        await reconnecting(
+            self._once, self._lost, AmiError, first=FIRST_BACKOFF_SECONDS, longest=LONGEST_BACKOFF_SECONDS
+        )
+
+    async def _once(self, up: Callable[[], None]) -> None:
+        manager = await self._open()
+        try:
+            await self._refresh(manager)
+            self._manager = manager
+            up()
+            log.info("connected with the PBX over AMI", address=self._where)
+            await self._stay(manager)
+        except AmiError:
+            if self._manager:
                 self._empty()
                 self._mailbox.put_nowait(Lost())
-            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
-            backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2)
+            raise
+        finally:
+            self._manager = None
+            _close(manager)
+
+    def _lost(self, reason: str, news: bool) -> None:  # noqa: FBT001 - as reconnecting() calls it
+        if news:
+            log.error("no AMI connection", address=self._where, reason=reason)
 
     async def try_out(self) -> None:
         """Connect, ask for the state, and leave.

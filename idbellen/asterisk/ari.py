@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 import structlog
 
-from idbellen.aio import timeout
+from idbellen.aio import first_of, timeout
 from idbellen.asterisk.events import WANTED, WANTED_OF_PHONES, ApplicationReplaced, Event, parse
 from idbellen.domain.whereabouts import MAIN
 
@@ -253,26 +253,6 @@ class Ari:
         # Asterisk forgets the filter when the application goes, so it is set after each connect.
         allowed = {"allowed": [{"type": name} for name in wanted]}
         await self.request("PUT", f"/applications/{app}/eventFilter", allowed)
-
-
-async def first_of(*events: asyncio.Event) -> None:
-    """Wait for the first of several events."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-
-
-async def to_its_end(work: Awaitable[None]) -> None:
-    """Do what has to be done also when we are cancelled meanwhile; what is refused or not answered is let be."""
-
-    async def quietly() -> None:
-        with suppress(AriError):
-            await work
-
-    await asyncio.shield(quietly())
 
 
 def _event(text: str) -> Event | None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.aio import timeout_at
-from idbellen.asterisk.ari import Ari, AriError, first_of, to_its_end
+from idbellen.aio import first_of, timeout_at, to_its_end
+from idbellen.asterisk.ari import Ari, AriError
 from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
@@ -153,4 +153,4 @@ class Legs:
                 leg.gone.set()
                 if not (self.handed_over and leg.talking):
                     # Even when we are cancelled once more, or the phone would ring on.
-                    await to_its_end(self._ari.discard(f"/channels/{channel}", insist=True, **why))
+                    await to_its_end(self._ari.discard(f"/channels/{channel}", insist=True, **why), AriError)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.aio import timeout
-from idbellen.asterisk.ari import Ari, AriError, first_of, to_its_end
+from idbellen.aio import first_of, timeout, to_its_end
+from idbellen.asterisk.ari import Ari, AriError
 from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, fresh
 from idbellen.domain.prompts import Prompt, media
 from idbellen.ports import RingOutcome
@@ -174,7 +174,7 @@ class Monitor:
         await self._ari.request("POST", f"/bridges/{bridge}/addChannel", channel=channels)
 
     async def _discard(self, path: str) -> None:
-        await to_its_end(self._ari.discard(path))
+        await to_its_end(self._ari.discard(path), AriError)
 
 
 async def _unless_over(leg: AgentChannel, phone: AgentChannel) -> RingOutcome:

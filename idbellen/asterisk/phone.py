@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from idbellen.aio import timeout
-from idbellen.asterisk.ari import Ari, AriError, GoneError, to_its_end
+from idbellen.aio import timeout, to_its_end
+from idbellen.asterisk.ari import Ari, AriError, GoneError
 from idbellen.asterisk.bridge import CallerBridge
 from idbellen.asterisk.legs import AgentChannel, fresh
 from idbellen.domain.prompts import Prompt, media
@@ -204,7 +204,7 @@ class CallerPhone:
         finally:
             # Who talks at a planned stop goes on talking, and the next process takes them up.
             if not self._legs.handed_over:
-                await to_its_end(bridge.close())
+                await to_its_end(bridge.close(), AriError)
 
     async def hung_up(self) -> None:
         """Wait until the caller hangs up, or the channel is lost in another way."""

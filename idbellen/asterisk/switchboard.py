@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.aio import reconnecting
 from idbellen.asterisk.ari import Ari, AriError
 from idbellen.asterisk.bridge import BRIDGE_PREFIX
 from idbellen.asterisk.events import ApplicationReplaced, EndpointStateChanged, StasisEnd, StasisStart
@@ -93,39 +93,32 @@ class Switchboard:
                 raise
 
     async def _listen(self, calls: asyncio.TaskGroup) -> None:
-        now = asyncio.get_running_loop().time
-        backoff = FIRST_BACKOFF_SECONDS
-        while True:
-            reason = "Asterisk closed the connection"
-            since = now()
-            try:
-                async with aclosing(self._ari.events()) as events:
-                    async for event in events:
-                        await self._heard(event, calls)
-            except AriError as fault:
-                reason = str(fault)
-            if self.ready.is_set() and now() - since > LONGEST_BACKOFF_SECONDS:
-                # An Asterisk that takes connections and closes them at once is not asked over and over.
-                backoff = FIRST_BACKOFF_SECONDS
-            if self.ready.is_set() or backoff == FIRST_BACKOFF_SECONDS:
-                log.error("no connection with Asterisk", server=self._ari.server, reason=reason)
-            self.ready.clear()
-            self._stories.lost(self._ari.server)
-            if self._endpoints:
-                self._endpoints.lost()
-            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
-            backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2)
+        async def once(up: Callable[[], None]) -> None:
+            async with aclosing(self._ari.events()) as events:
+                async for event in events:
+                    if event is None:
+                        await self._reconcile(calls)
+                        up()
+                        self._connected()
+                    else:
+                        self._take(event, calls)
 
-    async def _heard(self, event: Event | None, calls: asyncio.TaskGroup) -> None:
-        if event is not None:
-            self._take(event, calls)
-            return
-        await self._reconcile(calls)
+        await reconnecting(once, self._lost, AriError, first=FIRST_BACKOFF_SECONDS, longest=LONGEST_BACKOFF_SECONDS)
+
+    def _connected(self) -> None:
         self.ready.set()
         self._stories.connected(self._ari.server)
         if self._endpoints:
             self._endpoints.connected()
         log.info("connected with Asterisk", server=self._ari.server, app=self._ari.app)
+
+    def _lost(self, reason: str, news: bool) -> None:  # noqa: FBT001 - as reconnecting() calls it
+        if news:
+            log.error("no connection with Asterisk", server=self._ari.server, reason=reason)
+        self.ready.clear()
+        self._stories.lost(self._ari.server)
+        if self._endpoints:
+            self._endpoints.lost()
 
     def _take(self, event: Event, calls: asyncio.TaskGroup) -> None:
         if isinstance(event, ApplicationReplaced):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.asterisk.ari import Ari, first_of
+from idbellen.aio import first_of
+from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.endpoints import Endpoints
 from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.probe import Probe

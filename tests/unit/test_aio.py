@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from idbellen.aio import timeout, timeout_at
+from idbellen.aio import reconnecting, timeout, timeout_at
 from idbellen.ports import StoreError
 from idbellen.stores.redis_connection import RedisConnection
 from idbellen.stores.redis_url import parse_redis_url
@@ -145,3 +146,46 @@ def test_whoever_is_cancelled_while_a_store_does_not_answer_is_cancelled() -> No
             await connection.command("GET", "x")
 
     in_a_task_that_is_cancelled(story)
+
+
+def test_a_lost_connection_is_opened_ever_more_slowly_and_told_once() -> None:
+    async def story() -> None:
+        now = asyncio.get_running_loop().time
+        # How long each connection holds; None: it cannot be opened.
+        holds = iter([None, None, None, 1.0, None, 11.0, None])
+        began: list[float] = []
+        told: list[tuple[str, bool]] = []
+
+        async def once(up: Callable[[], None]) -> None:
+            began.append(now())
+            seconds = next(holds, math.inf)
+            if seconds is None:
+                raise ConnectionError("refused")
+            up()
+            await asyncio.sleep(seconds if math.isfinite(seconds) else 3600)
+            if seconds == 1.0:
+                return
+            raise ConnectionError("reset")
+
+        def lost(reason: str, news: bool) -> None:  # noqa: FBT001 - as reconnecting() calls it
+            told.append((reason, news))
+
+        with pytest.raises(TimeoutError):
+            async with timeout(600):
+                await reconnecting(once, lost, ConnectionError, first=0.2, longest=10.0)
+        assert told == [
+            ("refused", True),
+            ("refused", False),
+            ("refused", False),
+            ("closed by the other side", True),
+            ("refused", False),
+            ("reset", True),
+            ("refused", False),
+        ]
+        held = [0, 0, 0, 1.0, 0, 11.0, 0]
+        pauses = [after - before - up for (before, after), up in zip(pairwise(began), held, strict=True)]
+        # What held for a moment only does not begin anew.
+        for pause, full in zip(pauses, [0.2, 0.4, 0.8, 1.6, 3.2, 0.2, 0.4], strict=True):
+            assert full / 2 <= pause <= full
+
+    virtualtime.run(story())

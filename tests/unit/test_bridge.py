@@ -11,8 +11,9 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
+from idbellen.aio import to_its_end
 from idbellen.asterisk import phone as phone_module
-from idbellen.asterisk.ari import Ari, AriError, to_its_end
+from idbellen.asterisk.ari import Ari, AriError
 from idbellen.asterisk.bridge import CallerBridge
 from idbellen.asterisk.legs import AgentChannel, Legs
 from idbellen.asterisk.lines import Line, Lines
@@ -117,7 +118,7 @@ async def test_what_is_refused_after_a_cancellation_is_nobodys_fault() -> None:
     loop.set_exception_handler(lambda _, context: told.append(context))
     others = asyncio.all_tasks()
     try:
-        work = asyncio.create_task(to_its_end(refused()))
+        work = asyncio.create_task(to_its_end(refused(), AriError))
         await asyncio.sleep(0)
         [inner] = asyncio.all_tasks() - others - {work}
         await asyncio.sleep(0)
