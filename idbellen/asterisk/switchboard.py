@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from idbellen.asterisk.endpoints import Endpoints
     from idbellen.asterisk.events import Event
     from idbellen.calls.feature_codes import FeatureCodes
-    from idbellen.calls.supervise import Stories
+    from idbellen.calls.stories import Stories
     from idbellen.domain.notes import CallNote
 
 log = structlog.get_logger()

@@ -1,6 +1,6 @@
 """The story of one call, told once: answer, collect the code, queue, ring an agent, connect, show, goodbye.
 
-A hangup, at any step, is a cancellation (see :mod:`idbellen.calls.supervise`); everything that a step took is
+A hangup, at any step, is a cancellation (see :mod:`idbellen.calls.run`); everything that a step took is
 given back where it was taken.
 """
 

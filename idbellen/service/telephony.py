@@ -15,7 +15,7 @@ from idbellen.asterisk.monitor import Monitor
 from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import Switchboard
 from idbellen.calls.feature_codes import FeatureCodes
-from idbellen.calls.supervise import Stories
+from idbellen.calls.stories import Stories
 from idbellen.domain.whereabouts import Whereabouts
 from idbellen.service.config import read_secret
 

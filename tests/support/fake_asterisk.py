@@ -13,7 +13,7 @@ from idbellen.asterisk.ari import Ari, AriError, AriUnreachableError, GoneError
 from idbellen.asterisk.events import ChannelDestroyed, DigitReceived, PlaybackFinished, StasisEnd, StasisStart
 from idbellen.asterisk.legs import OWN_ARG
 from idbellen.asterisk.switchboard import Switchboard
-from idbellen.calls.supervise import Stories
+from idbellen.calls.stories import Stories
 from tests.support import virtualtime
 from tests.support.fakes import PROMPT_SECONDS, FakeCallLog, FakeSessions
 from tests.support.ports import free_ports

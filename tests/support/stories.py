@@ -13,7 +13,7 @@ from idbellen.calls.notes import Notes
 from idbellen.calls.office import CallRules, Office, PurposeRules
 from idbellen.calls.progress import Progress
 from idbellen.calls.staff import Staff, StaffRules
-from idbellen.calls.supervise import supervise
+from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours
@@ -97,7 +97,7 @@ def tell(
             desk.staff.set_available(name)
         async with asyncio.TaskGroup() as calls:
             for phone in phones:
-                calls.create_task(supervise(phone, office))
+                calls.create_task(Stories(office).take(phone))
             if beside:
                 calls.create_task(beside(office))
         for name in agents:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from idbellen.calls.notes import KEPT_SECONDS
-from idbellen.calls.supervise import supervise
+from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import QueueRules, Queues
@@ -102,7 +102,7 @@ async def _run(scenario: Any, agents: dict[str, AgentBehaviour], hangs_up: float
         staff.set_available("ann")
         staff.set_available("bob")
         writing = asyncio.create_task(office.notes.run())
-        call = asyncio.create_task(supervise(phone, office))
+        call = asyncio.create_task(Stories(office).take(phone))
         story = asyncio.create_task(scenario(scene))
         await asyncio.wait([call, story])
         story.result()
@@ -545,7 +545,7 @@ def test_a_blind_transfer_to_a_colleague_who_is_not_free_brings_the_caller_back_
 def test_who_comes_back_from_a_transfer_in_vain_is_in_front_of_who_came_later() -> None:
     async def scenario(scene: Scene) -> None:
         other = FakePhone("other", typed(WRONG, at=1.5, gap=0.0), hangs_up=9.0)
-        waits = asyncio.create_task(supervise(other, scene.office))
+        waits = asyncio.create_task(Stories(scene.office).take(other))
         await scene.at(2.0)
         scene.ask(V.BLIND, TO_BOB)
         await scene.at(5.0)

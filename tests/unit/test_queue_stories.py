@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from idbellen.calls.office import PurposeRules
-from idbellen.calls.supervise import supervise
+from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState, PhoneState
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.prompts import Prompt
@@ -54,7 +54,7 @@ def tell(  # noqa: PLR0913 - each has its usual value
             staff.log_in_by_phone(account(name))
         async with asyncio.TaskGroup() as group:
             for phone in phones:
-                group.create_task(supervise(phone, office))
+                group.create_task(Stories(office).take(phone))
             if beside:
                 group.create_task(beside(office))
         assert office.desk.waiting == []
@@ -124,7 +124,7 @@ def test_the_second_hears_their_place_and_the_expected_wait() -> None:
         await asyncio.sleep(200.0)
         async with asyncio.TaskGroup() as group:
             for phone in (second, third):
-                group.create_task(supervise(phone, office))
+                group.create_task(Stories(office).take(phone))
 
     tell(first, queue=QueueRules(announce=0.0), agents=("a",), beside=later)
     assert prompts(first)[2:4] == prompts(second)[2:4] == [P.CODE_ACCEPTED, P.PLEASE_WAIT], "an agent was free"
@@ -167,7 +167,7 @@ def test_an_unverified_caller_is_told_no_wait_where_verified_callers_go_first() 
             async with asyncio.TaskGroup() as group:
                 for at, phone in ((120.0, busy), (150.0, second)):
                     await asyncio.sleep(at - now())
-                    group.create_task(supervise(phone, office))
+                    group.create_task(Stories(office).take(phone))
 
         queue = QueueRules(verified_first=verified_first)
         tell(first, queue=queue, agents=("a",), rules=rules, beside=come, sessions=sessions)
@@ -558,7 +558,7 @@ def test_whom_the_next_process_takes_up_is_not_recorded_by_this_one() -> None:
     async def story() -> FakeCallLog:
         log = FakeCallLog()
         office = new_office(RULES, FakeSessions(CODE), log=log)
-        call = asyncio.create_task(supervise(waiting_caller(), office))
+        call = asyncio.create_task(Stories(office).take(waiting_caller()))
         await asyncio.sleep(10.0)
         office.notes.hand_over()
         call.cancel()

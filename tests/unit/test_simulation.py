@@ -19,7 +19,7 @@ import structlog
 
 from idbellen.calls import desk as desk_module
 from idbellen.calls.office import PurposeRules
-from idbellen.calls.supervise import supervise
+from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.codes import new_code
 from idbellen.domain.idcontact import AuthResult, AuthStatus
@@ -162,7 +162,7 @@ async def calls(day: Day) -> None:
             phone.hangs_up = at + chance.expovariate(1 / 1200.0) if chance.random() < 0.2 else float("inf")
             phone.agents = AnyAgent(random.Random(SEED + number))
             day.phones.append(phone)
-            group.create_task(supervise(phone, day.office))
+            group.create_task(Stories(day.office).take(phone))
 
 
 async def moods(day: Day) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from idbellen.calls.identify import PATIENCE_SECONDS
 from idbellen.calls.patience import RETRY_SECONDS
-from idbellen.calls.supervise import supervise
+from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CitizenView, Stage
 from idbellen.domain.prompts import Prompt
@@ -413,7 +413,7 @@ def test_only_the_agent_in_the_call_may_see_its_secret() -> None:
         desk = office.desk
         with desk.staff.present(account("a")), desk.staff.present(account("b")):
             desk.staff.set_available("a")
-            call = asyncio.create_task(supervise(phone, office))
+            call = asyncio.create_task(Stories(office).take(phone))
             await asyncio.sleep(8)
             view = desk.view("a").call
             assert view is not None

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from idbellen.calls.adoption import IN_HAND_SECONDS
 from idbellen.calls.found import Found, as_claimed, as_found
-from idbellen.calls.supervise import Stories
+from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.domain.notes import CallNote

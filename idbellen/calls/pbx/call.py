@@ -6,16 +6,14 @@ session until the call is over.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from idbellen.aio import timeout
 from idbellen.calls.active import tell_active
-from idbellen.calls.identify import Handset, identify, say
+from idbellen.calls.identify import identify, say
 from idbellen.calls.pbx.queue import Verdict
+from idbellen.calls.run import OnThePhone, run
 from idbellen.domain.codes import new_secret
 from idbellen.domain.prompts import Prompt
 
@@ -27,19 +25,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-APOLOGY_SECONDS = 15.0
 
-
-class PbxPhone(Handset, Protocol):
-    """A caller's channel while the PBX's dialplan lends it to us."""
+class PbxPhone(OnThePhone, Protocol):
+    """A caller's channel while the PBX's dialplan lends it to us; ``hung_up`` is before it is let go."""
 
     @property
     def uid(self) -> str:
         """What the PBX calls the channel."""
-        ...
-
-    async def hung_up(self) -> None:
-        """Wait until the caller hangs up, or the channel is lost in another way, before it is let go."""
         ...
 
     async def tell(self, verdict: Verdict) -> None:
@@ -55,10 +47,6 @@ class PbxPhone(Handset, Protocol):
         ...
 
 
-class _HungUpError(Exception):
-    """The caller has gone."""
-
-
 async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> None:
     """Ask one caller for the code, tell the dialplan, and follow the call to its end, whatever happens in it."""
 
@@ -70,25 +58,11 @@ async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> Non
             await phone.let_go()
             await calls.until_over(call)
 
-    async def watch() -> None:
-        await phone.hung_up()
-        raise _HungUpError
+    async def story() -> None:
+        if not await identify(phone, office, serve, new_secret()):
+            await _turn_away(phone, office)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(watch())
-            if not await identify(phone, office, serve, new_secret()):
-                await _turn_away(phone, office)
-            watcher.cancel()
-    except* _HungUpError:
-        log.info("caller hung up", call=phone.call)
-    except* Exception as faults:
-        log.exception("call failed", call=phone.call, exc_info=faults)
-        with suppress(Exception):
-            async with timeout(APOLOGY_SECONDS):
-                await phone.tell(Verdict(verified=False))
-                await say(phone, Prompt.APOLOGY)
-    log.info("call over", call=phone.call)
+    await run(phone, story, office, lambda: phone.tell(Verdict(verified=False)))
 
 
 async def _turn_away(phone: PbxPhone, office: Office) -> None:
