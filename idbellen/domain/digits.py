@@ -44,12 +44,26 @@ class Entry:
     code: str = field(default="", repr=False)
 
 
-class Collector:
-    """Collects one entry.
+def with_key(digits: str, key: str) -> str:
+    """Give digits with one more key; what is no digit does not count.
 
     Equal neighbours count once, because Asterisk can report one digit twice when the network stalls, and
     no code has equal neighbours (:func:`idbellen.domain.codes.new_code`).
     """
+    counts = key.isascii() and key.isdecimal() and not digits.endswith(key)
+    return digits + key if counts else digits
+
+
+def code_in(keys: str) -> str:
+    """Give the code in keys that came all at once: those after the last star, up to a hash."""
+    code = ""
+    for key in keys.rpartition(START_OVER)[2].partition(DONE)[0]:
+        code = with_key(code, key)
+    return code
+
+
+class Collector:
+    """Collects one entry."""
 
     def __init__(self, rules: EntryRules, now: float, *, previous_digit_at: float | None = None) -> None:
         self._rules = rules
@@ -96,8 +110,8 @@ class Collector:
             self._prompt_ended = now
         elif key == DONE and self._digits:
             return self._end()
-        elif key.isdecimal() and not self._digits.endswith(key):
-            self._digits += key
+        else:
+            self._digits = with_key(self._digits, key)
             if len(self._digits) == self._rules.length:
                 return self._end()
         return None

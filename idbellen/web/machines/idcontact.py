@@ -22,15 +22,13 @@ from idbellen.domain.idcontact import (
     TokenRefusedError,
     admission,
 )
-from idbellen.ports import Attached, Session, StoreError
-from idbellen.telemetry import Repeated
-from idbellen.web.forms import UnreadableError, read_text
+from idbellen.ports import Attached, Session
+from idbellen.web.forms import read_text
+from idbellen.web.guard import Guard
 from idbellen.web.issuing import NoFreeCodeError, dial_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from aiohttp.typedefs import Handler, Middleware
 
     from idbellen.calls.progress import Progress
     from idbellen.ports import Clock, SessionStore
@@ -42,7 +40,6 @@ log = structlog.get_logger()
 
 LARGEST_BODY = LARGEST_TOKEN + 4096
 LARGEST_PURPOSE = 256
-_UNREADABLE = web.AppKey("unreadable", Repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,74 +74,19 @@ class StartCommunication(BaseModel):
 
 def internal_app(site: InternalSite) -> web.Application:
     """Build the interface."""
-    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_json_errors, _authorised(site.credentials)])
-    unreadable = app[_UNREADABLE] = Repeated("request refused")
+    app = web.Application(client_max_size=LARGEST_BODY)
+    credentials = site.credentials
 
-    async def close(_: web.Application) -> None:
-        unreadable.close()
+    def guarded(request: web.Request) -> bool:
+        return bool(credentials.accepted) and (credentials.protect == "all" or "handle" not in request.match_info)
 
-    app.on_cleanup.append(close)
+    Guard(credentials, guarded).protect(app)
     handlers = _Handlers(site)
     app.router.add_post("/start_communication", handlers.start_communication)
     # A core that offers both ways to call as two methods reaches each under an address of its own.
     app.router.add_post("/{client_url:page|tel}/start_communication", handlers.start_communication)
     app.router.add_post("/auth_result/{handle}", handlers.auth_result)
     return app
-
-
-def error_name(fault: web.HTTPException) -> str:
-    """Give the word that an answer has for an error. Python has other phrases for some of them since 3.13."""
-    return type(fault).__name__.removeprefix("HTTP")
-
-
-class _BadRequestError(Exception):
-    """The request is refused; the message is the detail of the answer."""
-
-
-@web.middleware
-async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except UnreadableError as fault:
-        request.config_dict[_UNREADABLE](route=_route(request), reason=fault.text)
-        return web.json_response({"error": "BadRequest", "detail": fault.text}, status=400)
-    except _BadRequestError as fault:
-        # The path can hold a handle, so the log names the route.
-        log.warning("request refused", route=_route(request), reason=str(fault))
-        return web.json_response({"error": "BadRequest", "detail": str(fault)}, status=400)
-    except web.HTTPNotFound:
-        return web.json_response({"error": "NotFound"}, status=404)
-    except web.HTTPException as fault:
-        if isinstance(fault, web.HTTPRequestEntityTooLarge):
-            log.warning("request refused", route=_route(request), reason=f"larger than {LARGEST_BODY} bytes")
-        kept = {name: fault.headers[name] for name in ("Allow", "WWW-Authenticate") if name in fault.headers}
-        return web.json_response({"error": error_name(fault)}, status=fault.status, headers=kept)
-    except NoFreeCodeError as fault:
-        log.error("no session started", reason=str(fault))  # noqa: TRY400 - it is no fault of the program
-        return web.json_response({"error": "ServiceUnavailable"}, status=503)
-    except StoreError as fault:
-        log.error("request not served: the store cannot be used", route=_route(request), reason=str(fault))  # noqa: TRY400
-        return web.json_response({"error": "ServiceUnavailable"}, status=503)
-    except Exception:
-        log.exception("request failed", route=_route(request))
-        return web.json_response({"error": "InternalError"}, status=500)
-
-
-def _authorised(credentials: Credentials) -> Middleware:
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        guarded = credentials.accepted and (credentials.protect == "all" or "handle" not in request.match_info)
-        if guarded and not credentials.fit(request.headers.get("Authorization", "")):
-            log.warning("request refused", route=_route(request), reason="wrong or no credentials")
-            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": 'Basic realm="idbellen", Bearer'})
-        return await handler(request)
-
-    return check
-
-
-def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return resource.canonical if resource else "unknown"
 
 
 class _Handlers:
@@ -161,12 +103,16 @@ class _Handlers:
             session, attr_handle=attr_handle, page_handle=page_handle, now=self._site.clock(), received=received
         )
         if not kept:
-            raise _BadRequestError("auth result refused: replayed")
+            raise web.HTTPBadRequest(text="auth result refused: replayed")
         log.info("session started", session=session.reference, purpose=tag)
         client_url: ClientUrl = request.match_info.get("client_url", purpose.client_url)  # type: ignore[assignment]
         answer = {"client_url": f"{self._site.page_url}/start/{page_handle}"}
         if client_url == "tel" and self._may_dial(session, purpose):
-            issued = await self._site.issuer.issue(session.reference)
+            try:
+                issued = await self._site.issuer.issue(session.reference)
+            except NoFreeCodeError as fault:
+                log.error("no session started", reason=str(fault))  # noqa: TRY400 - it is no fault of the program
+                raise web.HTTPServiceUnavailable from None
             answer = {"client_url": dial_address(purpose.phone_number, issued.code)}
         if received is None:
             answer["attr_url"] = f"{self._site.url}/auth_result/{attr_handle}"
@@ -176,15 +122,15 @@ class _Handlers:
         try:
             start = StartCommunication.model_validate_json(await read_text(request))
         except ValidationError:
-            raise _BadRequestError('expected {"purpose": "...", "auth_result": "..." if there is one}') from None
+            raise web.HTTPBadRequest(text='expected {"purpose": "...", "auth_result": "..." if there is one}') from None
         if len(start.purpose) > LARGEST_PURPOSE:
-            raise _BadRequestError(f"purpose: longer than {LARGEST_PURPOSE} characters")
+            raise web.HTTPBadRequest(text=f"purpose: longer than {LARGEST_PURPOSE} characters")
         return start
 
     def _purpose(self, wanted: str) -> tuple[str, Purpose]:
         tag = wanted if wanted in self._site.purposes else self._site.default_purpose
         if tag is None:
-            raise _BadRequestError("unknown purpose: it is not in idbellen's configuration")
+            raise web.HTTPBadRequest(text="unknown purpose: it is not in idbellen's configuration")
         if tag != wanted:
             log.info("unknown purpose taken for another", purpose=tag)
         return tag, self._site.purposes[tag]
@@ -199,11 +145,11 @@ class _Handlers:
         if session is None:
             raise web.HTTPNotFound
         if request.content_type != "application/jwt":
-            raise _BadRequestError("expected Content-Type: application/jwt")
+            raise web.HTTPBadRequest(text="expected Content-Type: application/jwt")
         received = self._receive((await read_text(request)).strip(), self._site.purposes[session.purpose])
         match await self._site.sessions.attach_result(session.reference, received):
             case Attached.REPLAYED:
-                raise _BadRequestError("auth result refused: replayed")
+                raise web.HTTPBadRequest(text="auth result refused: replayed")
             case Attached.SECOND:
                 log.warning("second auth result refused", session=session.reference)
                 raise web.HTTPConflict
@@ -215,5 +161,5 @@ class _Handlers:
         try:
             received = self._site.opener.receive(token, self._site.token_clock())
         except TokenRefusedError as fault:
-            raise _BadRequestError(f"auth result refused: {fault}") from None
+            raise web.HTTPBadRequest(text=f"auth result refused: {fault}") from None
         return replace(received, result=received.result.with_only(purpose.attributes))

@@ -19,17 +19,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from idbellen.calls.audit import note
 from idbellen.domain.codes import new_secret
-from idbellen.domain.digits import START_OVER
+from idbellen.domain.digits import code_in
 from idbellen.domain.idcontact import Admission, AuthStatus, admission
 from idbellen.domain.lockout import Lockout, Try
 from idbellen.ports import StoreError
 from idbellen.web.forms import read_text
-from idbellen.web.machines.idcontact import error_name
+from idbellen.web.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from aiohttp.typedefs import Handler, Middleware
 
     from idbellen.ports import AuditTrail, Clock, Session, SessionStore
     from idbellen.web.credentials import Credentials
@@ -81,35 +79,13 @@ class _Link:
 
 def link_phone_app(site: LinkPhoneSite) -> web.Application:
     """Build the interface."""
-    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_guard(site.credentials)])
+    app = web.Application(client_max_size=LARGEST_BODY)
+    Guard(site.credentials).protect(app)
     handlers = _Handlers(site)
     app.router.add_post("/link_phone", handlers.link_phone)
     app.router.add_get("/session_info/{sessionid}", handlers.session_info)
     app.on_cleanup.append(handlers.close)
     return app
-
-
-def _guard(credentials: Credentials) -> Middleware:
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            if not credentials.fit(request.headers.get("Authorization", "")):
-                log.warning("request refused", reason="wrong or no credentials")
-                raise web.HTTPUnauthorized(headers={"WWW-Authenticate": 'Basic realm="idbellen", Bearer'})  # noqa: TRY301
-            response = await handler(request)
-        except web.HTTPException as fault:
-            kept = {name: fault.headers[name] for name in ("WWW-Authenticate", "Retry-After") if name in fault.headers}
-            response = web.json_response({"error": error_name(fault)}, status=fault.status, headers=kept)
-        except StoreError as fault:
-            log.error("request not served: the store cannot be used", reason=str(fault))  # noqa: TRY400
-            response = web.json_response({"error": "ServiceUnavailable"}, status=503)
-        except Exception:
-            log.exception("request failed")
-            response = web.json_response({"error": "InternalError"}, status=500)
-        response.headers["Cache-Control"] = "no-store"
-        return response
-
-    return check
 
 
 class _Handlers:
@@ -132,7 +108,7 @@ class _Handlers:
             asked = LinkRequest.model_validate_json(await read_text(request))
         except ValidationError:
             raise web.HTTPBadRequest from None
-        sessionid, code = asked.sessionid, _code(asked.dtmf)
+        sessionid, code = asked.sessionid, code_in(asked.dtmf)
         if not 0 < len(sessionid) <= LONGEST_SESSIONID or len(asked.dtmf) > LONGEST_DTMF:
             raise web.HTTPBadRequest
         async with self._one_at_a_time:
@@ -193,15 +169,6 @@ class _Handlers:
     async def _unlink(self, sessionid: str) -> None:
         if self._links.pop(sessionid, None):
             await self._site.sessions.finish(CALL_PREFIX + sessionid)
-
-
-def _code(dtmf: str) -> str:
-    """Give the code in the keys, by the rules of :mod:`idbellen.domain.digits`: star starts over, doubles are one."""
-    code = ""
-    for key in dtmf.rpartition(START_OVER)[2].partition("#")[0]:
-        if key.isascii() and key.isdecimal() and not code.endswith(key):
-            code += key
-    return code
 
 
 def _result(session: Session) -> dict[str, Any] | None:

@@ -8,25 +8,25 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from aiohttp import web
 
 from idbellen.calls.wallboard import figures_message, quarters
 from idbellen.domain.statistics import by_day, day_bounds, day_of
-from idbellen.ports import StoreError
+from idbellen.web.credentials import Credentials
+from idbellen.web.guard import Guard, told
 
 if TYPE_CHECKING:
-    from aiohttp.typedefs import Handler, Middleware
-
-    from idbellen.web.credentials import Credentials
     from idbellen.web.wallboard.site import SupervisorSite
-
-log = structlog.get_logger()
 
 
 def supervisor_api(site: SupervisorSite) -> web.Application:
     """Build the API; without credentials it answers that there is nothing."""
-    app = web.Application(middlewares=[_json_errors, _authorised(site.credentials)])
+    app = web.Application()
+    if site.credentials is None:
+        Guard(Credentials(), lambda _: False, told).protect(app)
+        app.router.add_get("/{name:.*}", _nothing, allow_head=False)
+        return app
+    Guard(site.credentials, content=told, challenge="Bearer").protect(app)
     handlers = _Handlers(site)
     for path, handler in (
         ("/queues", handlers.queues),
@@ -35,6 +35,10 @@ def supervisor_api(site: SupervisorSite) -> web.Application:
     ):
         app.router.add_get(path, handler, allow_head=False)
     return app
+
+
+async def _nothing(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPNotFound(text="there is no API here: [supervisors] api_token_file is not configured")
 
 
 class _Handlers:
@@ -77,30 +81,3 @@ class _Handlers:
     def _answer(self, **content: Any) -> web.Response:  # noqa: ANN401 - JSON
         at = dt.datetime.fromtimestamp(self._site.clock(), self._site.timezone)
         return web.json_response({"at": at.isoformat(timespec="seconds"), **content})
-
-
-@web.middleware
-async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        headers = {name: error.headers[name] for name in ("Allow", "WWW-Authenticate") if name in error.headers}
-        return web.json_response({"error": error.text}, status=error.status, headers=headers)
-    except StoreError as fault:
-        log.error("request of a wallboard not served: the store cannot be used", reason=str(fault))  # noqa: TRY400
-        return web.json_response({"error": "the figures cannot be read at this moment"}, status=503)
-    except Exception:
-        log.exception("request of a wallboard failed", path=request.path)
-        return web.json_response({"error": "something went wrong; the log says what"}, status=500)
-
-
-def _authorised(credentials: Credentials | None) -> Middleware:
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if credentials is None:
-            raise web.HTTPNotFound(text="there is no API here: [supervisors] api_token_file is not configured")
-        if not credentials.fit(request.headers.get("Authorization", "")):
-            raise web.HTTPUnauthorized(text="expected the bearer token", headers={"WWW-Authenticate": "Bearer"})
-        return await handler(request)
-
-    return check
