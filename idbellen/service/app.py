@@ -20,6 +20,7 @@ from idbellen.calls.found import as_claimed
 from idbellen.calls.notes import Notes
 from idbellen.calls.office import Office
 from idbellen.calls.progress import Progress
+from idbellen.calls.results import Results
 from idbellen.calls.staff import Staff
 from idbellen.calls.statistics import Statistics
 from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
@@ -157,6 +158,8 @@ async def _serve(
         await telephony.close_strays(earlier)
 
         issuer = CodeIssuer(store, settings.sessions.code_digits, settings.sessions.code_seconds, clock)
+        kept = {tag: purpose.attributes for tag, purpose in purposes.items()}
+        results = Results(opener, store, progress, kept, time.time)
         internal = InternalSite(
             url=settings.idcontact.url,
             page_url=settings.citizen.url,
@@ -165,10 +168,8 @@ async def _serve(
             credentials=core_credentials,
             sessions=store,
             issuer=issuer,
-            opener=opener,
-            progress=progress,
+            results=results,
             clock=clock,
-            token_clock=time.time,
         )
         citizen = CitizenSite(
             url=settings.citizen.url,
@@ -181,11 +182,10 @@ async def _serve(
             cookie_key=fingerprints.derive("citizen cookie"),
             sessions=store,
             issuer=issuer,
-            opener=opener,
+            results=results,
             progress=progress,
             feedback=feedback,
             clock=clock,
-            token_clock=time.time,
             demo_phone_url=settings.citizen.demo_phone_url,
         )
         dashboard = _dashboard_site(settings, fingerprints, store, desk)

@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.progress import Progress
+from idbellen.calls.results import Results
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.demo.pbx import CHECKOUT
 from idbellen.demo.tokens import VERDER_HELPEN, auth_result
@@ -171,6 +172,8 @@ async def interface(tmp_path: Path) -> AsyncIterator[Interface]:
     )
     path = tmp_path / "idbellen.db"
     async with open_store(path, Fingerprints(b"m" * 32)) as store:
+        progress = Progress(Desk(time.time, Staff(time.time, StaffRules()), DeskRules(Queues()), FakeCallLog()))
+        opener = TokenOpener([OWN_KEY], [AUTH_KEY])
         site = InternalSite(
             url=url,
             page_url="https://bellen.gemeente.example",
@@ -179,10 +182,8 @@ async def interface(tmp_path: Path) -> AsyncIterator[Interface]:
             credentials=Credentials([bearer(TOKEN)], "all"),
             sessions=store,
             issuer=CodeIssuer(store, 10, 600.0, time.time),
-            opener=TokenOpener([OWN_KEY], [AUTH_KEY]),
-            progress=Progress(Desk(time.time, Staff(time.time, StaffRules()), DeskRules(Queues()), FakeCallLog())),
+            results=Results(opener, store, progress, {"report_move": purpose.attributes}, time.time),
             clock=time.time,
-            token_clock=time.time,
         )
         async with TestServer(internal_app(site), port=port):
             yield Interface(site, path)

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.progress import Progress
+from idbellen.calls.results import Results
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.demo.tokens import VERDER_HELPEN, auth_result
 from idbellen.domain.board import Stage
@@ -90,6 +91,8 @@ class Town:
         self.desk = Desk(lambda: self.now, self.staff, DeskRules(Queues({"default": QueueRules()})), FakeCallLog())
         self.progress = Progress(self.desk)
         self.feedback = Feedback()
+        kept = {"move": PURPOSE.attributes, "ask": PURPOSE.attributes}
+        results = Results(TokenOpener([OWN_KEY], [AUTH_KEY]), store, self.progress, kept, lambda: self.now)
         self.site = CitizenSite(
             url=url,
             name={"nl": "Gemeente Voorbeeld", "en": "Voorbeeld Municipality"},
@@ -101,11 +104,10 @@ class Town:
             cookie_key=b"c" * 32,
             sessions=store,
             issuer=CodeIssuer(store, 10, CODE_SECONDS, lambda: self.now),
-            opener=TokenOpener([OWN_KEY], [AUTH_KEY]),
+            results=results,
             progress=self.progress,
             feedback=self.feedback,
             clock=lambda: self.now,
-            token_clock=lambda: self.now,
         )
 
     async def begin(self, purpose: str = "move", status: str | None = "success") -> Started:
@@ -120,9 +122,10 @@ class Town:
     async def deliver(self, started: Started, status: str = "success") -> None:
         """Deliver an auth result as auth plugins do, past the page."""
         made = token(status, now=self.now, session=started.reference)
-        received = self.site.opener.receive(made, self.now)
-        assert await self.store.attach_result(started.reference, received) is Attached.KEPT
-        self.progress.result_arrived(started.reference, received.result)
+        session = await self.store.by_reference(started.reference)
+        assert session
+        received = self.site.results.receive(made, session.purpose)
+        assert await self.site.results.attach(session, received) is Attached.KEPT
 
     def tell(self, started: Started) -> None:
         """Let the events of a session look anew, after the clock was set."""

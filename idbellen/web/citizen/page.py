@@ -15,7 +15,7 @@ from aiohttp import web
 from yarl import URL
 
 from idbellen.domain.codes import in_groups
-from idbellen.domain.idcontact import Received, TokenRefusedError
+from idbellen.domain.idcontact import TokenRefusedError
 from idbellen.ports import Attached
 from idbellen.web.citizen.hours import clock_time, hours_view
 from idbellen.web.citizen.live import LivePages
@@ -25,7 +25,6 @@ from idbellen.web.pages import LANGUAGES, STATIC, Pages, preferred_language, wan
 from idbellen.web.security import harden, origin_of, set_cookie
 
 if TYPE_CHECKING:
-    from idbellen.ports import Session
     from idbellen.web.citizen.site import CitizenSite
     from idbellen.web.pages import Language
 
@@ -84,7 +83,8 @@ class _Handlers:
         received = None
         if token is not None:
             try:
-                received = self._receive(token, session)
+                # ID Contact's second way of delivery: the result comes along with the citizen's browser.
+                received = self._site.results.receive(token, session.purpose)
             except TokenRefusedError as fault:
                 log.warning("auth result refused", session=session.reference, reason=str(fault))
                 return self._message(request, known, "refused")
@@ -93,28 +93,9 @@ class _Handlers:
                 return self._message(request, None, "used")
             known = Known(session.reference, language=wanted_language(request))
         # After it: only the browser to which the page belongs delivers.
-        if received and not await self._attach(session, received):
+        if received and await self._site.results.attach(session, received) is Attached.REPLAYED:
             return self._remember(self._message(request, known, "refused"), known)
         return self._remember(_to_page(), known)
-
-    def _receive(self, token: str, session: Session) -> Received:
-        # ID Contact's second way of delivery: the result comes along with the citizen's browser.
-        received = self._site.opener.receive(token, self._site.token_clock())
-        allowed = self._site.purposes[session.purpose].attributes
-        return replace(received, result=received.result.with_only(allowed))
-
-    async def _attach(self, session: Session, received: Received) -> bool:
-        """Keep a result if it is the session's first; False if it was used before, for whomever."""
-        match await self._site.sessions.attach_result(session.reference, received):
-            case Attached.REPLAYED:
-                log.warning("auth result refused", session=session.reference, reason="replayed")
-                return False
-            case Attached.SECOND:
-                log.warning("second auth result refused", session=session.reference)
-            case Attached.KEPT:
-                log.info("auth result received", session=session.reference, status=received.result.status.value)
-                self._site.progress.result_arrived(session.reference, received.result)
-        return True
 
     # The page
 

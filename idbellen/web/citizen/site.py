@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idbellen.calls.progress import Progress
-    from idbellen.domain.idcontact import TokenOpener
+    from idbellen.calls.results import Results
     from idbellen.ports import Clock, SessionFeedback, SessionStore
     from idbellen.web.issuing import CodeIssuer
     from idbellen.web.pages import Language
@@ -36,9 +36,8 @@ class CitizenSite:
     cookie_key: bytes
     sessions: SessionStore
     issuer: CodeIssuer
-    opener: TokenOpener
+    results: Results
     progress: Progress
     feedback: SessionFeedback
     clock: Clock
-    token_clock: Clock
     demo_phone_url: str | None = None

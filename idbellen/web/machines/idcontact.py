@@ -6,7 +6,7 @@ those of the reference implementation of ID Contact; ``docs/openapi.yaml`` descr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,8 +17,6 @@ from idbellen.domain.codes import new_handle
 from idbellen.domain.idcontact import (
     LARGEST_TOKEN,
     Admission,
-    Received,
-    TokenOpener,
     TokenRefusedError,
     admission,
 )
@@ -30,7 +28,8 @@ from idbellen.web.issuing import NoFreeCodeError, dial_address
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from idbellen.calls.progress import Progress
+    from idbellen.calls.results import Results
+    from idbellen.domain.idcontact import Received
     from idbellen.ports import Clock, SessionStore
     from idbellen.web.credentials import Credentials
     from idbellen.web.issuing import CodeIssuer
@@ -46,8 +45,7 @@ LARGEST_PURPOSE = 256
 class InternalSite:
     """What the interface needs. ``url``: its address for auth plugins; ``page_url``: the citizen's page.
 
-    ``default_purpose``: what an unknown purpose is taken for; None refuses it. ``token_clock``: what the times in auth
-    results are held against, which others wrote.
+    ``default_purpose``: what an unknown purpose is taken for; None refuses it.
     """
 
     url: str
@@ -57,10 +55,8 @@ class InternalSite:
     credentials: Credentials
     sessions: SessionStore
     issuer: CodeIssuer
-    opener: TokenOpener
-    progress: Progress
+    results: Results
     clock: Clock
-    token_clock: Clock
 
 
 class StartCommunication(BaseModel):
@@ -96,7 +92,7 @@ class _Handlers:
     async def start_communication(self, request: web.Request) -> web.Response:
         start = await self._read_start(request)
         tag, purpose = self._purpose(start.purpose)
-        received = None if start.auth_result is None else self._receive(start.auth_result, purpose)
+        received = None if start.auth_result is None else self._receive(start.auth_result, tag)
         session = Session(new_handle(), tag, received.result if received else None)
         attr_handle, page_handle = new_handle(), new_handle()
         kept = await self._site.sessions.start(
@@ -146,20 +142,16 @@ class _Handlers:
             raise web.HTTPNotFound
         if request.content_type != "application/jwt":
             raise web.HTTPBadRequest(text="expected Content-Type: application/jwt")
-        received = self._receive((await read_text(request)).strip(), self._site.purposes[session.purpose])
-        match await self._site.sessions.attach_result(session.reference, received):
+        received = self._receive((await read_text(request)).strip(), session.purpose)
+        match await self._site.results.attach(session, received):
             case Attached.REPLAYED:
                 raise web.HTTPBadRequest(text="auth result refused: replayed")
             case Attached.SECOND:
-                log.warning("second auth result refused", session=session.reference)
                 raise web.HTTPConflict
-        log.info("auth result received", session=session.reference, status=received.result.status.value)
-        self._site.progress.result_arrived(session.reference, received.result)
         return web.Response()
 
-    def _receive(self, token: str, purpose: Purpose) -> Received:
+    def _receive(self, token: str, purpose: str) -> Received:
         try:
-            received = self._site.opener.receive(token, self._site.token_clock())
+            return self._site.results.receive(token, purpose)
         except TokenRefusedError as fault:
             raise web.HTTPBadRequest(text=f"auth result refused: {fault}") from None
-        return replace(received, result=received.result.with_only(purpose.attributes))
