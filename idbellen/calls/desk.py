@@ -18,6 +18,7 @@ from idbellen.calls.standings import Standing, Standings
 from idbellen.domain.agents import AgentEvent, AgentState
 from idbellen.domain.board import AgentView, CallView, Colleague, OfferView
 from idbellen.domain.queueing import Queues, Ticket, match, next_rested
+from idbellen.domain.refusals import Refusal
 from idbellen.domain.talk import Command, refusal
 
 if TYPE_CHECKING:
@@ -200,20 +201,20 @@ class Desk:
         if name in self._calls and self._calls[name].call == call:
             self._stop_alarm(name)
 
-    def command(self, name: str, call: str, command: Command) -> str | None:
-        """Hand what an agent asks for to the call; gives why not, in one word, if it cannot be done now.
+    def command(self, name: str, call: str, command: Command) -> Refusal | None:
+        """Hand what an agent asks for to the call; gives why not, if it cannot be done now.
 
-        Besides the refusals of :func:`idbellen.domain.talk.refusal`: ``gone`` when the agent is not in this call.
+        Besides the refusals of :func:`idbellen.domain.talk.refusal`: GONE when the agent is not in this call.
         """
         view = self._calls.get(name)
         if view is None or view.call != call:
-            return "gone"
+            return Refusal.GONE
         reason = refusal(view.mode, command, consulted=view.part == "consulted")
         if reason is None and command.target and not self._possible(name, command):
-            reason = "target"
+            reason = Refusal.TARGET
         commands = self._reserved[name].commands
         if reason is None and commands.full():
-            reason = "later"
+            reason = Refusal.LATER
         if reason is None:
             commands.put_nowait(command)
         return reason

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import zoneinfo
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 QUARTER_SECONDS = 900
 # What a Dutch spreadsheet splits at, where a comma is the decimal point.
@@ -195,6 +195,51 @@ def by_day(
     return [
         (day, queue, figures(found[day, queue], targets.get(queue, DEFAULT_TARGET))) for day, queue in sorted(found)
     ]
+
+
+def total(parts: Iterable[Figures]) -> Figures:
+    """Add up figures of several queues, each counted by its own target.
+
+    Whether the sum is on target is not said: the targets may differ.
+    """
+    parts = list(parts)
+    offered = sum(part.offered for part in parts)
+    answered = sum(part.answered for part in parts)
+    within = sum(part.answered_within for part in parts)
+    short = sum(part.abandoned_short for part in parts)
+    sent_away = {outcome: sum(part.sent_away.get(outcome, 0) for part in parts) for outcome in SENT_AWAY}
+    return Figures(
+        offered=offered,
+        answered=answered,
+        answered_within=within,
+        abandoned=sum(part.abandoned for part in parts),
+        abandoned_short=short,
+        sent_away={outcome: count for outcome, count in sent_away.items() if count},
+        mean_wait=_mean(parts, lambda part: part.mean_wait),
+        longest_wait=max((part.longest_wait for part in parts if part.longest_wait is not None), default=None),
+        mean_handling=_mean(parts, lambda part: part.mean_handling),
+        service_level=within / (offered - short) if offered > short else None,
+    )
+
+
+def quarters(
+    records: Sequence[CallRecord], day: dt.date, timezone: zoneinfo.ZoneInfo, targets: Mapping[str, Target]
+) -> list[tuple[dt.datetime, Figures]]:
+    """Give the figures of each quarter-hour of a day, of all queues in the records together."""
+    by_queue: dict[str, list[CallRecord]] = {}
+    for record in records:
+        by_queue.setdefault(record.queue, []).append(record)
+    own = [by_quarter(found, day, timezone, targets.get(queue, DEFAULT_TARGET)) for queue, found in by_queue.items()]
+    empty = by_quarter([], day, timezone)
+    return [(begin, total(each[number][1] for each in own)) for number, (begin, _) in enumerate(empty)]
+
+
+def _mean(parts: Sequence[Figures], of: Callable[[Figures], float | None]) -> float | None:
+    """Weigh means by who was answered."""
+    known = [(value, part.answered) for part in parts if (value := of(part)) is not None]
+    if not known:
+        return None
+    return sum(value * answered for value, answered in known) / sum(answered for _, answered in known)
 
 
 def records_csv(records: Iterable[CallRecord], timezone: zoneinfo.ZoneInfo) -> str:

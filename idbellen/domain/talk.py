@@ -7,6 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from idbellen.domain.refusals import Refusal
+
+TargetKind = Literal["agent", "queue", "number"]
+
 
 class Mode(enum.Enum):
     """How the parties of a call are together. The value is what the dashboard's websocket says."""
@@ -56,7 +60,7 @@ NUMBER = re.compile(r"\+?[0-9]{2,15}", re.ASCII)
 class Target:
     """Whom to consult or to transfer to: an agent or a queue by name, or a phone number (E.164, or national)."""
 
-    kind: Literal["agent", "queue", "number"]
+    kind: TargetKind
     name: str
 
 
@@ -68,17 +72,17 @@ class Command:
     target: Target | None = None
 
 
-def refusal(mode: Mode, command: Command, *, consulted: bool) -> str | None:
-    """Say why a command cannot be carried out now, in one word; None if it can.
+def refusal(mode: Mode, command: Command, *, consulted: bool) -> Refusal | None:
+    """Say why a command cannot be carried out now; None if it can.
 
-    ``consulted``: it comes from who is consulted, not from who has the caller. ``later``: not in this mode;
-    ``target``: it needs another target, or none.
+    ``consulted``: it comes from who is consulted, not from who has the caller. LATER: not in this mode; TARGET: it
+    needs another target, or none.
     """
     if command.verb not in (ALLOWED_CONSULTED if consulted else ALLOWED[mode]):
-        return "later"
+        return Refusal.LATER
     needs = command.verb in (Verb.CONSULT, Verb.BLIND)
     if needs != (command.target is not None):
-        return "target"
+        return Refusal.TARGET
     if command.target and command.target.kind == "number" and not NUMBER.fullmatch(command.target.name):
-        return "target"
+        return Refusal.TARGET
     return None

@@ -23,9 +23,9 @@ from idbellen.calls.progress import Progress
 from idbellen.calls.results import Results
 from idbellen.calls.staff import Staff
 from idbellen.calls.statistics import Statistics
-from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
+from idbellen.calls.supervision import Supervision, SupervisionRules
+from idbellen.calls.wallboard import Wallboard
 from idbellen.clock import SteadyClock
-from idbellen.domain.board import Titles
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.statistics import Target
 from idbellen.ports import StoreError
@@ -65,6 +65,7 @@ from idbellen.web.machines.idcontact import InternalSite, internal_app
 from idbellen.web.machines.link_phone import LinkPhoneSite, link_phone_app
 from idbellen.web.machines.readiness import tells_readiness
 from idbellen.web.machines.session_feedback import FeedbackRules, HttpFeedback
+from idbellen.web.messages import Titles
 from idbellen.web.wallboard.site import SupervisorSite
 
 if TYPE_CHECKING:

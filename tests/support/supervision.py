@@ -15,13 +15,15 @@ from aiohttp import web
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.statistics import Statistics
-from idbellen.calls.wallboard import Supervision, SupervisionRules, Wallboard
+from idbellen.calls.supervision import Supervision, SupervisionRules
+from idbellen.calls.wallboard import Wallboard
 from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
-from idbellen.domain.board import CallView, Titles
+from idbellen.domain.board import CallView
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Target, day_bounds, day_of
 from idbellen.ports import Account, Role, StoreError
 from idbellen.web.credentials import Credentials, bearer
+from idbellen.web.messages import Titles
 from idbellen.web.pages import STATIC
 from idbellen.web.security import harden
 from idbellen.web.wallboard.pages import add_supervisor_routes

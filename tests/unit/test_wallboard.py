@@ -13,11 +13,12 @@ import pytest
 from idbellen.calls.desk import Desk, DeskRules
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.statistics import Statistics
-from idbellen.calls.wallboard import Wallboard, quarters, total
-from idbellen.domain.board import CallView, Titles
+from idbellen.calls.wallboard import Wallboard
+from idbellen.domain.board import CallView
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
-from idbellen.domain.statistics import CallOutcome, CallRecord, Figures, Target, day_bounds, figures
+from idbellen.domain.statistics import CallOutcome, CallRecord, Figures, Target, day_bounds, figures, quarters, total
 from idbellen.ports import Account
+from idbellen.web.messages import Titles, board_snapshot
 from idbellen.web.wallboard.chart import HEIGHT, LEFT, RIGHT, WIDTH, chart
 from tests.support.supervision import FakeStore
 
@@ -88,7 +89,7 @@ async def test_a_queue_counts_its_own(scene: Scene) -> None:
 
 async def test_an_empty_board(scene: Scene) -> None:
     board = scene.wallboard.board()
-    message = board.message(TITLES, NOON)
+    message = board_snapshot(board, TITLES, NOON)
     assert message["agents"] == message["callers"] == []
     assert message["total"]["longest_wait"] is None
     assert message["total"]["today"]["service_level"] is None
@@ -99,7 +100,7 @@ async def test_an_empty_board(scene: Scene) -> None:
 async def test_callers_stand_in_the_order_in_which_they_are_served(scene: Scene) -> None:
     scene.caller("a", waited=90, verified=False)
     scene.caller("b", waited=30)
-    callers = scene.wallboard.board().message(TITLES, NOON)["callers"]
+    callers = board_snapshot(scene.wallboard.board(), TITLES, NOON)["callers"]
     assert [(caller["call"], caller["seconds"], caller["verified"]) for caller in callers] == [
         ("b", 30.0, True), ("a", 90.0, False),
     ]  # fmt: skip
@@ -118,7 +119,7 @@ async def test_an_agent_through_a_call(scene: Scene) -> None:
     scene.agent("anna", "residents")
 
     def shown() -> dict[str, object]:
-        found: dict[str, object] = scene.wallboard.board().message(TITLES, scene.now)["agents"][0]
+        found: dict[str, object] = board_snapshot(scene.wallboard.board(), TITLES, scene.now)["agents"][0]
         return found
 
     ticket = Ticket("call", "session", "report_move", "residents", scene.now)

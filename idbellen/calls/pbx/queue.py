@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from idbellen.calls.desk import Reservation
     from idbellen.calls.office import Office
     from idbellen.calls.progress import Journey
-    from idbellen.domain.board import Titles
 
 log = structlog.get_logger()
 
@@ -55,15 +54,6 @@ class Verdict:
     purpose: str = ""
     priority: int = 0
     reference: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PbxCallView(CallView):
-    """A call in which the agent's phone does what the dashboard does otherwise: hold, transfer, hang up."""
-
-    def message(self, titles: Titles, now: float) -> dict[str, Any]:
-        """Give this part of the snapshot."""
-        return CallView.message(self, titles, now) | {"allowed": []}
 
 
 class _Stay:
@@ -109,7 +99,7 @@ class Followed:
         self.over = asyncio.Event()
         self.out_of_sight = False
         self.screen: Reservation | None = None
-        self.view: PbxCallView | None = None
+        self.view: CallView | None = None
         # The channel of the agent who has, or had, the caller.
         self.leg = ""
 
@@ -394,7 +384,7 @@ class PbxCalls:
                 call.screen.show(call.view)
             return
         ticket = call.ticket
-        view = PbxCallView(
+        view = CallView(
             call=ticket.call,
             session=ticket.session,
             purpose=ticket.purpose,
@@ -403,6 +393,7 @@ class PbxCalls:
             secret=call.claim.secret,
             words=call.journey.words,
             mode=mode,
+            ours=False,
         )
         call.screen = self._desk.link(agent, ticket, view)
         call.view = view

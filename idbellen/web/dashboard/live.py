@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from aiohttp import WSMsgType, web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from idbellen.domain.talk import Command, Target, Verb
+from idbellen.domain.refusals import Refusal
+from idbellen.domain.talk import Command, Target, TargetKind, Verb
+from idbellen.web.messages import agent_snapshot
 from idbellen.web.sockets import Page, Sockets, not_understood
 
 if TYPE_CHECKING:
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 
     from idbellen.calls.desk import Desk
     from idbellen.calls.staff import Staff
-    from idbellen.domain.board import AgentView, Titles
+    from idbellen.domain.board import AgentView
     from idbellen.ports import Account, Clock
+    from idbellen.web.messages import Titles
 
 CHECK_LOGIN_SECONDS = 60.0
 
@@ -57,7 +60,7 @@ class ShownNotice(_Message):
 class TargetChoice(_Message):
     """Whom to consult or to transfer to."""
 
-    kind: Literal["agent", "queue", "number"]
+    kind: TargetKind
     name: str
 
 
@@ -66,13 +69,13 @@ class CallCommand(_Message):
 
     type: Literal["command"]
     call: str
-    verb: Literal["mute", "unmute", "hold", "resume", "consult", "blind", "transfer", "conference", "share", "hang_up"]
+    verb: Verb
     target: TargetChoice | None = None
 
     def command(self) -> Command:
         """Give it as the desk takes it."""
         target = self.target
-        return Command(Verb(self.verb), Target(target.kind, target.name) if target else None)
+        return Command(self.verb, Target(target.kind, target.name) if target else None)
 
 
 Wish = AvailableWish | PauseWish | WrapUpWish | ShownNotice | CallCommand
@@ -106,7 +109,7 @@ class Live:
             if view == last:
                 return None
             last = view
-            return json.dumps(view.message(self._titles, self._clock()))
+            return json.dumps(agent_snapshot(view, self._titles, self._clock()))
 
         async def receive(socket: web.WebSocketResponse) -> None:
             await self._receive(socket, page)
@@ -138,7 +141,7 @@ class Live:
             case AvailableWish():
                 self._staff.set_available(name)
             case PauseWish(reason=reason) if reason and reason not in self._pause_reasons:
-                return {"verb": "pause", "reason": "target"}
+                return {"verb": "pause", "reason": Refusal.TARGET}
             case PauseWish(reason=reason):
                 self._staff.pause(name, reason)
             case WrapUpWish(action="end"):
@@ -149,5 +152,5 @@ class Live:
                 self._desk.shown(name, call)
             case CallCommand(call=call):
                 refusal = self._desk.command(name, call, wish.command())
-                return {"verb": wish.verb, "reason": refusal} if refusal else None
+                return {"verb": wish.verb.value, "reason": refusal} if refusal else None
         return None

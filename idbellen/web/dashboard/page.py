@@ -11,7 +11,6 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from idbellen.calls.audit import note
-from idbellen.domain.board import Titles
 from idbellen.domain.codes import new_secret
 from idbellen.domain.idcontact import AuthStatus
 from idbellen.ports import Role
@@ -19,6 +18,7 @@ from idbellen.web.addresses import Addresses
 from idbellen.web.dashboard.live import Live
 from idbellen.web.forms import read_form, read_text
 from idbellen.web.login.logins import LONGEST_FIELD, Logins, Refusal
+from idbellen.web.messages import Titles
 from idbellen.web.pages import STATIC, Pages
 from idbellen.web.security import harden, set_cookie
 from idbellen.web.wallboard.pages import add_supervisor_routes

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from idbellen.calls.wallboard import figures_message, quarters
-from idbellen.domain.statistics import by_day, day_bounds, day_of
+from idbellen.domain.statistics import by_day, day_bounds, day_of, quarters
 from idbellen.web.credentials import Credentials
 from idbellen.web.guard import Guard, told
+from idbellen.web.messages import board_snapshot, figures_message
 
 if TYPE_CHECKING:
     from idbellen.web.wallboard.site import SupervisorSite
@@ -76,7 +76,7 @@ class _Handlers:
         )
 
     def _now(self) -> dict[str, Any]:
-        return self._site.wallboard.board().message(self._site.titles, self._site.clock())
+        return board_snapshot(self._site.wallboard.board(), self._site.titles, self._site.clock())
 
     def _answer(self, **content: Any) -> web.Response:  # noqa: ANN401 - JSON
         at = dt.datetime.fromtimestamp(self._site.clock(), self._site.timezone)

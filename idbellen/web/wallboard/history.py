@@ -10,8 +10,7 @@ from aiohttp import web
 from babel.dates import format_date
 
 from idbellen.calls.audit import note
-from idbellen.calls.wallboard import quarters, total
-from idbellen.domain.statistics import by_day, daily_csv, day_bounds, day_of, records_csv
+from idbellen.domain.statistics import by_day, daily_csv, day_bounds, day_of, quarters, records_csv, total
 from idbellen.web.wallboard.chart import chart
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ import structlog
 from aiohttp import WSMsgType, web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from idbellen.ports import StoreError
+from idbellen.domain.refusals import Refusal
+from idbellen.ports import MonitorMode, StoreError
+from idbellen.web.messages import board_snapshot
 from idbellen.web.sockets import Page, Sockets, dismiss, not_understood
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class MonitorWish(_Wish):
 
     type: Literal["monitor"]
     agent: str
-    mode: Literal["listen", "whisper", "barge"]
+    mode: MonitorMode
 
 
 Wish = AvailableWish | PauseWish | FrontWish | MoveWish | MonitorWish
@@ -103,7 +105,7 @@ class SupervisorLive:
             if board == last:
                 return None
             last = board
-            return json.dumps({"type": "snapshot", **board.message(self._site.titles, self._site.clock())})
+            return json.dumps({"type": "snapshot", **board_snapshot(board, self._site.titles, self._site.clock())})
 
         async def receive(socket: web.WebSocketResponse) -> None:
             await self._receive(socket, page, request)
@@ -150,7 +152,7 @@ class SupervisorLive:
                 await dismiss(socket)
                 break
             if len(at_work) >= MOST_AT_ONCE:
-                await _answer(socket, wish, "later")
+                await _answer(socket, wish, Refusal.LATER)
                 continue
             task = asyncio.create_task(self._fulfil(socket, known[1], wish))
             at_work.add(task)
@@ -161,13 +163,13 @@ class SupervisorLive:
             refused = await self._take(account, wish)
         except StoreError as fault:
             log.error("wish of a supervisor not carried out: the store cannot be used", reason=str(fault))  # noqa: TRY400
-            refused = "failed"
+            refused = Refusal.FAILED
         except Exception:
             log.exception("wish of a supervisor failed", agent=account.name, wish=wish.type)
-            refused = "failed"
+            refused = Refusal.FAILED
         await _answer(socket, wish, refused)
 
-    async def _take(self, account: Account, wish: Wish) -> str | None:
+    async def _take(self, account: Account, wish: Wish) -> Refusal | None:
         """Carry out what a supervisor asks for; gives why not, if it cannot be."""
         can = self._site.supervision
         match wish:
@@ -183,7 +185,7 @@ class SupervisorLive:
                 return await can.monitor(account, agent, mode)
 
 
-async def _answer(socket: web.WebSocketResponse, wish: Wish, refused: str | None) -> None:
+async def _answer(socket: web.WebSocketResponse, wish: Wish, refused: Refusal | None) -> None:
     if not socket.closed:
         try:
             await socket.send_json({"type": "answer", "id": wish.id, "refused": refused})

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     import zoneinfo
     from collections.abc import Awaitable, Callable, Mapping
 
-    from idbellen.calls.wallboard import Supervision, Wallboard
-    from idbellen.domain.board import Titles
+    from idbellen.calls.supervision import Supervision
+    from idbellen.calls.wallboard import Wallboard
     from idbellen.domain.statistics import Target
     from idbellen.ports import Account, AuditTrail, Clock, History
     from idbellen.web.credentials import Credentials
+    from idbellen.web.messages import Titles
     from idbellen.web.pages import Language
 
     # Gives the login that a request shows, and whose it is, None if nobody's.
