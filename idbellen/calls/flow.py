@@ -22,7 +22,7 @@ from idbellen.calls.stay import Exit, Stay, recorded
 from idbellen.domain.board import Stage
 from idbellen.domain.codes import new_secret
 from idbellen.domain.notes import CallNote
-from idbellen.domain.prompts import Prompt
+from idbellen.domain.prompts import Prompt, reason_prompt
 from idbellen.domain.queueing import Goodbye, Plain, Ticket, ToExtension, ToQueue, entry
 from idbellen.domain.statistics import CallOutcome
 
@@ -40,14 +40,6 @@ log = structlog.get_logger()
 # Where a caller goes after a queue: into one again, out of it, or home, when all is said.
 Onward = Ticket | Exit | None
 Through = Callable[[Stay], Awaitable[Onward]]
-
-_OUTCOMES = {"closed": CallOutcome.CLOSED, "unstaffed": CallOutcome.UNSTAFFED, "full": CallOutcome.FULL}
-_REASONS = {
-    CallOutcome.CLOSED: Prompt.QUEUE_CLOSED,
-    CallOutcome.UNSTAFFED: Prompt.QUEUE_UNSTAFFED,
-    CallOutcome.FULL: Prompt.QUEUE_FULL,
-    CallOutcome.TOO_LONG: Prompt.QUEUE_TOO_LONG,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +112,8 @@ async def wait_and_talk(
     is_open = sent or office.hours[ticket.queue].open_at(office.clock())
     refused = entry(ticket.queue, waiting, rules, desk.staff.agents.values(), is_open=is_open)
     if refused:
-        reason, way = refused
-        stay.outcome = _OUTCOMES[reason]
-        return Exit(stay.outcome, way, ticket)
+        stay.outcome = refused
+        return Exit(refused, rules.way_out(refused), ticket)
     caller.journey.enter(Stage.QUEUED)
     memo.change(secret=claim.secret, ticket=ticket, entered=stay.arrived, served=claim.served, talk=None)
     async with AsyncExitStack() as scope:
@@ -132,7 +123,7 @@ async def wait_and_talk(
                 stay.outcome = CallOutcome.LEFT
                 return answer
             stay.outcome = CallOutcome.TOO_LONG
-            return Exit(stay.outcome, rules.on_longest, answer)
+            return Exit(stay.outcome, rules.way_out(stay.outcome), answer)
         assert answer.reservation  # noqa: S101 - in_queue() gives agents
         claim.served = True
         stay.answered(answer.agent, answer.reservation.ticket, office.clock())
@@ -165,18 +156,18 @@ def line_of(caller: Caller, stay: Stay, office: Office) -> Line:
 
 async def leave(phone: Phone, exit_: Exit) -> None:
     """Let a caller go whom a queue cannot take or keep: the reason as a sentence, and the way out."""
-    way = exit_.way
+    way, reason = exit_.way, reason_prompt(exit_.reason)
     log.info("out of the queue", call=phone.call, queue=exit_.ticket.queue, reason=exit_.reason.value, way=way.kind)
     match way:
         case Goodbye():
-            await say(phone, _REASONS[exit_.reason], Prompt.GOODBYE)
+            await say(phone, reason, Prompt.GOODBYE)
             await phone.hang_up()
         case ToExtension(context, extension, priority):
-            await say(phone, _REASONS[exit_.reason], Prompt.ONE_MOMENT)
+            await say(phone, reason, Prompt.ONE_MOMENT)
             await phone.to_extension(context, extension, priority)
         case Plain() | ToQueue():
             # A queue only where queues send callers to each other in a circle.
-            await say(phone, _REASONS[exit_.reason], Prompt.ONE_MOMENT)
+            await say(phone, reason, Prompt.ONE_MOMENT)
             await phone.to_plain_queue()
         case _:
             assert_never(way)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from idbellen.domain.statistics import CallOutcome
 
 
 class Prompt(enum.Enum):
@@ -63,6 +67,11 @@ class Prompt(enum.Enum):
 HEAR_AGAIN_KEY = "1"
 
 _BY_KEY = {prompt.value: prompt for prompt in Prompt}
+
+
+def reason_prompt(reason: CallOutcome) -> Prompt:
+    """Give the sentence that says why a queue cannot take or keep a caller: those are named after the reasons."""
+    return Prompt[f"QUEUE_{reason.name}"]
 
 
 def standing_prompts(place: int | None, minutes: int | None) -> list[Prompt]:

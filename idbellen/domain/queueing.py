@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from idbellen.domain.agents import Agent, AgentState
+from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.whereabouts import MAIN
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class ToExtension:
 
 
 WayOut = Goodbye | Plain | ToQueue | ToExtension
+USUAL_WAYS_OUT: Mapping[CallOutcome, WayOut] = MappingProxyType({CallOutcome.CLOSED: Goodbye()})
 
 
 def parse_way_out(text: str) -> WayOut:
@@ -83,7 +86,8 @@ class QueueRules:
 
     ``length``: how many may wait; ``longest``: how long; ``announce``: every so often the place is told again, and
     ``comfort``: a friendly sentence. ``music``: a class of Asterisk's music on hold; empty for the usual one.
-    ``answered_within``: the target that the service level counts against.
+    ``answered_within``: the target that the service level counts against. ``ways_out``: where callers go whom it cannot
+    take or keep, by the reason; without one for UNSTAFFED they wait although nobody is there.
     """
 
     strategy: Strategy = Strategy.LONGEST_IDLE
@@ -95,10 +99,11 @@ class QueueRules:
     comfort: float = 0.0
     music: str = ""
     answered_within: float = 25.0
-    on_closed: WayOut = Goodbye()
-    on_unstaffed: WayOut | None = None
-    on_full: WayOut = Plain()
-    on_longest: WayOut = Plain()
+    ways_out: Mapping[CallOutcome, WayOut] = field(default_factory=dict)
+
+    def way_out(self, reason: CallOutcome) -> WayOut:
+        """Give where a caller goes whom the queue cannot take or keep for this reason."""
+        return self.ways_out.get(reason, USUAL_WAYS_OUT.get(reason, Plain()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,17 +215,15 @@ def staffed(queue: str, agents: Iterable[Agent]) -> bool:
     return any(agent.state is not AgentState.OFFLINE and agent.penalty(queue) is not None for agent in agents)
 
 
-def entry(
-    queue: str, waiting: int, rules: QueueRules, agents: Iterable[Agent], *, is_open: bool
-) -> tuple[Literal["closed", "unstaffed", "full"], WayOut] | None:
-    """Say why a caller cannot come into a queue, and where to then; None for who can.
+def entry(queue: str, waiting: int, rules: QueueRules, agents: Iterable[Agent], *, is_open: bool) -> CallOutcome | None:
+    """Say why a caller cannot come into a queue; None for who can.
 
     ``waiting``: how many are in it already.
     """
     if not is_open:
-        return "closed", rules.on_closed
-    if rules.on_unstaffed is not None and not staffed(queue, agents):
-        return "unstaffed", rules.on_unstaffed
+        return CallOutcome.CLOSED
+    if CallOutcome.UNSTAFFED in rules.ways_out and not staffed(queue, agents):
+        return CallOutcome.UNSTAFFED
     if rules.length and waiting >= rules.length:
-        return "full", rules.on_full
+        return CallOutcome.FULL
     return None

@@ -33,7 +33,8 @@ from pydantic_settings import (
 )
 
 from idbellen.domain.hours import parse_day
-from idbellen.domain.queueing import Goodbye, Plain, ToQueue, WayOut, parse_way_out
+from idbellen.domain.queueing import QueueRules, ToQueue, WayOut, parse_way_out
+from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.whereabouts import MAIN
 from idbellen.stores.redis_url import RedisUrl, parse_redis_url
 
@@ -301,6 +302,9 @@ class Attribute(Texts):
     masked: bool | None = None
 
 
+USUALLY = QueueRules()
+
+
 class Queue(Table):
     """How callers wait, for how long and where they go otherwise; times in seconds. Without hours it is always open."""
 
@@ -314,10 +318,10 @@ class Queue(Table):
     comfort_seconds: Annotated[float, Field(ge=0)] = 0.0
     music_class: Name | None = None
     answer_within_seconds: Seconds = 25.0
-    when_closed: Way = Goodbye()
+    when_closed: Way = USUALLY.way_out(CallOutcome.CLOSED)
     when_unstaffed: Way | None = None
-    when_full: Way = Plain()
-    when_too_long: Way = Plain()
+    when_full: Way = USUALLY.way_out(CallOutcome.FULL)
+    when_too_long: Way = USUALLY.way_out(CallOutcome.TOO_LONG)
     monday: Day | None = None
     tuesday: Day | None = None
     wednesday: Day | None = None
@@ -326,6 +330,17 @@ class Queue(Table):
     saturday: Day | None = None
     sunday: Day | None = None
     special: dict[dt.date, Day] = {}
+
+    @property
+    def ways_out(self) -> dict[CallOutcome, WayOut]:
+        """Where callers go whom the queue cannot take or keep, as far as that is said."""
+        said = {
+            CallOutcome.CLOSED: self.when_closed,
+            CallOutcome.UNSTAFFED: self.when_unstaffed,
+            CallOutcome.FULL: self.when_full,
+            CallOutcome.TOO_LONG: self.when_too_long,
+        }
+        return {reason: way for reason, way in said.items() if way}
 
     @property
     def week(self) -> tuple[str | None, ...]:
@@ -431,10 +446,10 @@ class Settings(BaseSettings):
             if purpose.queue != DEFAULT_QUEUE and purpose.queue not in self.queues:
                 raise ValueError(f"[purposes.{tag}] queue: a queue with a table: there is no [queues.{purpose.queue}]")
         for name, queue in self.queues.items():
-            for key in ("when_closed", "when_unstaffed", "when_full", "when_too_long"):
-                way = getattr(queue, key)
+            for reason, way in queue.ways_out.items():
                 if isinstance(way, ToQueue) and way.queue not in {*self.queues, DEFAULT_QUEUE}:
-                    raise ValueError(f"[queues.{name}] {key}: a queue with a table: there is no [queues.{way.queue}]")
+                    key = f"[queues.{name}] when_{reason.value}"
+                    raise ValueError(f"{key}: a queue with a table: there is no [queues.{way.queue}]")
         for name, ours in self.pbx.queues.items():
             if ours not in {*self.queues, DEFAULT_QUEUE}:
                 raise ValueError(f"[pbx.queues] {name}: a queue with a table: there is no [queues.{ours}]")

@@ -100,10 +100,7 @@ def _queue_rules(settings: Settings, queue: Queue) -> QueueRules:
         comfort=queue.comfort_seconds,
         music=queue.music_class or settings.calls.music_class,
         answered_within=queue.answer_within_seconds,
-        on_closed=queue.when_closed,
-        on_unstaffed=queue.when_unstaffed,
-        on_full=queue.when_full,
-        on_longest=queue.when_too_long,
+        ways_out=queue.ways_out,
     )
 
 

@@ -374,7 +374,7 @@ def test_who_is_moved_and_hangs_up_has_abandoned_the_new_queue() -> None:
 )
 def test_the_longest_wait_is_that_of_the_queue_one_is_in(old: float, new: float, told_at: list[float]) -> None:
     phone = waiting_caller(hangs_up=300.0)
-    more = {"taxes": QueueRules(longest=new, on_longest=ToExtension("taxes", "1", 1))}
+    more = {"taxes": QueueRules(longest=new, ways_out={CallOutcome.TOO_LONG: ToExtension("taxes", "1", 1)})}
     tell(phone, queue=QueueRules(longest=old), more=more, beside=moves_at(10.0, "taxes"))
     assert when(phone, P.QUEUE_TOO_LONG) == pytest.approx(told_at, abs=0.1)
     assert phone.end == ("taxes,1,1" if told_at else "")
@@ -419,7 +419,7 @@ WAYS = [
 @pytest.mark.parametrize(("way", "last", "end"), WAYS)
 def test_closed(way: WayOut, last: Prompt, end: str) -> None:
     phone = waiting_caller()
-    log = tell(phone, queue=QueueRules(on_closed=way), hours=NEVER)
+    log = tell(phone, queue=QueueRules(ways_out={CallOutcome.CLOSED: way}), hours=NEVER)
     assert (prompts(phone)[-2:], phone.end) == ([P.QUEUE_CLOSED, last], end)
     assert outcomes(log) == [("default", "closed")]
 
@@ -427,7 +427,7 @@ def test_closed(way: WayOut, last: Prompt, end: str) -> None:
 @pytest.mark.parametrize(("way", "last", "end"), WAYS)
 def test_nobody_logged_in(way: WayOut, last: Prompt, end: str) -> None:
     phone = waiting_caller()
-    log = tell(phone, queue=QueueRules(on_unstaffed=way))
+    log = tell(phone, queue=QueueRules(ways_out={CallOutcome.UNSTAFFED: way}))
     assert (prompts(phone)[-2:], phone.end) == ([P.QUEUE_UNSTAFFED, last], end)
     assert outcomes(log) == [("default", "unstaffed")]
 
@@ -436,7 +436,7 @@ def test_nobody_logged_in(way: WayOut, last: Prompt, end: str) -> None:
 def test_full(way: WayOut, last: Prompt, end: str) -> None:
     first = waiting_caller(hangs_up=20.0)
     second = FakePhone("second", typed(WRONG, at=2.0, gap=0.0))
-    log = tell(first, second, queue=QueueRules(length=1, on_full=way))
+    log = tell(first, second, queue=QueueRules(length=1, ways_out={CallOutcome.FULL: way}))
     assert (prompts(second)[-2:], second.end) == ([P.QUEUE_FULL, last], end)
     assert outcomes(log) == [("default", "full"), ("default", "abandoned")]
 
@@ -444,7 +444,7 @@ def test_full(way: WayOut, last: Prompt, end: str) -> None:
 @pytest.mark.parametrize(("way", "last", "end"), WAYS)
 def test_too_long(way: WayOut, last: Prompt, end: str) -> None:
     phone = waiting_caller()
-    log = tell(phone, queue=QueueRules(longest=90.0, announce=0.0, on_longest=way))
+    log = tell(phone, queue=QueueRules(longest=90.0, announce=0.0, ways_out={CallOutcome.TOO_LONG: way}))
     assert (prompts(phone)[-2:], phone.end) == ([P.QUEUE_TOO_LONG, last], end)
     assert when(phone, P.QUEUE_TOO_LONG) == pytest.approx([91.0], abs=0.2)
     assert outcomes(log) == [("default", "too_long")]
@@ -453,9 +453,9 @@ def test_too_long(way: WayOut, last: Prompt, end: str) -> None:
 @pytest.mark.parametrize(
     ("rules", "outcome"),
     [
-        (QueueRules(on_unstaffed=ToQueue("second")), "unstaffed"),
-        (QueueRules(longest=30.0, on_longest=ToQueue("second")), "too_long"),
-        (QueueRules(longest=0.5, length=1, on_full=ToQueue("second")), "full"),
+        (QueueRules(ways_out={CallOutcome.UNSTAFFED: ToQueue("second")}), "unstaffed"),
+        (QueueRules(longest=30.0, ways_out={CallOutcome.TOO_LONG: ToQueue("second")}), "too_long"),
+        (QueueRules(longest=0.5, length=1, ways_out={CallOutcome.FULL: ToQueue("second")}), "full"),
     ],
 )
 def test_another_queue_takes_whom_this_one_cannot(rules: QueueRules, outcome: str) -> None:
@@ -471,7 +471,7 @@ def test_another_queue_takes_whom_this_one_cannot(rules: QueueRules, outcome: st
 
 def test_a_closed_queue_sends_on_to_one_that_is_open() -> None:
     phone = waiting_caller(hangs_up=60.0)
-    to_second = QueueRules(on_closed=ToQueue("second"))
+    to_second = QueueRules(ways_out={CallOutcome.CLOSED: ToQueue("second")})
     log = tell(phone, queue=to_second, more={"second": QueueRules()}, hours={"default": NEVER, "second": ALWAYS})
     assert outcomes(log) == [("default", "closed"), ("second", "abandoned")]
 
@@ -500,8 +500,8 @@ def test_another_queue_keeps_the_waiting_time_and_a_circle_ends_in_the_plain_que
 
     log = tell(
         phone,
-        queue=QueueRules(longest=30.0, on_longest=to["second"]),
-        more={"second": QueueRules(longest=30.0, on_longest=to["default"])},
+        queue=QueueRules(longest=30.0, ways_out={CallOutcome.TOO_LONG: to["second"]}),
+        more={"second": QueueRules(longest=30.0, ways_out={CallOutcome.TOO_LONG: to["default"]})},
         rules=RULES,
         hours=ALWAYS,
         beside=look,

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idbellen.domain.agents import Agent, AgentState, PhoneState
+from idbellen.domain.prompts import reason_prompt
 from idbellen.domain.queueing import (
     Goodbye,
     Plain,
@@ -28,6 +29,7 @@ from idbellen.domain.queueing import (
     places,
     staffed,
 )
+from idbellen.domain.statistics import SENT_AWAY, CallOutcome
 
 S = AgentState
 NAMES = ("moves", "taxes")
@@ -122,9 +124,9 @@ def test_a_queue_is_staffed_by_whoever_is_logged_in() -> None:
     ("rules", "waiting", "is_open", "expected"),
     [
         (QueueRules(), 1000, True, None),
-        (QueueRules(), 0, False, ("closed", Goodbye())),
-        (QueueRules(on_unstaffed=Plain()), 0, True, ("unstaffed", Plain())),
-        (QueueRules(length=3), 3, True, ("full", Plain())),
+        (QueueRules(), 0, False, (CallOutcome.CLOSED, Goodbye())),
+        (QueueRules(ways_out={CallOutcome.UNSTAFFED: Plain()}), 0, True, (CallOutcome.UNSTAFFED, Plain())),
+        (QueueRules(length=3), 3, True, (CallOutcome.FULL, Plain())),
         (QueueRules(length=3), 2, True, None),
     ],
 )
@@ -132,9 +134,15 @@ def test_why_somebody_cannot_come_in(
     rules: QueueRules,
     waiting: int,
     is_open: bool,  # noqa: FBT001
-    expected: object,
+    expected: tuple[CallOutcome, WayOut] | None,
 ) -> None:
-    assert entry("moves", waiting, rules, [], is_open=is_open) == expected
+    reason = entry("moves", waiting, rules, [], is_open=is_open)
+    assert (reason and (reason, rules.way_out(reason))) == expected
+
+
+@pytest.mark.parametrize("reason", [outcome for outcome in SENT_AWAY if outcome is not CallOutcome.LEFT])
+def test_whoever_is_sent_away_hears_why(reason: CallOutcome) -> None:
+    assert reason_prompt(reason).value == f"queue-{reason.value.replace('_', '-')}"
 
 
 calls = st.lists(

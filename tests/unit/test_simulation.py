@@ -50,7 +50,12 @@ SERVED = {"residents": 45, "taxes": 30, "street": 18, "permits": 7}
 QUEUES = Queues(
     {
         "residents": QueueRules(Strategy.LONGEST_IDLE, wrap_up=30.0, announce=0.0),
-        "taxes": QueueRules(Strategy.ROUND_ROBIN, verified_first=False, longest=300.0, on_longest=ToQueue("street")),
+        "taxes": QueueRules(
+            Strategy.ROUND_ROBIN,
+            verified_first=False,
+            longest=300.0,
+            ways_out={CallOutcome.TOO_LONG: ToQueue("street")},
+        ),
         "street": QueueRules(verified_first=False, announce=120.0),
         "permits": QueueRules(Strategy.RING_ALL, verified_first=False, wrap_up=10.0, length=15),
     }
