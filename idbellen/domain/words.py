@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from idbellen.domain.wordlist_en import WORDS as ENGLISH
-from idbellen.domain.wordlist_nl import WORDS as DUTCH
-
-WORDS = {"nl": DUTCH, "en": ENGLISH}
+from idbellen.domain.languages import LANGUAGES
 
 
 def control_words(secret: str, language: str) -> tuple[str, str]:
-    """Give the two different words of a session secret, in ``nl`` or ``en``; :exc:`ValueError` for another language.
+    """Give the two different words of a session secret in a language; :exc:`ValueError` for one that we do not have.
 
     They are drawn from the secret's HMAC-SHA256, so they are the same in every process, and hold 18 bits that say
     nothing about the secret's 256. The 256 bits are so many that the remainder favours no pair measurably.
     """
-    words = WORDS.get(language)
+    words = next((facts.words for tag, facts in LANGUAGES.items() if tag == language), None)
     if words is None:
         raise ValueError(f'there are no control words in the language "{language}"')
     digest = hmac.digest(secret.encode(), b"idbellen control words " + language.encode(), hashlib.sha256)

@@ -39,7 +39,6 @@ from idbellen.service.rules import (
     call_rules,
     credentials,
     desk_rules,
-    in_languages,
     masked,
     opening_hours,
     purpose_view,
@@ -174,7 +173,7 @@ async def _serve(
         )
         citizen = CitizenSite(
             url=settings.citizen.url,
-            name=in_languages(settings.citizen.name),
+            name=settings.citizen.name,
             begin_url=settings.citizen.begin_url,
             theme_file=settings.citizen.theme_file,
             language=settings.calls.language,
@@ -279,8 +278,8 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Store
         language=own.language,
         purposes={tag: purpose_view(settings, purpose, own.language) for tag, purpose in settings.purposes.items()},
         queues=queue_titles(settings, own.language),
-        methods={name: texts.in_language(own.language) for name, texts in settings.methods.items()},
-        pause_reasons={word: texts.in_language(own.language) for word, texts in own.pause_reasons.items()},
+        methods={name: texts[own.language] for name, texts in settings.methods.items()},
+        pause_reasons={word: texts[own.language] for word, texts in own.pause_reasons.items()},
         masked=frozenset(masked(settings)),
         cookie_key=fingerprints.derive("agent cookie"),
         idle_seconds=own.idle_seconds,
@@ -299,8 +298,8 @@ def _supervisor_site(
     settings: Settings, store: Store, desk: Desk, calls: Statistics, monitor: Telephony
 ) -> SupervisorSite:
     own, language = settings.supervisors, settings.dashboard.language
-    purposes = {tag: purpose.title.in_language(language) for tag, purpose in settings.purposes.items()}
-    reasons = {word: texts.in_language(language) for word, texts in settings.dashboard.pause_reasons.items()}
+    purposes = {tag: purpose.title[language] for tag, purpose in settings.purposes.items()}
+    reasons = {word: texts[language] for word, texts in settings.dashboard.pause_reasons.items()}
     targets = {
         name: Target(rules.answered_within, own.service_level_percent / 100, own.short_abandon_seconds)
         for name, rules in desk.queues.rules.items()

@@ -33,6 +33,7 @@ from pydantic_settings import (
 )
 
 from idbellen.domain.hours import parse_day
+from idbellen.domain.languages import LANGUAGES, Language
 from idbellen.domain.queueing import QueueRules, ToQueue, WayOut, parse_way_out
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.whereabouts import MAIN
@@ -47,8 +48,6 @@ LEAST_MASTER_KEY_BYTES = 32
 
 # What others may read; every other file that is named holds a secret.
 _NO_SECRETS = frozenset({"verification_key_files", "theme_file", "store_ca_file"})
-
-Language = Literal["nl", "en"]
 
 
 class ConfigError(Exception):
@@ -149,15 +148,14 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Texts(Table):
-    """A text in both languages."""
+def _in_each_language(texts: dict[Language, str]) -> dict[Language, str]:
+    for language in LANGUAGES:
+        if language not in texts:
+            raise ValueError(f'a text in each language: "{language}" is missing')
+    return texts
 
-    nl: str
-    en: str
 
-    def in_language(self, language: str) -> str:
-        """Give the text in one language."""
-        return self.en if language == "en" else self.nl
+Texts = Annotated[dict[Language, str], AfterValidator(_in_each_language)]
 
 
 class Server(Table):
@@ -258,7 +256,7 @@ class Citizen(Table):
 
     listen: Listen = "127.0.0.1:8080"
     url: Url
-    name: Texts = Texts(nl="Gemeente", en="Municipality")
+    name: Texts = {"nl": "Gemeente", "en": "Municipality"}
     begin_url: Url | None = None
     theme_file: Path | None = None
     warn_seconds: Seconds = 120.0
@@ -296,10 +294,22 @@ class Supervisors(Table):
     api_token_file: Path | None = None
 
 
-class Attribute(Texts):
-    """The label of an attribute; ``masked``: it is hidden until the agent asks for it; by default only a BSN."""
+class Attribute(Table):
+    """The label of an attribute, whose texts stand beside the rest in the table.
 
+    ``masked``: it is hidden until the agent asks for it; by default only a BSN.
+    """
+
+    label: Texts
     masked: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label(cls, table: object) -> object:
+        if not isinstance(table, dict):
+            return table
+        rest = {key: value for key, value in table.items() if key not in LANGUAGES}
+        return {"label": {key: value for key, value in table.items() if key in LANGUAGES}} | rest
 
 
 USUALLY = QueueRules()

@@ -16,7 +16,6 @@ from idbellen.domain.queueing import QueueRules, Queues, Strategy
 from idbellen.service.config import Purpose, Queue, Settings, read_pem, read_secret
 from idbellen.web.credentials import Credentials, basic, bearer
 from idbellen.web.dashboard.page import PurposeView
-from idbellen.web.pages import LANGUAGES
 from idbellen.web.purposes import Purpose as WebPurpose
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from idbellen.domain.idcontact import Key
-    from idbellen.service.config import IdContact, LinkPhone, Texts
-    from idbellen.web.pages import Language
+    from idbellen.domain.languages import Language
+    from idbellen.service.config import IdContact, LinkPhone
 
 MASKED_BY_DEFAULT = "bsn"
 
@@ -161,7 +160,7 @@ def web_purposes(settings: Settings) -> dict[str, WebPurpose]:
     """Give what the core and the citizens need to know of each purpose."""
     return {
         tag: WebPurpose(
-            titles=in_languages(purpose.title),
+            titles=purpose.title,
             attributes=purpose.attributes,
             phone_number=purpose.phone_number or settings.calls.phone_number,
             hours=opening_hours(settings, purpose.queue),
@@ -170,11 +169,6 @@ def web_purposes(settings: Settings) -> dict[str, WebPurpose]:
         )
         for tag, purpose in settings.purposes.items()
     }
-
-
-def in_languages(texts: Texts) -> dict[Language, str]:
-    """Give a text by language."""
-    return {language: texts.in_language(language) for language in LANGUAGES}
 
 
 def credentials(settings: Settings) -> Credentials:
@@ -194,7 +188,7 @@ def accepted_credentials(own: IdContact | LinkPhone, protect: Literal["start", "
 
 def queue_titles(settings: Settings, language: Language) -> dict[str, str]:
     """Give the titles of the queues that have one."""
-    return {name: queue.title.in_language(language) for name, queue in settings.queues.items() if queue.title}
+    return {name: queue.title[language] for name, queue in settings.queues.items() if queue.title}
 
 
 def masked(settings: Settings) -> Iterator[str]:
@@ -209,7 +203,7 @@ def masked(settings: Settings) -> Iterator[str]:
 def purpose_view(settings: Settings, purpose: Purpose, language: Language) -> PurposeView:
     """Give what agents see of a purpose."""
     labels = {
-        name: settings.attributes[name].in_language(language) if name in settings.attributes else name
+        name: settings.attributes[name].label[language] if name in settings.attributes else name
         for name in purpose.attributes
     }
-    return PurposeView(purpose.title.in_language(language), labels)
+    return PurposeView(purpose.title[language], labels)

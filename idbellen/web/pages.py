@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from aiohttp import web
@@ -14,10 +14,13 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
 
+from idbellen.domain.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    from idbellen.domain.languages import Language
+
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-Language = Literal["nl", "en"]
-LANGUAGES: tuple[Language, ...] = ("nl", "en")
 
 
 @cache
@@ -43,7 +46,7 @@ def _environment(language: Language) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined]
-    environment.globals["language"] = language
+    environment.globals |= {"language": language, "languages": {tag: facts.name for tag, facts in LANGUAGES.items()}}
     return environment
 
 
@@ -73,5 +76,5 @@ def wanted_language(request: web.Request) -> Language | None:
 def preferred_language(request: web.Request, default: Language) -> Language:
     """Give the language that the browser prefers, of those we have."""
     wanted = [part.split(";")[0].strip() for part in request.headers.get("Accept-Language", "").split(",")]
-    found = negotiate_locale([tag for tag in wanted if tag], LANGUAGES, sep="-")
+    found = negotiate_locale([tag for tag in wanted if tag], list(LANGUAGES), sep="-")
     return next((language for language in LANGUAGES if language == found), default)

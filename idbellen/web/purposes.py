@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from idbellen.domain.hours import OpeningHours
-    from idbellen.web.pages import Language
+    from idbellen.domain.languages import Language
 
 ClientUrl = Literal["page", "tel"]
 

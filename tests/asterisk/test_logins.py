@@ -23,7 +23,7 @@ from tests.support.installation import PASSWORD
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from idbellen.web.pages import Language
+    from idbellen.domain.languages import Language
     from tests.support.dashboards import Dashboard
     from tests.support.installation import Installation
     from tests.support.sipp import Phones

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from playwright.async_api import expect
 
-from idbellen.domain.words import WORDS
+from idbellen.domain.languages import LANGUAGES
 from idbellen.web.citizen.live import MOST_PAGES
 from idbellen.web.citizen.page import COOKIE
 from tests.support.browser import ALL_LOOKS, BOTH_ENDS, HEIGHT, WIDTHS, Look, Windows, check_look, open_windows
@@ -264,7 +264,8 @@ async def control_words(page: Page, words: Words) -> str:
     shown = page.get_by_role("status").locator(".pair")
     await expect(shown).to_be_visible()
     pair = await shown.inner_text()
-    assert set(pair.split()) < set(WORDS[words.language[:2]])
+    [known] = [facts.words for tag, facts in LANGUAGES.items() if tag == words.language[:2]]
+    assert set(pair.split()) < set(known)
     return pair
 
 

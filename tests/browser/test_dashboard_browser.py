@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page, Route, WebSocketRoute
 
-    from idbellen.web.pages import Language
+    from idbellen.domain.languages import Language
 
 WORDS = "wiel \N{EN DASH} lantaarn"
 TOLD = "Een beller voor u. Onderwerp: Verhuizing doorgeven"

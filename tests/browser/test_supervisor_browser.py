@@ -18,7 +18,7 @@ from tests.support.supervision import REFERENCE, SECRET, WORDS, busy, open_page,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from idbellen.web.pages import Language
+    from idbellen.domain.languages import Language
 
 NETWORK_ERRORS = r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INTERNET_DISCONNECTED)|WebSocket connection"
 

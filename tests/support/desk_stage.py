@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from idbellen.calls.watch import Watch
+    from idbellen.domain.languages import Language
     from idbellen.domain.talk import Command
-    from idbellen.web.pages import Language
 
 SECRET = "a secret of the stage"
 PERSONAL = {"fullname": "Sanne Voorbeeld", "bsn": "999990019", "address": "Dorpsstraat 1, 1234 AB Voorbeeld"}

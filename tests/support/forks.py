@@ -137,7 +137,8 @@ FORKS = Forks()
 def _serve(commands: socket.socket) -> None:
     """Make processes, until nobody asks for them any more."""
     from idbellen.cli import main  # noqa: PLC0415 - all that takes long
-    from idbellen.web.pages import HERE, LANGUAGES, Pages  # noqa: PLC0415
+    from idbellen.domain.languages import LANGUAGES  # noqa: PLC0415
+    from idbellen.web.pages import HERE, Pages  # noqa: PLC0415
 
     for language in LANGUAGES:
         Pages().load(language, *(path.name for path in (HERE / "templates").iterdir()))

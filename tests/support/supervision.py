@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
     from idbellen.calls.desk import Reservation
+    from idbellen.domain.languages import Language
     from idbellen.ports import MonitorMode
-    from idbellen.web.pages import Language
     from idbellen.web.wallboard.live import SupervisorLive
     from tests.support.browser import Windows
 

@@ -210,6 +210,7 @@ def test_a_recording_that_will_not_do(work: Path, seconds: str | None, says: str
         (TEXT + "'../up' = 'Up.'\n", "'../up' is not a name"),
         (TEXT + "[de]\nhello = 'Guten Tag.'\n", "found de"),
         ("hello = 'Hello.'\n" + TEXT, "found hello"),
+        (TEXT + "[voices]\nde = 'de'\n[de]\nhello = 'Guten Tag.'\n", r"code-wrong has no sentence in \[de\]"),
     ],
 )
 def test_faults_in_the_text_are_told_in_one_line(empty: Path, text: str, says: str) -> None:

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idbellen.domain.codes import new_secret
-from idbellen.domain.words import WORDS, control_words
+from idbellen.domain.languages import LANGUAGES as ALL
+from idbellen.domain.words import control_words
 
+WORDS: dict[str, tuple[str, ...]] = {tag: facts.words for tag, facts in ALL.items()}
 LANGUAGES = sorted(WORDS)
 SECRET = "kP3vQ0yQpYh1V0bM0m0o5m2mJx8bq7S1c6d4e5f6g7h"
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from babel.dates import format_date, format_time, get_day_names
 
 from idbellen.domain.hours import MIDNIGHT, WHOLE_DAY
+from idbellen.domain.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from idbellen.domain.hours import Interval, OpeningHours
-    from idbellen.web.pages import Language
+    from idbellen.domain.languages import Language
 
 # So far ahead special days are told.
 SPECIAL_DAYS = 14
-_LOCALES = {"nl": "nl", "en": "en_GB"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class HoursView:
 
 def hours_view(hours: OpeningHours, now: float, language: Language) -> HoursView:
     """Write opening hours in a language, as they are at a moment (epoch seconds)."""
-    locale = _LOCALES[language]
+    locale = LANGUAGES[language].locale
     opening = hours.next_opening(now)
     names = get_day_names("wide", "stand-alone", locale)
     week = [Day(names[number], _intervals(hours.week.get(number, ()), locale)) for number in range(7)]
@@ -59,7 +59,7 @@ def hours_view(hours: OpeningHours, now: float, language: Language) -> HoursView
 
 def clock_time(moment: float, hours: OpeningHours, language: Language) -> str:
     """Give the time of day of a moment (epoch seconds) where these hours hold."""
-    return _time(dt.datetime.fromtimestamp(moment, hours.timezone), _LOCALES[language])
+    return _time(dt.datetime.fromtimestamp(moment, hours.timezone), LANGUAGES[language].locale)
 
 
 def _intervals(intervals: Iterable[Interval], locale: str) -> list[tuple[str, str]]:

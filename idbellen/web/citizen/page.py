@@ -16,17 +16,18 @@ from yarl import URL
 
 from idbellen.domain.codes import in_groups
 from idbellen.domain.idcontact import TokenRefusedError
+from idbellen.domain.languages import LANGUAGES
 from idbellen.ports import Attached
 from idbellen.web.citizen.hours import clock_time, hours_view
 from idbellen.web.citizen.live import LivePages
 from idbellen.web.citizen.state import Cookies, Known, Situation, find
 from idbellen.web.issuing import NoFreeCodeError, dial_address
-from idbellen.web.pages import LANGUAGES, STATIC, Pages, preferred_language, wanted_language
+from idbellen.web.pages import STATIC, Pages, preferred_language, wanted_language
 from idbellen.web.security import harden, origin_of, set_cookie
 
 if TYPE_CHECKING:
+    from idbellen.domain.languages import Language
     from idbellen.web.citizen.site import CitizenSite
-    from idbellen.web.pages import Language
 
 log = structlog.get_logger()
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from idbellen.calls.progress import Progress
     from idbellen.calls.results import Results
+    from idbellen.domain.languages import Language
     from idbellen.ports import Clock, SessionFeedback, SessionStore
     from idbellen.web.issuing import CodeIssuer
-    from idbellen.web.pages import Language
     from idbellen.web.purposes import Purpose
 
 

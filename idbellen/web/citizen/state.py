@@ -15,10 +15,10 @@ from idbellen.domain.board import CitizenView, Stage
 from idbellen.domain.idcontact import Admission, admission
 
 if TYPE_CHECKING:
+    from idbellen.domain.languages import Language
     from idbellen.ports import Session
     from idbellen.web.citizen.site import CitizenSite
     from idbellen.web.issuing import IssuedCode
-    from idbellen.web.pages import Language
 
 # "code": number and code, or the call; "new": a code can be given; the others say why there is none.
 Kind = Literal["code", "new", "expired", "closed", "failed", "ended", "over"]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from idbellen.calls.desk import Desk
     from idbellen.calls.staff import Staff
+    from idbellen.domain.languages import Language
     from idbellen.ports import Account, AccountStore, AuditTrail, Clock, Session, SessionStore
-    from idbellen.web.pages import Language
     from idbellen.web.wallboard.live import SupervisorLive
     from idbellen.web.wallboard.site import SupervisorSite
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from idbellen.calls.supervision import Supervision
     from idbellen.calls.wallboard import Wallboard
+    from idbellen.domain.languages import Language
     from idbellen.domain.statistics import Target
     from idbellen.ports import Account, AuditTrail, Clock, History
     from idbellen.web.credentials import Credentials
     from idbellen.web.messages import Titles
-    from idbellen.web.pages import Language
 
     # Gives the login that a request shows, and whose it is, None if nobody's.
     AccountOf = Callable[[web.Request], Awaitable[tuple[str, Account | None]]]
