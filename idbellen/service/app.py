@@ -60,6 +60,8 @@ from idbellen.web.citizen.site import CitizenSite
 from idbellen.web.credentials import Credentials, bearer
 from idbellen.web.dashboard.page import DashboardSite, dashboard_app
 from idbellen.web.issuing import CodeIssuer
+from idbellen.web.login.form import PasswordForm
+from idbellen.web.login.logins import Logins
 from idbellen.web.machines.idcontact import InternalSite, internal_app
 from idbellen.web.machines.link_phone import LinkPhoneSite, link_phone_app
 from idbellen.web.machines.readiness import tells_readiness
@@ -281,16 +283,15 @@ def _dashboard_site(settings: Settings, fingerprints: Fingerprints, store: Store
         methods={name: texts[own.language] for name, texts in settings.methods.items()},
         pause_reasons={word: texts[own.language] for word, texts in own.pause_reasons.items()},
         masked=frozenset(masked(settings)),
-        cookie_key=fingerprints.derive("agent cookie"),
-        idle_seconds=own.idle_seconds,
-        absolute_seconds=own.absolute_seconds,
-        accounts=store,
+        logins=Logins(
+            store, fingerprints.derive("agent cookie"), own.url, own.idle_seconds, own.absolute_seconds, desk.clock
+        ),
+        way_in=PasswordForm(own.language, Addresses(settings.proxies.trusted)),
         sessions=store,
         audit=store.audit,
         staff=desk.staff,
         desk=desk,
         clock=desk.clock,
-        addresses=Addresses(settings.proxies.trusted),
     )
 
 

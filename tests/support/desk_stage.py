@@ -16,6 +16,8 @@ from idbellen.domain.idcontact import AuthResult, AuthStatus
 from idbellen.ports import Account, Session
 from idbellen.web.addresses import Addresses
 from idbellen.web.dashboard.page import DashboardSite, PurposeView, dashboard_app
+from idbellen.web.login.form import PasswordForm
+from idbellen.web.login.logins import Logins
 from tests.support.installation import PASSWORD_HASH
 from tests.support.ports import free_ports
 
@@ -129,16 +131,13 @@ async def dashboard(stage: FakeDesk, language: Language = "nl") -> AsyncIterator
         methods={"demoid": "DemoID"},
         pause_reasons={word: texts[0 if dutch else 1] for word, texts in REASONS.items()},
         masked=frozenset({"bsn"}),
-        cookie_key=b"k" * 32,
-        idle_seconds=3600,
-        absolute_seconds=7200,
-        accounts=everything,
+        logins=Logins(everything, b"k" * 32, url, 3600, 7200, time.time),
+        way_in=PasswordForm(language, Addresses((ip_network("127.0.0.0/8"),))),
         sessions=everything,
         audit=everything,
         staff=everything,
         desk=everything,
         clock=time.time,
-        addresses=Addresses((ip_network("127.0.0.0/8"),)),
     )
     runner = web.AppRunner(dashboard_app(site), shutdown_timeout=1.0)
     await runner.setup()

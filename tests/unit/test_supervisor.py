@@ -29,7 +29,10 @@ from idbellen.ports import Role
 from idbellen.service.app import _purge_history
 from idbellen.service.config import Supervisors
 from idbellen.stores.sqlite import open_store
+from idbellen.web.addresses import Addresses
 from idbellen.web.dashboard.page import DashboardSite, dashboard_app
+from idbellen.web.login.form import PasswordForm
+from idbellen.web.login.logins import Logins
 from idbellen.web.login.passwords import hash_password
 from idbellen.web.pages import HERE
 from idbellen.web.wallboard import live as supervisor_live
@@ -418,8 +421,8 @@ async def test_logging_out_of_the_dashboard_closes_the_wallboard(tmp_path: Path)
         desk = Desk(time.time, staff, DeskRules(Queues({"residents": QueueRules()})), figures)
         dashboard = DashboardSite(
             url=url, language="nl", purposes={}, queues={}, methods={}, pause_reasons={}, masked=frozenset(),
-            cookie_key=b"k" * 32, idle_seconds=3600, absolute_seconds=7200, accounts=store, sessions=store,
-            audit=store.audit, staff=staff, desk=desk, clock=time.time,
+            logins=Logins(store, b"k" * 32, url, 3600, 7200, time.time), way_in=PasswordForm("nl", Addresses()),
+            sessions=store, audit=store.audit, staff=staff, desk=desk, clock=time.time,
         )  # fmt: skip
         app = dashboard_app(dashboard, supervisor_site("nl", desk, figures, store, FakeMonitor()))
         jar = aiohttp.CookieJar(unsafe=True)

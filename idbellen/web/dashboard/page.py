@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from aiohttp import web
-from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from idbellen.calls.audit import note
-from idbellen.domain.codes import new_secret
 from idbellen.domain.idcontact import AuthStatus
 from idbellen.ports import Role
-from idbellen.web.addresses import Addresses
 from idbellen.web.dashboard.live import Live
-from idbellen.web.forms import read_form, read_text
-from idbellen.web.login.logins import LONGEST_FIELD, Logins, Refusal
+from idbellen.web.forms import read_text
+from idbellen.web.login.logins import forget_login, to_login
 from idbellen.web.messages import Titles
 from idbellen.web.pages import STATIC, Pages
-from idbellen.web.security import harden, set_cookie
+from idbellen.web.security import harden
 from idbellen.web.wallboard.pages import add_supervisor_routes
 
 if TYPE_CHECKING:
@@ -29,14 +26,12 @@ if TYPE_CHECKING:
     from idbellen.calls.desk import Desk
     from idbellen.calls.staff import Staff
     from idbellen.domain.languages import Language
-    from idbellen.ports import Account, AccountStore, AuditTrail, Clock, Session, SessionStore
+    from idbellen.ports import Account, AuditTrail, Clock, Session, SessionStore
+    from idbellen.web.login.logins import Logins, WayIn
     from idbellen.web.wallboard.live import SupervisorLive
     from idbellen.web.wallboard.site import SupervisorSite
 
 log = structlog.get_logger()
-
-COOKIE = "idbellen_agent"
-REFUSED = {"wrong": 403, "locked": 429, "busy": 503}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +44,10 @@ class PurposeView:
 
 @dataclass(frozen=True, slots=True)
 class DashboardSite:
-    """What the dashboard needs; times in seconds.
+    """What the dashboard needs.
 
-    ``queues``, ``methods`` (of login) and ``pause_reasons``: how they are called in the dashboard's language.
-    ``masked``: the attributes whose value is given only when the agent asks for it. ``addresses``: tells from which
-    address somebody logs in.
+    ``queues``, ``methods`` (of citizens' login) and ``pause_reasons``: how they are called in the dashboard's language.
+    ``masked``: the attributes whose value is given only when the agent asks for it.
     """
 
     url: str
@@ -63,16 +57,13 @@ class DashboardSite:
     methods: Mapping[str, str]
     pause_reasons: Mapping[str, str]
     masked: frozenset[str]
-    cookie_key: bytes
-    idle_seconds: float
-    absolute_seconds: float
-    accounts: AccountStore
+    logins: Logins
+    way_in: WayIn
     sessions: SessionStore
     audit: AuditTrail
     staff: Staff
     desk: Desk
     clock: Clock
-    addresses: Addresses = field(default_factory=Addresses)
 
 
 class AttributesRequest(BaseModel):
@@ -98,15 +89,13 @@ def dashboard_app(site: DashboardSite, supervisors: SupervisorSite | None = None
     harden(app, site.url)
     handlers = _Handlers(site)
     app.router.add_get("/", handlers.page)
-    app.router.add_get("/login", handlers.login_page)
-    app.router.add_post("/login", handlers.log_in)
     app.router.add_post("/logout", handlers.log_out)
     app.router.add_get("/live", handlers.live)
     app.router.add_post("/attributes", handlers.attributes)
     app.router.add_post("/reveal", handlers.reveal)
     app.router.add_static("/static/", STATIC)
+    site.way_in.add_to(app, site.logins)
     app.on_shutdown.append(handlers.close)
-    app.on_cleanup.append(handlers.close_logins)
     if supervisors:
         handlers.add_supervisors(app, supervisors)
     return app
@@ -116,89 +105,35 @@ class _Handlers:
     def __init__(self, site: DashboardSite) -> None:
         self._site = site
         self._pages = Pages()
-        self._pages.load(site.language, "base.html", "login.html", "dashboard.html")
-        self._cookies = URLSafeSerializer(site.cookie_key, salt="agent")
-        self._logins = Logins(site.accounts, site.cookie_key, site.url, site.clock)
+        self._pages.load(site.language, "base.html", "dashboard.html")
         titles = Titles({tag: purpose.title for tag, purpose in site.purposes.items()}, site.queues)
         self._live = Live(site.staff, site.desk, titles, site.pause_reasons, site.clock)
-
         self._wallboards: SupervisorLive | None = None
 
     def add_supervisors(self, app: web.Application, site: SupervisorSite) -> None:
-        self._wallboards = add_supervisor_routes(app, site, self._login)
+        self._wallboards = add_supervisor_routes(app, site, self._site.logins.of)
 
     async def close(self, _: web.Application) -> None:
         await self._live.sockets.close()
 
-    async def close_logins(self, _: web.Application) -> None:
-        self._logins.close()
-
-    # Logging in and out
-
-    async def login_page(self, _: web.Request) -> web.Response:
-        return self._pages.render("login.html", self._site.language, error="", name="", wait=0)
-
-    async def log_in(self, request: web.Request) -> web.Response:
-        await self._logins.come_in()
-        form = await read_form(request)
-        name, password = form.get("name", "").strip(), form.get("password", "")
-        found = await self._logins.account(request, self._site.addresses.of(request), name, password)
-        if isinstance(found, Refusal):
-            return self._refuse(name, found)
-        login = new_secret()
-        await self._site.accounts.log_in(login, found.name, self._site.clock())
-        log.info("logged in", agent=found.name)
-        response = web.Response(status=303, headers={"Location": "/"})
-        set_cookie(response, COOKIE, self._cookies.dumps(login), url=self._site.url)
-        self._logins.remember(response, found.name)
-        return response
-
-    def _refuse(self, name: str, refusal: Refusal) -> web.Response:
-        response = self._pages.render(
-            "login.html",
-            self._site.language,
-            status=REFUSED[refusal.error],
-            error=refusal.error,
-            name=name[:LONGEST_FIELD],
-            wait=refusal.wait,
-        )
-        if refusal.wait:
-            response.headers["Retry-After"] = str(refusal.wait)
-        return response
-
     async def log_out(self, request: web.Request) -> web.Response:
-        login, account = await self._login(request)
+        login, account = await self._site.logins.of(request)
         if login and account:
-            await self._site.accounts.log_out(login)
+            await self._site.logins.end(login)
             await self._live.sockets.end_login(login)
             if self._wallboards:
                 await self._wallboards.sockets.end_login(login)
             # Other dashboards of this agent may still be open; without one they are soon offline.
             self._site.staff.pause(account.name, "")
             log.info("logged out", agent=account.name)
-        response = web.Response(status=303, headers={"Location": "/login"})
-        response.del_cookie(COOKIE, path="/")
-        return response
-
-    async def _login(self, request: web.Request) -> tuple[str, Account | None]:
-        try:
-            login = self._cookies.loads(request.cookies.get(COOKIE, ""))
-        except (BadSignature, UnicodeError):
-            # Also what is not even text.
-            return "", None
-        return login, await self._account(login)
-
-    async def _account(self, login: str) -> Account | None:
-        return await self._site.accounts.logged_in(
-            login, self._site.clock(), idle=self._site.idle_seconds, absolute=self._site.absolute_seconds
-        )
+        return forget_login(to_login())
 
     # The page
 
     async def page(self, request: web.Request) -> web.Response:
-        _, account = await self._login(request)
+        _, account = await self._site.logins.of(request)
         if account is None:
-            return web.Response(status=303, headers={"Location": "/login"})
+            return to_login()
         return self._pages.render(
             "dashboard.html",
             self._site.language,
@@ -208,12 +143,12 @@ class _Handlers:
         )
 
     async def live(self, request: web.Request) -> web.StreamResponse:
-        login, account = await self._login(request)
+        login, account = await self._site.logins.of(request)
         if account is None:
             raise web.HTTPForbidden(text="Log in first.")
 
         async def still_logged_in() -> bool:
-            return await self._account(login) is not None
+            return await self._site.logins.account(login) is not None
 
         return await self._live.serve(request, login, account, still_logged_in)
 
@@ -256,7 +191,7 @@ class _Handlers:
 
     async def _asked(self, request: web.Request, form: type[Asked]) -> tuple[Account, Asked, Session]:
         """Give who asks what of which session; nobody but who may see it gets past this."""
-        _, account = await self._login(request)
+        _, account = await self._site.logins.of(request)
         if account is None:
             raise web.HTTPForbidden(text="Log in first.")
         try:
