@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_action(commands, "serve", _serve, "Run the service.")
     text = "Say what is wrong with configuration, keys, store, ARI, modules, prompts and dialplan."
     _add_action(commands, "check", _check, text)
-    text = "While no process serves: send callers who wait for one to the plain queue. Who talks, talks on."
+    text = "While no process serves: send callers who wait for one to the plain queue. Callers who talk, talk on."
     _add_action(commands, "send-away", _send_away, text)
     text = "Run all of it on this machine, with demo stand-ins and phones."
     demo = commands.add_parser("demo", help=text, description=text)
@@ -415,7 +415,7 @@ def _audit_verify(options: argparse.Namespace) -> int:
             said = "no entries"
         else:
             first, last = chain.entries[0].sequence, chain.entries[-1]
-            # Who notes the last seal elsewhere also finds out when the whole file is put back to an earlier state.
+            # Noting the last seal elsewhere also shows when the whole file is put back to an earlier state.
             said = f"entries {first} to {last.sequence} are as they were written; the last seal is {last.seal}"
         _show(Finding("audit trail", detail=said))
         return 0
@@ -447,7 +447,7 @@ def _audit_show(options: argparse.Namespace) -> int:
 
 
 def _printable(text: str) -> str:
-    """Let what somebody typed into a form not move the cursor of who reads it."""
+    """Let what somebody typed into a form not move the cursor of whoever reads it."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 

@@ -82,7 +82,7 @@ class AgentLeg(Protocol):
 
 
 class Bridge(Protocol):
-    """Where the parties of a call talk. What is asked of a party who has just hung up is nothing."""
+    """Where the parties of a call talk. What is asked of a party who has just hung up has no effect."""
 
     @property
     def name(self) -> str:
@@ -348,7 +348,7 @@ class Account:
     """An agent's local account.
 
     ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``); ``queues`` maps the queues that they serve to
-    their penalty there, where 0 is first choice, and is empty for who serves them all.
+    their penalty there, where 0 is first choice, and is empty for whoever serves them all.
     """
 
     name: str
@@ -414,11 +414,11 @@ class History(Protocol):
         ...
 
     async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
-        """Give the records of who arrived from ``since`` until just before ``until``, by arrival."""
+        """Give the records of those who arrived from ``since`` until just before ``until``, by arrival."""
         ...
 
     async def forget_calls(self, before: float) -> int:
-        """Delete the records of who arrived before this; gives how many."""
+        """Delete the records of those who arrived before this; gives how many."""
         ...
 
 

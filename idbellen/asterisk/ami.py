@@ -93,7 +93,7 @@ class _Manager(Manager):  # type: ignore[misc]
             self.made.set()
 
     def login(self, _: asyncio.Future[Any]) -> None:
-        """Leave it to who waits for the login to look at the answer."""
+        """Do nothing: the answer is looked at where the login is waited for."""
 
     def connection_lost(self, _: object) -> None:
         self.lost.set()
@@ -348,7 +348,7 @@ async def _ask(
 
 
 async def _first(manager: _Manager, answer: asyncio.Future[Any]) -> Any:  # noqa: ANN401
-    """Wait for an answer, or for the end of the connection, which panoramisk keeps from who waits."""
+    """Wait for an answer, or for the end of the connection, which panoramisk keeps from whoever waits."""
     lost = asyncio.ensure_future(manager.lost.wait())
     both: list[asyncio.Future[Any]] = [answer, lost]
     try:

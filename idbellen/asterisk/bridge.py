@@ -21,7 +21,7 @@ BRIDGE_PREFIX = "idbellen-talk-"
 
 
 class CallerBridge:
-    """One bridge of one caller. What is asked of a party who has just hung up is nothing."""
+    """One bridge of one caller. What is asked of a party who has just hung up has no effect."""
 
     def __init__(self, ari: Ari, caller: Line, music_class: str, name: str = "") -> None:
         self._ari = ari

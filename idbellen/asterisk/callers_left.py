@@ -16,7 +16,7 @@ AWAY_CONTEXT = "idbellen-away"
 
 
 async def send_away(ari: Ari) -> int:
-    """Send callers who talk with nobody to the fallback of the dialplan; gives how many. Who talks, talks on.
+    """Send callers who talk with nobody to the fallback of the dialplan; gives how many. Callers who talk, talk on.
 
     Raises:
         AriError: Asterisk cannot be reached, or refuses.

@@ -202,7 +202,7 @@ class CallerPhone:
         try:
             yield bridge
         finally:
-            # Who talks at a planned stop goes on talking, and the next process takes them up.
+            # Those who talk at a planned stop go on talking, and the next process takes them up.
             if not self._legs.handed_over:
                 await to_its_end(bridge.close(), AriError)
 

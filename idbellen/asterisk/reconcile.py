@@ -79,7 +79,7 @@ class Reconciliation:
         self._legs = legs
         self._earlier = list(earlier)
         self._take_in = take_in
-        # Who talks in our bridges without a note of it, each with the bridge.
+        # Those who talk in our bridges without a note of it, each with the bridge.
         self._unnoted: dict[str, str] = {}
         self._strangers: dict[str, tuple[StasisStart, bool]] = {}
 

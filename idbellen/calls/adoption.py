@@ -51,7 +51,7 @@ async def resume_call(phone: Phone, note: CallNote, office: Office) -> None:
         await take_call(phone, office)
     finally:
         if not gone_on:
-            # Who hung up before that, for instance.
+            # The caller hung up before that, for instance.
             _end_stay(note, office)
         _let_go(note, office)
 

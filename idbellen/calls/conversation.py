@@ -98,7 +98,8 @@ async def converse_on(line: Line, talk: TalkNote, parties: Sequence[Party], scop
     ):
         left = talk.mode is Mode.CONSULTING and not parties[0].leg.alive
         if left or talk.over or talk.mode is Mode.TRANSFERRING or not bridge.open:
-            # Who was being rung for the caller is gone; or an agent had sent the caller on, and it could not be noted.
+            # The colleague who was being rung for the caller is gone; or an agent had sent the caller on, and it
+            # could not be noted.
             for party, note in zip(parties, talk.parties, strict=True):
                 await party.leave()
                 if note.agent:
@@ -128,7 +129,7 @@ class _Conversation:
         self._notice = ""
 
     def begin(self) -> None:
-        """Begin, with who has just been put into the bridge."""
+        """Begin, with the agent who has just been put into the bridge."""
         self._welcome(self._main)
         self._line.connected()
         self._note()
@@ -143,7 +144,7 @@ class _Conversation:
         self._second = parties[1] if talk.second else None
         for party, note in zip(parties, talk.parties, strict=True):
             if note.agent:
-                # None for who has no account any more: they go on as somebody from outside.
+                # None for somebody who has no account any more: they go on as somebody from outside.
                 party.reservation = self._line.desk.link(note.agent, self._line.ticket, self._view(party))
             if party.reservation:
                 party.hold.callback(party.reservation.release)
@@ -301,7 +302,7 @@ class _Conversation:
             await self._bridge.hold()
 
     async def _take_back(self) -> None:
-        """Let go of who is consulted, or of the attempt, and let agent and caller talk."""
+        """Let go of the colleague who is consulted, or of the attempt, and let agent and caller talk."""
         self._stop_reaching()
         if self._second:
             second, self._second = self._second, None

@@ -42,7 +42,7 @@ async def as_claimed(notes: Sequence[CallNote], office: Office) -> list[CallNote
 def as_found(notes: Sequence[CallNote], found: Mapping[str, Found], desk: Desk) -> list[CallNote]:
     """Give the notes, but those of callers who talk with somebody else than they say as Asterisk has it.
 
-    ``found`` is by the caller's channel. Agents are where they were found, at once: nobody is offered to who talks.
+    ``found`` is by the caller's channel. Agents are where they were found, at once: nobody is offered to one who talks.
     """
     result = [_as_found(note, found.get(note.channel), desk) for note in notes]
     here = {party.agent for note in result for party in note.parties}

@@ -90,7 +90,7 @@ class Notes:
         self._put(_CALL + call, None)
 
     def keep_agent(self, agent: Agent, by_phone: bool) -> None:  # noqa: FBT001 - as the staff tells it
-        """Keep the note of an agent in place of an earlier one; of who is not here there is none."""
+        """Keep the note of an agent in place of an earlier one; an agent who is not here has none."""
         here = agent.state is not AgentState.OFFLINE
         self._put(_AGENT + agent.name, write_agent(note_agent(agent, by_phone=by_phone)) if here else None)
 
@@ -130,7 +130,7 @@ class Notes:
 
 
 class Memo:
-    """The note of one call in hand, until it is forgotten: what is changed afterwards is nothing."""
+    """The note of one call in hand, until it is forgotten; a change after that has no effect."""
 
     def __init__(self, notes: Notes, note: CallNote) -> None:
         self._notes = notes

@@ -34,7 +34,7 @@ class PurposeRules:
 
 @dataclass(frozen=True, slots=True)
 class CallRules:
-    """What a call may take; times in seconds. ``unverified``: the way out for who has no right code.
+    """What a call may take; times in seconds. ``unverified``: the way out for callers without a right code.
 
     ``late``: how long a caller waits for an auth result that is still to come. ``language``: of the prompts.
     ``active_moments`` and ``active_every``: when the auth plugin is told that its session is in use. ``outside``:

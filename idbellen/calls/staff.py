@@ -65,7 +65,7 @@ class Staff:
         self._kept: list[Callable[[Agent, bool], None]] = []
 
     def __getitem__(self, name: str) -> Agent:
-        """Give an agent; :exc:`KeyError` for who has never been here."""
+        """Give an agent; :exc:`KeyError` for one who has never been here."""
         return self._agents[name]
 
     @property
@@ -74,7 +74,7 @@ class Staff:
         return self._agents
 
     def endpoint(self, name: str) -> str | None:
-        """Give the phone of an agent; None for who has never been here."""
+        """Give the phone of an agent; None for one who has never been here."""
         return self._agents[name].endpoint if name in self._agents else None
 
     def here_with(self, endpoint: str) -> str | None:
@@ -177,7 +177,7 @@ class Staff:
     # What agents, supervisors and phones say
 
     def set_available(self, name: str) -> None:
-        """Note that an agent wants calls; for who is not here this is nothing."""
+        """Note that an agent wants calls; without effect for an agent who is not here."""
         self._wish(name, AgentEvent.SET_AVAILABLE)
 
     def pause(self, name: str, reason: str) -> None:

@@ -47,8 +47,8 @@ def count_agents(agents: Iterable[Agent]) -> dict[str, int]:
 class QueueBoard:
     """A queue.
 
-    ``longest_since``: when who waits longest arrived (epoch seconds); ``expected``: the wait of who would call now,
-    in seconds, None when it is not known.
+    ``longest_since``: when the one who waits longest arrived (epoch seconds); ``expected``: the wait of somebody who
+    calls now, in seconds, None when it is not known.
     """
 
     name: str
@@ -71,7 +71,7 @@ class TalkBoard:
 
 @dataclass(frozen=True, slots=True)
 class AgentBoard:
-    """An agent who is here. ``queues`` is empty for who serves them all; ``since`` in epoch seconds."""
+    """An agent who is here. ``queues`` is empty for whoever serves them all; ``since`` in epoch seconds."""
 
     name: str
     state: AgentState

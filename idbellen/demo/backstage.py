@@ -1,4 +1,4 @@
-"""Behind the scenes of an authentication plugin: what became of the last logins, for who gives the demonstration.
+"""Behind the scenes of an authentication plugin: what became of the last logins, for whoever gives the demonstration.
 
 Late results are delivered here by hand, and here is seen what the telephone service told about each session.
 """

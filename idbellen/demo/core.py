@@ -35,7 +35,7 @@ NO_LOGIN = "none"
 class Purpose:
     """A reason to call: its name in the protocol, its names on the page, and the attributes it needs.
 
-    ``admit_unverified``: one may call without logging in. ``hint``: in Dutch and English, for who gives the
+    ``admit_unverified``: one may call without logging in. ``hint``: in Dutch and English, for whoever gives the
     demonstration: what is special here.
     """
 

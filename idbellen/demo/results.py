@@ -33,7 +33,7 @@ FEEDBACK_TYPES = ("user_active", "logout")
 class Result:
     """One auth result, by the session that its login began.
 
-    ``name`` of who logged in, empty if nobody was chosen; ``shared``: the attributes, None when the citizen refused;
+    ``name`` of the citizen, empty if nobody was chosen; ``shared``: the attributes, None when the citizen refused;
     ``attr_url``: where it is delivered, None when the browser takes it along. ``reason``: why that went wrong.
     ``feedback``: what was told about the session, and when. Times are epoch seconds.
     """

@@ -29,7 +29,7 @@ SECURITY_HEADERS = MappingProxyType(
     }
 )
 
-# The first language is that of who asks for none of these.
+# The first language is that of whoever asks for none of these.
 TEXTS: Mapping[str, Mapping[str, str]] = {
     "nl": {
         "skip": "Naar de inhoud",

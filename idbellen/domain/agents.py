@@ -95,7 +95,7 @@ class Agent:
     """An agent at one moment.
 
     ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``); ``queues`` maps the queues that they serve to
-    their penalty there, where 0 is first choice, and is empty for who serves them all; ``since`` says when the state
+    their penalty there, where 0 is first choice, and is empty for those who serve all; ``since`` says when the state
     began and ``reason`` why they are paused (a configured word, or nothing); ``idle_since`` when they last had a
     call; ``offered_at`` when they last had an offer; ``rests_until`` keeps offers away for a moment after one that
     came to nothing; ``missed`` counts the offers missed in a row; ``wrap_up_until`` is the end of wrap-up;
@@ -154,7 +154,7 @@ class Agent:
             return replace(self, afterwards=_S.PAUSED, afterwards_reason="") if came_back else self
         if self.engaged and event in _WISHES:
             if self.afterwards is _S.OFFLINE:
-                # Who has left cannot be made available by somebody else: they have to be back first.
+                # An agent who has left cannot be made available by somebody else: they have to be back first.
                 return self
             return replace(self, afterwards=_WISHES[event], afterwards_reason=reason)
         if event is _E.SET_AVAILABLE and self.state is _S.AVAILABLE:

@@ -118,7 +118,7 @@ class Stage(enum.Enum):
 class CitizenView:
     """What a citizen's page shows of the call.
 
-    ``place`` in the queue, 1 for who is next; ``minutes``: the expected wait as people are told it, None when it
+    ``place`` in the queue, 1 for whoever is next; ``minutes``: the expected wait as people are told it, None when it
     is not known; ``words``: the control words, once there is a call.
     """
 

@@ -47,9 +47,9 @@ class _Waiting(Generic[Member]):
 
 
 class Crowd(Generic[Member]):
-    """The members that are in, of which those who wait make room for who comes; the one who waits longest goes first.
+    """The members that are in. Those who wait make room for a new one; the one who waits longest goes first.
 
-    Who comes waits. ``most``: so many may be in; ``most_of_one``: so many of one party; None: as many as come.
+    A new one waits. ``most``: so many may be in; ``most_of_one``: so many of one party; None: as many as come.
     """
 
     def __init__(self, most: int | None = None, most_of_one: int | None = None) -> None:

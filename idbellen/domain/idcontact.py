@@ -177,8 +177,8 @@ class TokenOpener:
             raise TokenRefusedError("claim exp is more than a day ahead: expected seconds since 1970")
         if issued - self.leeway > now:
             raise TokenRefusedError("issued in the future")
-        # Who cannot open a token cannot write it in another way either: its parts are authenticated, and only one
-        # spelling of each is accepted.
+        # Without a key to open it nobody can write a token in another way either: its parts are authenticated, and
+        # only one spelling of each is accepted.
         identity = hashlib.sha256(token.encode()).hexdigest()
         method = self.methods[number] if self.methods else None
         return Received(replace(_auth_result(claims), method=method), identity, expires + self.leeway)

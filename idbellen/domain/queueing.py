@@ -196,7 +196,7 @@ def _choose(ticket: Ticket, free: Sequence[Agent], strategy: Strategy) -> list[A
 
 
 def places(waiting: Iterable[Ticket], queues: Queues) -> dict[str, int]:
-    """Give the place of each caller in the caller's queue, 1 for who is next."""
+    """Give the place of each caller in the caller's queue, 1 for whoever is next."""
     counts: dict[str, int] = {}
     found = {}
     for ticket in queues.in_order(waiting):
@@ -216,7 +216,7 @@ def staffed(queue: str, agents: Iterable[Agent]) -> bool:
 
 
 def entry(queue: str, waiting: int, rules: QueueRules, agents: Iterable[Agent], *, is_open: bool) -> CallOutcome | None:
-    """Say why a caller cannot come into a queue; None for who can.
+    """Say why a caller cannot come into a queue; None for whoever can.
 
     ``waiting``: how many are in it already.
     """

@@ -47,7 +47,7 @@ class CallRecord:
     """What is kept of a caller's time in one queue: nothing of the citizen.
 
     ``call`` is the call's meaningless name, ``arrived`` is in epoch seconds; ``waited``, ``talked`` and ``wrap_up``
-    are in seconds. Who is moved has a record in each queue.
+    are in seconds. A caller who is moved has a record in each queue.
     """
 
     call: str
@@ -93,7 +93,7 @@ class Figures:
 
     ``offered`` counts who came into the queue, ``answered_within`` who was answered in the target's time,
     ``abandoned`` all who hung up in it and ``abandoned_short`` those of them who did so at once; ``sent_away`` the
-    others by outcome, of whom too_long and left were in the queue. ``mean_wait`` is of who was answered,
+    others by outcome, of whom too_long and left were in the queue. ``mean_wait`` is of those who were answered,
     ``longest_wait`` of all who came in, ``mean_handling`` of talk and wrap-up together. ``on_target`` says whether
     the service level is reached.
     """
@@ -123,8 +123,8 @@ class AgentFigures:
 def figures(records: Iterable[CallRecord], target: Target = DEFAULT_TARGET) -> Figures:
     """Count records.
 
-    The service level is who was answered within the target, divided by all who came into the queue and did not
-    hang up at once. Who was moved out or waited too long counts as not answered: moving callers improves nothing.
+    The service level is those answered within the target, divided by all who came into the queue and did not hang up
+    at once. A caller who was moved out or waited too long counts as not answered: moving callers improves nothing.
     """
     records = list(records)
     counts = Counter(record.outcome for record in records)
@@ -235,7 +235,7 @@ def quarters(
 
 
 def _mean(parts: Sequence[Figures], of: Callable[[Figures], float | None]) -> float | None:
-    """Weigh means by who was answered."""
+    """Weigh means by how many were answered."""
     known = [(value, part.answered) for part in parts if (value := of(part)) is not None]
     if not known:
         return None

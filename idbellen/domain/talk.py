@@ -32,9 +32,9 @@ class Verb(enum.Enum):
     RESUME = "resume"  # the held caller; or drop who is consulted and take the caller back
     CONSULT = "consult"
     BLIND = "blind"  # transfer without asking first
-    TRANSFER = "transfer"  # to who is consulted
+    TRANSFER = "transfer"  # to the one who is consulted
     CONFERENCE = "conference"
-    SHARE = "share"  # let who is consulted see the citizen's data
+    SHARE = "share"  # let the one who is consulted see the citizen's data
     HANG_UP = "hang_up"
 
 
@@ -50,7 +50,7 @@ ALLOWED: dict[Mode, frozenset[Verb]] = {
     _M.CONFERENCE: _ALWAYS | {_V.RESUME, _V.TRANSFER, _V.SHARE},
     _M.TRANSFERRING: frozenset(),
 }
-# Who is consulted can leave, and close their microphone.
+# The one who is consulted can leave, and close their microphone.
 ALLOWED_CONSULTED = _ALWAYS
 
 NUMBER = re.compile(r"\+?[0-9]{2,15}", re.ASCII)
@@ -75,8 +75,8 @@ class Command:
 def refusal(mode: Mode, command: Command, *, consulted: bool) -> Refusal | None:
     """Say why a command cannot be carried out now; None if it can.
 
-    ``consulted``: it comes from who is consulted, not from who has the caller. LATER: not in this mode; TARGET: it
-    needs another target, or none.
+    ``consulted``: it comes from the one who is consulted, not from the one with the caller. LATER: not in this mode;
+    TARGET: it needs another target, or none.
     """
     if command.verb not in (ALLOWED_CONSULTED if consulted else ALLOWED[mode]):
         return Refusal.LATER

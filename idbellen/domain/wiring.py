@@ -154,7 +154,7 @@ class Wiring:
         return uid in self._names
 
     def take(self, event: PbxEvent) -> None:
-        """Note an event; one that is told again, or of what has gone, is nothing."""
+        """Note an event; one that is told again, or about what has gone, has no effect."""
         match event:
             case Appeared(uid=uid, name=name):
                 self._name(uid, name)

@@ -298,7 +298,7 @@ class RedisStore:
         await self._redis.script(scripts.KEEP_CALL, record.arrived, f"{identity}\n", json.dumps(rest))
 
     async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
-        """Give the records of who arrived from ``since`` until just before ``until``, by arrival."""
+        """Give the records of those who arrived from ``since`` until just before ``until``, by arrival."""
         found: dict[tuple[str, str, float], CallRecord] = {}
         while True:
             page = await self._redis.command(
@@ -314,7 +314,7 @@ class RedisStore:
         return [record for record in found.values() if queue in (None, record.queue)]
 
     async def forget_calls(self, before: float) -> int:
-        """Delete the records of who arrived before this; gives how many."""
+        """Delete the records of those who arrived before this; gives how many."""
         return int(await self._redis.command("ZREMRANGEBYSCORE", f"{scripts.PREFIX}:calls", "-inf", f"({before}"))
 
     # Notes

@@ -231,7 +231,7 @@ CHANGE_ACCOUNT = f"""{_ACCOUNTS}
 local name, endpoint, hash, role, queues, incarnation = unpack(ARGV)
 local was = account(name)
 if not was then return 0 end
--- Logins are of an incarnation, so those of who knew the old password end.
+-- Logins are of an incarnation, so those of whoever knew the old password end.
 if hash == '' or hash == was[3] then incarnation = '' end
 local given = {{endpoint = endpoint, hash = hash, role = role, queues = queues, incarnation = incarnation}}
 for field, value in pairs(given) do

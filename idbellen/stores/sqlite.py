@@ -482,7 +482,7 @@ class SqliteStore:
         )
 
     async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
-        """Give the records of who arrived from ``since`` until just before ``until``, by arrival."""
+        """Give the records of those who arrived from ``since`` until just before ``until``, by arrival."""
         rows = await self._rows(
             f"SELECT {_CALL} FROM calls WHERE arrived >= ? AND arrived < ? AND queue = coalesce(?, queue)"  # noqa: S608
             " ORDER BY arrived",
@@ -493,7 +493,7 @@ class SqliteStore:
         return [_call(row) for row in rows]
 
     async def forget_calls(self, before: float) -> int:
-        """Delete the records of who arrived before this; gives how many."""
+        """Delete the records of those who arrived before this; gives how many."""
         return await self._change("DELETE FROM calls WHERE arrived < ?", before)
 
 

@@ -32,7 +32,7 @@ class Addresses:
         """Give the address that a request comes from: that of a network for IPv6, empty if it is not known.
 
         Of the addresses in ``X-Forwarded-For`` each web server adds one at the end, so only what ours have added
-        counts: the last one that is none of them. What stands before that may be made up by who asks.
+        counts: the last one that is none of them. What stands before that may be made up by whoever asks.
         """
         address = request.remote or ""
         written = [part.strip() for line in request.headers.getall(FORWARDED, ()) for part in line.split(",")]

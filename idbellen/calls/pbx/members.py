@@ -148,7 +148,7 @@ class PbxMembers:
                 if _here(agent) and agent.penalty(ours) is not None:
                     self._ours.add(key)
                     paused = not _wants(agent)
-                    # Who is paused and no member may stay out.
+                    # An agent who is paused and no member may stay out.
                     if known.paused != paused if known else not paused:
                         yield _Change(queue, interface, agent, paused, known)
                 elif known and key in self._ours:

@@ -105,7 +105,7 @@ class Followed:
 
     @property
     def verdict(self) -> Verdict:
-        """What the dialplan is told. The priority of who is verified is above that of who is not."""
+        """What the dialplan is told. Verified callers have a higher priority than others."""
         ticket = self.ticket
         priority = max(0, ticket.priority) + ticket.verified
         return Verdict(ticket.verified, ticket.purpose, priority, ticket.session)

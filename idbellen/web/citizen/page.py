@@ -1,7 +1,7 @@
 """The citizen's page: the phone number and the code, and then how far the call is.
 
 The address that the core gets leads one browser to the page, once. From then on a signed cookie tells who it
-is, so that neither that address nor a code in it is worth anything to who finds it later.
+is, so that neither that address nor a code in it is worth anything to whoever finds it later.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def relay_app(target: Callable[[], str | None], http: aiohttp.ClientSession) -> 
 
     async def relay(request: web.Request) -> web.StreamResponse:
         base = target()
-        # Who was killed and is back before its turn has lapsed would relay to itself, for ever.
+        # A process that was killed and is back before its turn has lapsed would relay to itself, for ever.
         if base is None or _VIA in request.headers.getall("Via", ()):
             return _nobody()
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP]
