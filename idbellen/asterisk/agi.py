@@ -21,6 +21,7 @@ from panoramisk.utils import parse_agi_result
 
 from idbellen.aio import timeout, timeout_at
 from idbellen.domain.crowd import Crowd
+from idbellen.ports import Playback
 from idbellen.telemetry import Repeated
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class _Reader:
         return line
 
 
-class AgiPlayback:
+class AgiPlayback(Playback):
     """Prompts that are played one after the other (:class:`idbellen.ports.Playback`)."""
 
     def __init__(self, phone: AgiPhone, prompts: Sequence[Prompt]) -> None:

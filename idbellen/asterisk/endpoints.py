@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import structlog
 
+from idbellen import ports
 from idbellen.asterisk.ari import Ari, AriError, AriUnreachableError, GoneError
 from idbellen.asterisk.events import endpoint_state
 from idbellen.domain.agents import PhoneState
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 _STATES = {"online": PhoneState.IDLE, "offline": PhoneState.UNREGISTERED}
 
 
-class Endpoints:
+class Endpoints(ports.Endpoints):
     """Follows the phones that somebody uses; each change is told at once, in the order in which Asterisk tells it.
 
     ``tell`` gets None for what is no endpoint of this Asterisk; ``forget`` is called when it tells nothing any more.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen import ports
 from idbellen.aio import first_of, timeout, to_its_end
 from idbellen.asterisk.ari import Ari, AriError
 from idbellen.asterisk.legs import LEG_PREFIX, OWN_ARG, fresh
@@ -32,7 +33,7 @@ SNOOP_SECONDS = 5.0
 ANNOUNCE_SECONDS = 15.0
 
 
-class Monitor:
+class Monitor(ports.Monitor):
     """Rings supervisors' phones and connects them to calls in hand (:class:`idbellen.ports.Monitor`).
 
     ``endpoint_of`` gives the endpoint of an agent's phone; ``taken``: the supervisors' phones that ring or listen now,

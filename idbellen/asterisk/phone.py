@@ -14,6 +14,7 @@ from idbellen.asterisk.ari import Ari, AriError, GoneError
 from idbellen.asterisk.bridge import CallerBridge
 from idbellen.asterisk.legs import AgentChannel, fresh
 from idbellen.domain.prompts import Prompt, media
+from idbellen.ports import Playback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -33,7 +34,7 @@ HANGUP_NEWS_SECONDS = 0.5
 LONGEST_PROMPTS_SECONDS = 60.0
 
 
-class PromptPlayback:
+class PromptPlayback(Playback):
     """Prompts that are played one after the other, each as a playback of its own.
 
     Asterisk could take the list as one playback, but would then not tell that a prompt in it is missing.

@@ -23,6 +23,7 @@ from idbellen.domain.statistics import (
     day_of,
     figures,
 )
+from idbellen.ports import CallLog
 
 if TYPE_CHECKING:
     import zoneinfo
@@ -47,7 +48,7 @@ SAME_MOMENT_SECONDS = 5.0
 LOOK_SECONDS = 60.0
 
 
-class Statistics:
+class Statistics(CallLog):
     """Today's calls by queue and agent, in one event loop; ``timezone`` says when a day begins.
 
     Implements :class:`idbellen.ports.CallLog`. A call counts for the day on which it arrived.

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.audit import AuditEntry, Chain, ChainEnd, proven, seal_end, seal_entry, verify_chain
-from idbellen.ports import StoreError
+from idbellen.ports import AuditTrail, StoreError
 from idbellen.stores.schema import PRAGMAS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ENTRY = "sequence, at, actor, action, subject, detail, seal"
 
 
-class SqliteAuditTrail:
+class SqliteAuditTrail(AuditTrail):
     """Implements :class:`idbellen.ports.AuditTrail`, sealed with ``key``.
 
     Every method is one transaction, in a thread and on a connection of its own: on that of the rest of the store

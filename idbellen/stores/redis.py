@@ -13,7 +13,18 @@ import structlog
 
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
-from idbellen.ports import Account, Attached, Role, Session, UnfitStoreError
+from idbellen.ports import (
+    Account,
+    AccountStore,
+    Attached,
+    History,
+    NoteStore,
+    Role,
+    Session,
+    SessionStore,
+    UnfitStoreError,
+    WritableStore,
+)
 from idbellen.stores import redis_scripts as scripts
 from idbellen.stores.redis_audit_trail import RedisAuditTrail
 from idbellen.stores.redis_connection import open_connection
@@ -59,7 +70,7 @@ async def open_store(
         yield store
 
 
-class RedisStore:
+class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
     """Implements the stores of :mod:`idbellen.ports`: of sessions, notes, accounts and history.
 
     Every method that changes something is one script, so it happens whole or not at all. ``audit`` is its audit trail.

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.audit import AuditEntry, Chain, ChainEnd, proven, seal_end, seal_entry, verify_chain
+from idbellen.ports import AuditTrail
 from idbellen.stores.redis_scripts import AUDIT, AUDIT_APPEND, AUDIT_FORGET
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 
 
-class RedisAuditTrail:
+class RedisAuditTrail(AuditTrail):
     """Implements :class:`idbellen.ports.AuditTrail`, sealed with ``key``.
 
     An entry is appended only to the head that it was sealed after; if another process was quicker, it is sealed anew.

@@ -18,7 +18,19 @@ import structlog
 
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
-from idbellen.ports import Account, Attached, Role, Session, StoreError, UnfitStoreError
+from idbellen.ports import (
+    Account,
+    AccountStore,
+    Attached,
+    History,
+    NoteStore,
+    Role,
+    Session,
+    SessionStore,
+    StoreError,
+    UnfitStoreError,
+    WritableStore,
+)
 from idbellen.stores.audit_trail import SqliteAuditTrail
 from idbellen.stores.schema import MIGRATIONS, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
@@ -127,7 +139,7 @@ async def _one(connection: aiosqlite.Connection, statement: str, *values: Any) -
     return next(iter(rows), None)
 
 
-class SqliteStore:
+class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
     """Implements the stores of :mod:`idbellen.ports`: of sessions, notes, accounts and history.
 
     Every method is one statement, so it happens whole or not at all. ``audit`` is its audit trail.

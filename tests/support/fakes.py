@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.board import Day
 from idbellen.domain.idcontact import AuthResult, AuthStatus
-from idbellen.ports import Phone, RingOutcome, Session, SessionStore, StoreError
+from idbellen.ports import (
+    CallLog,
+    NoteStore,
+    Phone,
+    Playback,
+    RingOutcome,
+    Session,
+    SessionFeedback,
+    SessionStore,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -173,7 +183,7 @@ class FakeSessions(NoSessions):
         return await self.by_reference(ended[0]) if ended else None
 
 
-class FakeNotes:
+class FakeNotes(NoteStore):
     """Notes by name; ``at_once`` as for :class:`FakeSessions`. ``away``: nothing can be noted."""
 
     def __init__(self, *, at_once: bool = False) -> None:
@@ -195,7 +205,7 @@ class FakeNotes:
         return dict(self.texts)
 
 
-class FakeFeedback:
+class FakeFeedback(SessionFeedback):
     """Notes what auth plugins are told, with the time."""
 
     def __init__(self) -> None:
@@ -208,7 +218,7 @@ class FakeFeedback:
         self.told.append((now(), f"logout {session.reference}"))
 
 
-class FakeCallLog:
+class FakeCallLog(CallLog):
     """Keeps what is noted."""
 
     def __init__(self) -> None:
@@ -308,7 +318,7 @@ class FakeBridge:
         self.story.append((now(), what))
 
 
-class FakePlayback:
+class FakePlayback(Playback):
     def __init__(self) -> None:
         self._end = now() + PROMPT_SECONDS
         self.stopped_at: float | None = None

@@ -21,7 +21,7 @@ from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
 from idbellen.domain.board import CallView
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Target, day_bounds, day_of
-from idbellen.ports import Account, Role, StoreError
+from idbellen.ports import Account, Monitor, Role, StoreError
 from idbellen.web.credentials import Credentials, bearer
 from idbellen.web.messages import Titles
 from idbellen.web.pages import STATIC
@@ -85,7 +85,7 @@ class FakeStore:
         self.audited.append((actor, action, subject, detail))
 
 
-class FakeMonitor:
+class FakeMonitor(Monitor):
     """Notes what is asked for."""
 
     def __init__(self) -> None:

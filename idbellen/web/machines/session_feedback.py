@@ -15,6 +15,7 @@ import structlog
 from yarl import URL
 
 from idbellen.domain.idcontact import feedback_address, session_url_host
+from idbellen.ports import SessionFeedback
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,7 +40,7 @@ class FeedbackRules:
     timeout: float
 
 
-class HttpFeedback:
+class HttpFeedback(SessionFeedback):
     """Implements :class:`idbellen.ports.SessionFeedback` over HTTP."""
 
     def __init__(self, rules: FeedbackRules, sessions: SessionStore) -> None:
