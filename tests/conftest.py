@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from tests.support.browser import chromium, open_windows
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from tests.support.browser import Windows
     from tests.support.sipp import Phones
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("idbellen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("idbellen")
 
 # Files that take a minute or more, the longest first: whoever begins with them is not the last to be done.
 LONG = (
