@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from idbellen.calls.active import keeping_active
 from idbellen.calls.conversation import converse_on
-from idbellen.calls.flow import Caller, connect, line_of, take_call, through_queues, wait_and_talk
+from idbellen.calls.flow import Caller, connect, surroundings_of, take_call, through_queues, wait_and_talk
 from idbellen.calls.identify import Claim, held
 from idbellen.calls.patience import patiently
 from idbellen.calls.reach import reattach
@@ -75,7 +75,7 @@ async def talk_on(caller: Caller, office: Office, talk: TalkNote, stay: Stay) ->
     async with AsyncExitStack() as scope, keeping_active(caller.claim.session, office):
         parties = [await reattach(caller.phone, party, scope) for party in talk.parties]
         stay.answered(talk.main.agent, stay.ticket, caller.memo.note.answered)
-        return await converse_on(line_of(caller, stay, office), talk, parties, scope)
+        return await converse_on(surroundings_of(caller, stay, office), talk, parties, scope)
 
 
 async def close_call(note: CallNote, office: Office) -> None:

@@ -1,4 +1,4 @@
-"""Notes in the audit trail on the way, where a fault of the trail must not become one of the call."""
+"""Entries in the audit trail, where a fault of the trail must not become one of the call."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-async def note(trail: AuditTrail, actor: str, action: str, subject: str, **detail: str) -> bool:
-    """Record an entry; False, and a line in the log, if that fails.
+async def on_record(trail: AuditTrail, actor: str, action: str, subject: str, **detail: str) -> bool:
+    """Put an entry on record; False, and a line in the log, if that fails.
 
-    Who may only do something that is on record looks at the answer.
+    For what may only be done when it is on record.
     """
     try:
         await trail.record(actor, action, subject, **detail)

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Surroundings:
     """What a conversation needs besides its parties.
 
     ``outside``: gives the endpoint of an outside number. ``connected`` is called when caller and agent talk, and
@@ -72,28 +72,30 @@ class _Reached:
     why_not: str = ""
 
 
-async def converse(line: Line, main: Party, scope: AsyncExitStack) -> Ticket | None:
+async def converse(around: Surroundings, main: Party, scope: AsyncExitStack) -> Ticket | None:
     """Let the caller talk until it is over (None), or until the caller waits again, with the ticket given.
 
     ``scope`` holds the parties.
     """
-    music = line.desk.queues[line.ticket.queue].music
-    async with line.phone.bridge(main.leg, music) as bridge, asyncio.TaskGroup() as group:
-        conversation = _Conversation(line, main, bridge, group, scope)
+    music = around.desk.queues[around.ticket.queue].music
+    async with around.phone.bridge(main.leg, music) as bridge, asyncio.TaskGroup() as group:
+        conversation = _Conversation(around, main, bridge, group, scope)
         conversation.begin()
         return await conversation.run()
 
 
-async def converse_on(line: Line, talk: TalkNote, parties: Sequence[Party], scope: AsyncExitStack) -> Ticket | None:
+async def converse_on(
+    around: Surroundings, talk: TalkNote, parties: Sequence[Party], scope: AsyncExitStack
+) -> Ticket | None:
     """Go on with the conversation of an earlier process, as :func:`converse` does; whoever was being rung is let go.
 
     ``parties``: those of the note, in its order, without reservations yet.
     """
-    music = line.desk.queues[line.ticket.queue].music
+    music = around.desk.queues[around.ticket.queue].music
     held = talk.mode not in (Mode.TALKING, Mode.CONFERENCE)
     legs = [party.leg for party in parties]
     async with (
-        line.phone.rejoin(talk.bridge, legs, music, held=held) as bridge,
+        around.phone.rejoin(talk.bridge, legs, music, held=held) as bridge,
         asyncio.TaskGroup() as group,
     ):
         left = talk.mode is Mode.CONSULTING and not parties[0].leg.alive
@@ -103,18 +105,18 @@ async def converse_on(line: Line, talk: TalkNote, parties: Sequence[Party], scop
             for party, note in zip(parties, talk.parties, strict=True):
                 await party.leave()
                 if note.agent:
-                    line.desk.settle(note.agent, line.ticket.queue)
-            return None if talk.over else _onward(line, talk.target)
-        conversation = _Conversation(line, parties[0], bridge, group, scope)
+                    around.desk.settle(note.agent, around.ticket.queue)
+            return None if talk.over else _onward(around, talk.target)
+        conversation = _Conversation(around, parties[0], bridge, group, scope)
         conversation.resume(talk, parties)
         return await conversation.run()
 
 
 class _Conversation:
     def __init__(
-        self, line: Line, main: Party, bridge: Bridge, group: asyncio.TaskGroup, scope: AsyncExitStack
+        self, around: Surroundings, main: Party, bridge: Bridge, group: asyncio.TaskGroup, scope: AsyncExitStack
     ) -> None:
-        self._line = line
+        self._around = around
         self._bridge = bridge
         self._group = group
         self._scope = scope
@@ -131,7 +133,7 @@ class _Conversation:
     def begin(self) -> None:
         """Begin, with the agent who has just been put into the bridge."""
         self._welcome(self._main)
-        self._line.connected()
+        self._around.connected()
         self._note()
 
     def resume(self, talk: TalkNote, parties: Sequence[Party]) -> None:
@@ -145,12 +147,12 @@ class _Conversation:
         for party, note in zip(parties, talk.parties, strict=True):
             if note.agent:
                 # None for somebody who has no account any more: they go on as somebody from outside.
-                party.reservation = self._line.desk.link(note.agent, self._line.ticket, self._view(party))
+                party.reservation = self._around.desk.link(note.agent, self._around.ticket, self._view(party))
             if party.reservation:
                 party.hold.callback(party.reservation.release)
-            log.info("connected as before", call=self._line.phone.call, agent=note.agent)
+            log.info("connected as before", call=self._around.phone.call, agent=note.agent)
             self._listen(party)
-        self._line.connected()
+        self._around.connected()
         self._note()
 
     async def run(self) -> Ticket | None:
@@ -180,18 +182,18 @@ class _Conversation:
                 case _Reached(party, why_not):
                     if not await self._reached(party, why_not):
                         # A blind transfer in vain: back to the front, since nobody waits for longer.
-                        return self._line.ticket
+                        return self._around.ticket
             self._show()
             self._note()
 
     # Listening to the parties
 
     def _welcome(self, party: Party) -> None:
-        party.since = self._line.desk.clock()
+        party.since = self._around.desk.clock()
         reservation = party.reservation
         if reservation:
             reservation.connect(self._view(party))
-        log.info("connected", call=self._line.phone.call, agent=party.agent)
+        log.info("connected", call=self._around.phone.call, agent=party.agent)
         self._listen(party)
 
     def _listen(self, party: Party) -> None:
@@ -220,18 +222,18 @@ class _Conversation:
     # What the agents see
 
     def _view(self, party: Party) -> CallView:
-        line = self._line
+        around = self._around
         is_main = party is self._main
         sees = is_main or self._shared
         asker = self._main.agent
         return CallView(
-            call=line.phone.call,
-            session=line.ticket.session,
-            purpose=line.ticket.purpose,
-            queue=line.ticket.queue,
+            call=around.phone.call,
+            session=around.ticket.session,
+            purpose=around.ticket.purpose,
+            queue=around.ticket.queue,
             since=party.since,
-            secret=line.secret if sees else None,
-            words=line.words if sees else None,
+            secret=around.secret if sees else None,
+            words=around.words if sees else None,
             part="main" if is_main else "consulted",
             mode=self._mode,
             muted=party.muted,
@@ -242,7 +244,7 @@ class _Conversation:
 
     def _note(self, *, over: bool = False) -> None:
         """Tell what the next process would need."""
-        self._line.noted(
+        self._around.noted(
             TalkNote(
                 self._bridge.name,
                 _noted(self._main),
@@ -266,7 +268,7 @@ class _Conversation:
         # Much may have changed since the desk let the command through.
         if refusal(self._mode, command, consulted=party is self._second):
             return None
-        log.info("agent asks", call=self._line.phone.call, agent=party.agent, verb=command.verb.value)
+        log.info("agent asks", call=self._around.phone.call, agent=party.agent, verb=command.verb.value)
         match command.verb:
             case Verb.MUTE | Verb.UNMUTE:
                 party.muted = command.verb is Verb.MUTE
@@ -325,7 +327,7 @@ class _Conversation:
             await self._bridge.resume()
             self._main, self._second = self._second, None
             self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
-            log.info("transferred", call=self._line.phone.call, agent=self._main.agent)
+            log.info("transferred", call=self._around.phone.call, agent=self._main.agent)
             return None
         to_queue = self._target is not None and self._target.kind == "queue"
         if to_queue:
@@ -333,9 +335,9 @@ class _Conversation:
         # Noted first, or the next process might find a caller whose agent has hung up, and say goodbye.
         self._mode = Mode.TRANSFERRING
         self._note()
-        await self._line.kept()
+        await self._around.kept()
         await self._dismiss(self._main)
-        return _onward(self._line, self._target) if to_queue else None
+        return _onward(self._around, self._target) if to_queue else None
 
     async def _reached(self, party: Party | None, why_not: str) -> bool:
         """Take in who was reached; False if the caller has nobody now."""
@@ -370,30 +372,30 @@ class _Conversation:
                 self._events.put_nowait(_Reached(None, answer))
 
     async def _answer_of(self, target: Target, asker: str | None, scope: AsyncExitStack) -> Party | str:
-        line, desk = self._line, self._line.desk
-        ticket = replace(line.ticket, call=f"{line.phone.call} consult", since=line.desk.clock(), asker=asker)
+        around, desk = self._around, self._around.desk
+        ticket = replace(around.ticket, call=f"{around.phone.call} consult", since=around.desk.clock(), asker=asker)
         match target.kind:
             case "number":
-                answer = await ring_outside(line.phone, line.outside(target.name), desk.ring, scope)
+                answer = await ring_outside(around.phone, around.outside(target.name), desk.ring, scope)
             case "agent":
                 reservation = desk.reserve(target.name, ticket)
                 if reservation is None:
                     return "not free"
-                answer = await ring_agents(line.phone, [reservation], desk.ring, scope)
+                answer = await ring_agents(around.phone, [reservation], desk.ring, scope)
             case "queue":
                 with desk.place(replace(ticket, queue=target.name)) as place:
                     while True:
-                        answer = await ring_agents(line.phone, await place.offered(), desk.ring, scope)
+                        answer = await ring_agents(around.phone, await place.offered(), desk.ring, scope)
                         if isinstance(answer, Party):
                             break
         return answer if isinstance(answer, Party) else answer.value
 
 
-def _onward(line: Line, target: Target | None) -> Ticket:
+def _onward(around: Surroundings, target: Target | None) -> Ticket:
     """Give the ticket of a caller whose agent has left: for the queue that was the target, or at the front again."""
-    if target and target.kind == "queue" and target.name in line.desk.queues.rules:
-        return replace(line.ticket, queue=target.name)
-    return line.ticket
+    if target and target.kind == "queue" and target.name in around.desk.queues.rules:
+        return replace(around.ticket, queue=target.name)
+    return around.ticket
 
 
 def _noted(party: Party) -> PartyNote:

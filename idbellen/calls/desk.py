@@ -46,14 +46,20 @@ class DeskRules:
 
 
 class Reservation:
-    """An agent who is reserved for a caller, from the offer to the end of their part in the call."""
+    """An agent who is reserved for a caller, from the offer to the end of their part in the call.
 
-    def __init__(self, desk: Desk, ticket: Ticket, agent: Agent) -> None:
+    ``offer`` is what their dashboards show until they talk, and ``call`` from then on.
+    """
+
+    def __init__(self, desk: Desk, ticket: Ticket, agent: Agent, offer: OfferView | None = None) -> None:
         self._desk = desk
         self.ticket = ticket
         self.agent = agent.name
         self.endpoint = agent.endpoint
         self.commands: asyncio.Queue[Command] = asyncio.Queue(MOST_COMMANDS)
+        self.offer = offer
+        self.call: CallView | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._held = True
 
     def ringing(self) -> None:
@@ -62,24 +68,60 @@ class Reservation:
 
     def missed(self) -> None:
         """Note that the phone was not answered, which counts against the agent; ends the reservation."""
-        if self._held:
-            self._held = False
-            self._desk.release(self, AgentEvent.MISS)
+        self._end(AgentEvent.MISS)
 
     def connect(self, view: CallView) -> None:
         """Note that the agent talks, and push what their dashboards show of it."""
-        self._desk.connect(self, view)
+        with self._desk.staff.news.change():
+            self.linked(view)
+            self._desk.staff.happen(self.agent, AgentEvent.CONNECT)
+
+    def linked(self, view: CallView) -> None:
+        """Push what the dashboards of the agent show, who is known to talk."""
+        self.offer, self.call = None, view
+        self._expect_shown(view)
+        self._desk.staff.news.changed()
 
     def show(self, view: CallView) -> None:
         """Change what the agent's dashboards show of the call, while it is theirs."""
-        if self._held:
-            self._desk.show(self, view)
+        if not self._held or self.call is None:
+            return
+        before, self.call = self.call, replace(view, results=self.call.results)
+        if self.call.secret is not None and before.secret is None:
+            self._expect_shown(self.call)
+        if self.call != before:
+            self._desk.staff.news.changed()
+
+    def result_arrived(self) -> None:
+        """Let the agent's dashboards fetch the data again."""
+        if self.call:
+            self.call = replace(self.call, results=self.call.results + 1)
+
+    def shown(self) -> None:
+        """Note that a dashboard shows the attributes, or need not any more."""
+        if self._alarm:
+            self._alarm.cancel()
+            self._alarm = None
 
     def release(self) -> None:
         """Free the agent, and clear their dashboards, if that has not happened yet."""
+        self._end(None)
+
+    def _end(self, event: AgentEvent | None) -> None:
         if self._held:
             self._held = False
-            self._desk.release(self, None)
+            self.shown()
+            self._desk.release(self, event)
+
+    def _expect_shown(self, view: CallView) -> None:
+        self.shown()
+        if view.secret is not None and not self._desk.staff.with_phone_alone(self.agent):
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(SHOWN_WITHIN_SECONDS, self._not_shown, view.call)
+
+    def _not_shown(self, call: str) -> None:
+        self._alarm = None
+        log.error("agent talks, but no dashboard showed the attributes", agent=self.agent, call=call)
 
 
 class Place:
@@ -135,16 +177,11 @@ class Desk:
         self._log = calls
         self._places: dict[str, Place] = {}
         self._reserved: dict[str, Reservation] = {}
-        self._offers: dict[str, OfferView] = {}
-        self._calls: dict[str, CallView] = {}
-        self._unshown: dict[str, asyncio.TimerHandle] = {}
-        self._listeners: list[Callable[[], None]] = []
         self._rested: asyncio.TimerHandle | None = None
         self._standings = Standings(clock, staff, rules.queues)
-        self._matching = False
         # Which Asterisks can be reached, of those of which that was told.
         self._reached: dict[str, bool] = {}
-        staff.on_change(self._changed)
+        staff.news.settle = self._settle
 
     @property
     def queues(self) -> Queues:
@@ -165,7 +202,7 @@ class Desk:
         """Note whether an Asterisk can be reached; who waits on one that cannot is offered to nobody."""
         if up is not self._reached.get(server):
             self._reached[server] = up
-            self._changed()
+            self.staff.news.changed()
 
     # What dashboards show
 
@@ -176,12 +213,13 @@ class Desk:
         now = self.clock()
         others = [other for other in agents.values() if other.name != name and other.state is not AgentState.OFFLINE]
         colleagues = [Colleague(other.name, other.state, other.free(now)) for other in others]
+        reservation = self._reserved.get(name)
         waiting = {queue: count for queue, count in self.waiting_by_queue().items() if agent.penalty(queue) is not None}
         return AgentView(
             agent,
             waiting,
-            self._offers.get(name),
-            self._calls.get(name),
+            reservation.offer if reservation else None,
+            reservation.call if reservation else None,
             tuple(sorted(colleagues, key=lambda other: other.name)),
             tuple(self._rules.queues.rules),
             self._rules.numbers,
@@ -191,32 +229,33 @@ class Desk:
 
     def may_see(self, name: str, secret: str) -> bool:
         """Whether this secret belongs to the call that this agent is in, and is theirs to see, at this moment."""
-        call = self._calls.get(name)
+        call = self.talks(name)
         # Ours are ASCII, and nothing else can be compared.
         own = call.secret if call else None
         return own is not None and secret.isascii() and hmac.compare_digest(own, secret)
 
     def shown(self, name: str, call: str) -> None:
         """Note that a dashboard of this agent shows the attributes of the call."""
-        if name in self._calls and self._calls[name].call == call:
-            self._stop_alarm(name)
+        reservation = self._reserved.get(name)
+        if reservation and reservation.call and reservation.call.call == call:
+            reservation.shown()
 
     def command(self, name: str, call: str, command: Command) -> Refusal | None:
         """Hand what an agent asks for to the call; gives why not, if it cannot be done now.
 
         Besides the refusals of :func:`idbellen.domain.talk.refusal`: GONE when the agent is not in this call.
         """
-        view = self._calls.get(name)
-        if view is None or view.call != call:
+        reservation = self._reserved.get(name)
+        view = reservation.call if reservation else None
+        if reservation is None or view is None or view.call != call:
             return Refusal.GONE
         reason = refusal(view.mode, command, consulted=view.part == "consulted")
         if reason is None and command.target and not self._possible(name, command):
             reason = Refusal.TARGET
-        commands = self._reserved[name].commands
-        if reason is None and commands.full():
+        if reason is None and reservation.commands.full():
             reason = Refusal.LATER
         if reason is None:
-            commands.put_nowait(command)
+            reservation.commands.put_nowait(command)
         return reason
 
     def _possible(self, name: str, command: Command) -> bool:
@@ -238,7 +277,7 @@ class Desk:
 
     def waiting_by_queue(self) -> dict[str, int]:
         """Count the callers who wait and are not being offered, by queue."""
-        offered = {offer.call for offer in self._offers.values()}
+        offered = {reservation.offer.call for reservation in self._reserved.values() if reservation.offer}
         counts = dict.fromkeys(self._rules.queues.rules, 0)
         for place in self._places.values():
             ticket = place.ticket
@@ -262,12 +301,12 @@ class Desk:
     def place(self, ticket: Ticket, noted: Callable[[Ticket], None] | None = None) -> Iterator[Place]:
         """Keep a caller's place in the queue for the block; ``noted`` is called when the ticket has changed."""
         place = self._places[ticket.call] = Place(self, ticket, noted)
-        self._changed()
+        self.staff.news.changed()
         try:
             yield place
         finally:
             del self._places[ticket.call]
-            self._changed()
+            self.staff.news.changed()
 
     def move_to_front(self, call: str) -> bool:
         """Let a waiting caller go before everybody else; False if nobody waits under this name."""
@@ -283,7 +322,7 @@ class Desk:
         if place is None or place.ticket.asker is not None:
             return False
         place.moved(change(place.ticket))
-        self._changed()
+        self.staff.news.changed()
         return True
 
     def result_arrived(self, session: str, *, verified: bool) -> None:
@@ -291,24 +330,25 @@ class Desk:
 
         ``verified``: the login succeeded, which counts for the place of a caller who still waits.
         """
-        for name, call in self._calls.items():
-            if call.session == session:
-                self._calls[name] = replace(call, results=call.results + 1)
+        for reservation in self._reserved.values():
+            if reservation.call and reservation.call.session == session:
+                reservation.result_arrived()
         for place in self._places.values():
             if place.ticket.session == session:
                 place.moved(replace(place.ticket, verified=verified))
-        self._changed()
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call somebody whenever callers or agents have changed."""
-        self._listeners.append(listener)
+        self.staff.news.changed()
 
     # Reservations
 
     @property
     def in_hand(self) -> Mapping[str, CallView]:
         """The calls that agents are in, by the agents' names."""
-        return self._calls
+        return {name: reservation.call for name, reservation in self._reserved.items() if reservation.call}
+
+    def talks(self, name: str) -> CallView | None:
+        """Give the call that an agent is in."""
+        reservation = self._reserved.get(name)
+        return reservation.call if reservation else None
 
     def reserve(self, name: str, ticket: Ticket) -> Reservation | None:
         """Reserve one agent for a colleague's call, past the queue; None if they are not free."""
@@ -323,12 +363,11 @@ class Desk:
         A PBX's own queue did, or an earlier process of ours. They need not have been available for that: their phone
         is answered. None: not here, or in another call.
         """
-        if not self.occupy(name):
-            return None
-        reservation = self._reserved[name] = Reservation(self, ticket, self.staff[name])
-        self._calls[name] = view
-        self._watch_shown(name, view)
-        self._changed()
+        with self.staff.news.change():
+            if not self.occupy(name):
+                return None
+            reservation = self._reserved[name] = Reservation(self, ticket, self.staff[name])
+            reservation.linked(view)
         return reservation
 
     def occupy(self, name: str) -> bool:
@@ -338,18 +377,14 @@ class Desk:
             return True
         if agent is None or agent.engaged or agent.state is AgentState.OFFLINE:
             return False
-        # Nobody may be offered to them in between.
-        matching, self._matching = self._matching, True
-        try:
+        # As one change: nobody may be offered to them in between.
+        with self.staff.news.change():
             if agent.state is not AgentState.AVAILABLE:
                 self.staff.set_available(name)
             for event in (AgentEvent.OFFER, AgentEvent.RING, AgentEvent.CONNECT):
                 self.staff.happen(name, event)
             if agent.state in (AgentState.PAUSED, AgentState.NOT_ANSWERING):
                 self.staff.pause(name, agent.reason)
-        finally:
-            self._matching = matching
-        self.match()
         return True
 
     def settle(self, name: str, queue: str) -> None:
@@ -360,42 +395,18 @@ class Desk:
 
     def _reserve(self, agent: Agent, ticket: Ticket) -> Reservation:
         now = self.clock()
-        reservation = self._reserved[agent.name] = Reservation(self, ticket, agent)
         until = now + self._rules.ring
-        self._offers[agent.name] = OfferView(
-            ticket.call, ticket.purpose, ticket.queue, ticket.since, until, ticket.asker
-        )
+        offer = OfferView(ticket.call, ticket.purpose, ticket.queue, ticket.since, until, ticket.asker)
+        reservation = self._reserved[agent.name] = Reservation(self, ticket, agent, offer)
         log.info("offer", call=ticket.call, agent=agent.name)
         self.staff.happen(agent.name, AgentEvent.OFFER)
         return reservation
 
-    def connect(self, reservation: Reservation, view: CallView) -> None:
-        """Note that the agent of a reservation talks."""
-        name = reservation.agent
-        self._offers.pop(name, None)
-        self._calls[name] = view
-        self._watch_shown(name, view)
-        self.staff.happen(name, AgentEvent.CONNECT)
-
-    def show(self, reservation: Reservation, view: CallView) -> None:
-        """Change what the dashboards of the agent of a reservation show of the call."""
-        name = reservation.agent
-        before = self._calls[name]
-        view = replace(view, results=before.results)
-        if view == before:
-            return
-        if view.secret is not None and before.secret is None:
-            self._watch_shown(name, view)
-        self._calls[name] = view
-        self._changed()
-
     def release(self, reservation: Reservation, event: AgentEvent | None) -> None:
         """Free the agent of a reservation, and clear their dashboards."""
         name, ticket = reservation.agent, reservation.ticket
-        self._offers.pop(name, None)
-        self._reserved.pop(name, None)
-        call = self._calls.pop(name, None)
-        self._stop_alarm(name)
+        del self._reserved[name]
+        call = reservation.call
         wrap_up = 0.0
         if call:
             event = AgentEvent.FINISH
@@ -407,28 +418,18 @@ class Desk:
             log.info("offer missed", call=ticket.call, agent=name)
         self.staff.happen(name, event or AgentEvent.WITHDRAW, wrap_up=wrap_up)
 
-    def _watch_shown(self, name: str, view: CallView) -> None:
-        self._stop_alarm(name)
-        if view.secret is not None and not self.staff.with_phone_alone(name):
-            loop = asyncio.get_running_loop()
-            self._unshown[name] = loop.call_later(SHOWN_WITHIN_SECONDS, self._alarm, name, view.call)
-
-    def _alarm(self, name: str, call: str) -> None:
-        del self._unshown[name]
-        log.error("agent talks, but no dashboard showed the attributes", agent=name, call=call)
-
-    def _stop_alarm(self, name: str) -> None:
-        alarm = self._unshown.pop(name, None)
-        if alarm:
-            alarm.cancel()
-
-    # Matching and telling
+    # Matching
 
     def match(self) -> None:
-        """Offer waiting callers to free agents."""
-        if self._matching:
-            # Every reservation tells the staff's listeners, of whom we are one; what is found is carried out first.
-            return
+        """Offer waiting callers to free agents, as one change."""
+        with self.staff.news.change():
+            self._match()
+
+    def _settle(self) -> None:
+        self._standings.changed()
+        self._match()
+
+    def _match(self) -> None:
         if self._rested:
             self._rested.cancel()
             self._rested = None
@@ -438,15 +439,11 @@ class Desk:
         agents = self.staff.agents.values()
         # On a busy day hundreds wait and nobody is free: then there is nothing to put in order.
         if any(agent.free(now) for agent in agents):
-            self._matching = True
-            try:
-                self._pair(now)
-            finally:
-                self._matching = False
+            self._pair(now)
         rested = next_rested(agents, now)
         if rested is not None:
             loop = asyncio.get_running_loop()
-            self._rested = loop.call_later(max(0.0, rested - now), self._changed)
+            self._rested = loop.call_later(max(0.0, rested - now), self.staff.news.changed)
 
     def _can_be_offered(self, place: Place) -> bool:
         return not place.being_offered and self._reached.get(place.ticket.server, True)
@@ -459,10 +456,3 @@ class Desk:
         for pair in match((ticket for ticket, _ in wanted.values()), agents.values(), self._rules.queues, now):
             ticket, future = wanted[pair.call]
             future.set_result([self._reserve(agents[name], ticket) for name in pair.agents])
-
-    def _changed(self) -> None:
-        self._standings.changed()
-        self.match()
-        self.staff.notify_all()
-        for listener in self._listeners:
-            listener()

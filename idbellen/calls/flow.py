@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 import structlog
 
 from idbellen.calls.active import keeping_active, tell_active
-from idbellen.calls.conversation import Line, converse
+from idbellen.calls.conversation import Surroundings, converse
 from idbellen.calls.identify import identify, say
 from idbellen.calls.queue import in_queue
 from idbellen.calls.stay import Exit, Stay, recorded
@@ -128,10 +128,10 @@ async def wait_and_talk(
         claim.served = True
         stay.answered(answer.agent, answer.reservation.ticket, office.clock())
         async with keeping_active(claim.session, office):
-            return await converse(line_of(caller, stay, office), answer, scope)
+            return await converse(surroundings_of(caller, stay, office), answer, scope)
 
 
-def line_of(caller: Caller, stay: Stay, office: Office) -> Line:
+def surroundings_of(caller: Caller, stay: Stay, office: Office) -> Surroundings:
     """Give what a conversation of this caller needs."""
 
     def connected() -> None:
@@ -141,7 +141,7 @@ def line_of(caller: Caller, stay: Stay, office: Office) -> Line:
     def noted(talk: TalkNote) -> None:
         caller.memo.change(ticket=stay.ticket, answered=stay.answered_at, served=True, talk=talk)
 
-    return Line(
+    return Surroundings(
         caller.phone,
         office.desk,
         stay.ticket,

@@ -52,7 +52,7 @@ class Progress:
         self._journeys: dict[str, Journey] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._watches = Watches()
-        desk.on_change(self._queue_changed)
+        desk.staff.news.on_change(self._queue_changed)
 
     @contextmanager
     def call(self, reference: str, call: str, words: tuple[str, str]) -> Iterator[Journey]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idbellen.calls.watch import Watches
+from idbellen.calls.watch import News, Watches
 from idbellen.domain.agents import NO_TERMS, Agent, AgentEvent, AgentState, Terms
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class _Presence:
 
 
 class Staff:
-    """All agents who have been here since the start, and those who watch them."""
+    """All agents who have been here since the start, and those who watch them. ``news``: of agents and callers."""
 
     def __init__(self, clock: Clock, rules: StaffRules) -> None:
         self._clock = clock
@@ -60,7 +60,8 @@ class Staff:
         self._phones: dict[str, PhoneState] = {}
         self._wrap_ups: dict[str, asyncio.TimerHandle] = {}
         self._watches = Watches()
-        self._listeners: list[Callable[[], None]] = []
+        self.news = News()
+        self.news.on_change(self._watches.notify_all)
         self._wrapped_up: list[Callable[[str, float, float], None]] = []
         self._kept: list[Callable[[Agent, bool], None]] = []
 
@@ -234,9 +235,7 @@ class Staff:
         if before.state is AgentState.WRAP_UP and agent.state is not AgentState.WRAP_UP:
             for told in self._wrapped_up:
                 told(agent.name, before.since, self._clock())
-        for listener in self._listeners:
-            listener()
-        self._watches.notify_all()
+        self.news.changed()
 
     def _time_wrap_up(self, agent: Agent) -> None:
         timer = self._wrap_ups.pop(agent.name, None)
@@ -258,14 +257,6 @@ class Staff:
         """Call somebody with every agent who has changed, and with whether they are logged in by their desk phone."""
         self._kept.append(kept)
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call somebody whenever an agent has changed."""
-        self._listeners.append(listener)
-
     def on_wrapped_up(self, listener: Callable[[str, float, float], None]) -> None:
         """Call somebody with an agent's name whenever a wrap-up has ended, and with when it began and ended."""
         self._wrapped_up.append(listener)
-
-    def notify_all(self) -> None:
-        """Tell all dashboards to look again."""
-        self._watches.notify_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from idbellen.calls.audit import note
+from idbellen.calls.audit import on_record
 from idbellen.domain.agents import AgentState
 from idbellen.domain.refusals import Refusal
 
@@ -89,15 +89,15 @@ class Supervision:
         """Let a supervisor hear the call of an agent over their own phone."""
         if self._monitor is None or mode not in self.rules.modes or agent == actor.name:
             return Refusal.TARGET
-        view = self._desk.in_hand.get(agent)
+        view = self._desk.talks(agent)
         if view is None:
             return Refusal.LATER
         detail = {"mode": mode, "call": view.call, "announced": "yes" if self.rules.announce else "no"}
-        if not await note(self._audit, actor.name, "agent monitored", agent, **detail):
+        if not await on_record(self._audit, actor.name, "agent monitored", agent, **detail):
             return Refusal.UNRECORDED
         if await self._monitor.request(agent, actor.endpoint, mode, announce=self.rules.announce):
             return None
-        await note(self._audit, actor.name, "agent monitored in vain", agent, **detail)
+        await on_record(self._audit, actor.name, "agent monitored in vain", agent, **detail)
         return Refusal.PHONE
 
     def _absent(self, agent: str) -> Refusal | None:
@@ -110,10 +110,10 @@ class Supervision:
     async def _on_record(
         self, actor: Account, action: str, subject: str, act: Callable[[], Refusal | None], **detail: str
     ) -> Refusal | None:
-        if not await note(self._audit, actor.name, action, subject, **detail):
+        if not await on_record(self._audit, actor.name, action, subject, **detail):
             return Refusal.UNRECORDED
         # While it was written the caller may have hung up, or the agent have left.
         refused = act()
         if refused:
-            await note(self._audit, actor.name, f"{action} in vain", subject, **detail)
+            await on_record(self._audit, actor.name, f"{action} in vain", subject, **detail)
         return refused

@@ -113,7 +113,7 @@ class Wallboard:
         self._figures = figures
         self._targets = targets
         self._watches = Watches()
-        desk.on_change(self._watches.notify_all)
+        desk.staff.news.on_change(self._watches.notify_all)
         figures.on_change(self._watches.notify_all)
 
     @contextmanager
@@ -161,7 +161,7 @@ class Wallboard:
         )
 
     def _agent(self, agent: Agent) -> AgentBoard:
-        call = self._desk.in_hand.get(agent.name)
+        call = self._desk.talks(agent.name)
         return AgentBoard(
             name=agent.name,
             state=agent.state,

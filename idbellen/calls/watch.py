@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Watch:
@@ -61,3 +61,45 @@ class Watches:
         """Tell everybody."""
         for name in self._watches:
             self.notify(name)
+
+
+class News:
+    """Tells that something has changed: once for each change, and only when it is whole.
+
+    ``settle`` is what a change leads to, such as an offer to who has become free; what that changes is a part of it.
+    """
+
+    def __init__(self) -> None:
+        self.settle: Callable[[], None] = lambda: None
+        self._listeners: list[Callable[[], None]] = []
+        self._changed = False
+        self._under_way = False
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call somebody after every change."""
+        self._listeners.append(listener)
+
+    def changed(self) -> None:
+        """Say that something has changed."""
+        self._changed = True
+        with self.change():
+            pass
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Make one change of all that changes in the block."""
+        if self._under_way:
+            # A part of a change that is told when it is whole.
+            yield
+            return
+        self._under_way = True
+        try:
+            yield
+            while self._changed:
+                while self._changed:
+                    self._changed = False
+                    self.settle()
+                for listener in self._listeners:
+                    listener()
+        finally:
+            self._under_way = False

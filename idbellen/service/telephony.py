@@ -58,7 +58,7 @@ class Telephony:
         # The supervisors' phones that ring or listen now, on whichever Asterisk.
         self._listening: set[str] = set()
         self.parts: list[Part] = []
-        office.desk.staff.on_change(self._want)
+        office.desk.staff.news.on_change(self._want)
 
     def add(self, ari: Ari, earlier: Sequence[CallNote]) -> None:
         """Add an Asterisk; ``earlier``: the calls of an earlier process, of which it takes up its own."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from idbellen.calls.audit import note
+from idbellen.calls.audit import on_record
 from idbellen.domain.audit import AuditEntry, Break, Chain, ChainEnd, seal_end, seal_entry, verify_chain
 from idbellen.domain.codes import Fingerprints
 from idbellen.ports import StoreError
@@ -264,11 +264,11 @@ async def test_another_master_key_verifies_nothing(store: Store, trail: Trail, c
 async def test_a_trail_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "idbellen.db"
     async with open_store(path, FINGERPRINTS) as store:
-        assert await note(store.audit, "ann", "act", "call", names="fullname")
+        assert await on_record(store.audit, "ann", "act", "call", names="fullname")
         with closing(sqlite3.connect(path)) as writer:
             writer.execute("DROP TABLE audit")
         with capture_logs() as lines:
-            assert not await note(store.audit, "ann", "act", "call", names="fullname")
+            assert not await on_record(store.audit, "ann", "act", "call", names="fullname")
     assert lines == [
         {
             "log_level": "error",

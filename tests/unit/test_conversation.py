@@ -97,7 +97,7 @@ async def _run(scenario: Any, agents: dict[str, AgentBehaviour], hangs_up: float
     office = new_office(RULES, sessions, QUEUES, log=log)
     staff = office.desk.staff
     scene = Scene(phone, office, log)
-    office.desk.on_change(scene.check)
+    office.desk.staff.news.on_change(scene.check)
     with staff.present(account("ann", default=0)), staff.present(account("bob", **bob_queues)):
         staff.set_available("ann")
         staff.set_available("bob")

@@ -107,11 +107,8 @@ class Day:
     def check(self) -> None:
         """See that nobody has two callers, and that nobody idles while a matching caller waits."""
         desk, moment = self.office.desk, now()
-        if desk._matching:
-            return
         self.changes += 1
-        offered, talking = desk._offers.keys(), desk._calls.keys()
-        if offered & talking or desk._reserved.keys() != offered | talking:
+        if any((held.offer is None) == (held.call is None) for held in desk._reserved.values()):
             self.faults.append(f"{moment}: somebody has two callers, or is reserved for none")
         agents = desk.staff.agents.values()
         free = [agent for agent in agents if agent.state is AgentState.AVAILABLE and agent.free(moment)]
@@ -210,7 +207,7 @@ async def whole_day() -> Day:
     day = Day(office, log, sessions)
     for name, queues in people(chance):
         office.desk.staff.log_in_by_phone(account(name, **queues))
-    office.desk.on_change(day.check)
+    office.desk.staff.news.on_change(day.check)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(desk_module, "match", day.match)
         async with asyncio.TaskGroup() as group:
@@ -254,7 +251,7 @@ def test_every_call_ends_once_and_leaves_nothing_behind(day: Day) -> None:
         assert (phone.ringing, phone.talking) == (0, 0)
         assert Prompt.APOLOGY not in prompts(phone)
     desk = day.office.desk
-    assert (desk._places, desk._reserved, desk._offers, desk._calls) == ({}, {}, {}, {})
+    assert (desk._places, desk._reserved) == ({}, {})
     assert day.sessions.claimed == {}
     assert not any(agent.engaged for agent in desk.staff.agents.values())
 

@@ -83,7 +83,7 @@ class PbxMembers:
         self._own_news: defaultdict[tuple[str, str], deque[float]] = defaultdict(deque)
         self._connected = False
         self._wake = asyncio.Event()
-        staff.on_change(self._wake.set)
+        staff.news.on_change(self._wake.set)
 
     async def run(self) -> None:
         """Carry over what changes here, until cancelled."""

@@ -56,7 +56,7 @@ class Verdict:
     reference: str = ""
 
 
-class _Stay:
+class _PbxStay:
     """A caller in a queue of the PBX, from coming in to the end of the call, for the wallboard and the history."""
 
     def __init__(self, ticket: Ticket) -> None:
@@ -128,13 +128,12 @@ class PbxCalls:
         self._rules = rules
         self._wiring = Wiring()
         self._followed: dict[str, Followed] = {}
-        self._stays: dict[str, _Stay] = {}
+        self._stays: dict[str, _PbxStay] = {}
         self._adopting: set[str] = set()
         self._connected = False
         self._giving_up: asyncio.TimerHandle | None = None
-        self._settling = False
         self._due: asyncio.Handle | None = None
-        self._desk.staff.on_change(self._settle_soon)
+        self._desk.staff.news.on_change(self._settle_soon)
 
     async def run(self, next_event: Callable[[], Awaitable[PbxEvent]]) -> None:
         """Follow the PBX until cancelled; callers of an earlier process who still wait or talk are taken up."""
@@ -302,7 +301,7 @@ class PbxCalls:
             call.journey.enter(Stage.QUEUED)
         else:
             ticket = Ticket(str(uuid.uuid4()), "", "", ours, since, verified=False)
-        stay = self._stays[queued.uid] = _Stay(ticket)
+        stay = self._stays[queued.uid] = _PbxStay(ticket)
         stay.place.enter_context(self._desk.place(ticket))
 
     def _leave_queue(self, uid: str, queue: str, *, abandoned: bool) -> None:
@@ -330,7 +329,7 @@ class PbxCalls:
     # Screens
 
     def _settle_soon(self) -> None:
-        if self._followed and not self._settling and self._due is None:
+        if self._followed and self._due is None:
             self._due = asyncio.get_running_loop().call_soon(self._settle)
 
     def _settle(self) -> None:
@@ -338,10 +337,7 @@ class PbxCalls:
         if self._due:
             self._due.cancel()
             self._due = None
-        if self._settling:
-            return
-        self._settling = True
-        try:
+        with self._desk.staff.news.change():
             wanted = {call: self._wanted(call) for call in self._followed.values()}
             for call, (agent, _) in wanted.items():
                 if call.screen and (agent != call.screen.agent or call.over.is_set()):
@@ -350,8 +346,6 @@ class PbxCalls:
             for call, (agent, mode) in wanted.items():
                 if agent and not call.over.is_set():
                     self._show(call, agent, mode)
-        finally:
-            self._settling = False
 
     def _wanted(self, call: Followed) -> tuple[str | None, Mode]:
         """Give whose dashboard is to show a call: who shows it already, as long as they talk, else who is nearest.

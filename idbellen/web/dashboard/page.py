@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from idbellen.calls.audit import note
+from idbellen.calls.audit import on_record
 from idbellen.domain.idcontact import AuthStatus
 from idbellen.ports import Role
 from idbellen.web.dashboard.live import Live
@@ -168,7 +168,7 @@ class _Handlers:
                 shown.append({"name": name, "label": label, **value})
         names = ",".join(str(attribute["name"]) for attribute in shown if "value" in attribute)
         log.info("attributes shown", agent=account.name, session=session.reference, attributes=names)
-        await note(self._site.audit, account.name, "attributes shown", session.reference, attributes=names)
+        await on_record(self._site.audit, account.name, "attributes shown", session.reference, attributes=names)
         method = self._site.methods.get(result.method or "")
         return web.json_response({"status": "verified", "attributes": shown, "method": method})
 
@@ -182,7 +182,7 @@ class _Handlers:
             or asked.name not in self._site.purposes[session.purpose].attributes
         ):
             raise web.HTTPNotFound(text="There is no such attribute.")
-        noted = await note(
+        noted = await on_record(
             self._site.audit, account.name, "attribute revealed", session.reference, attributes=asked.name
         )
         if not noted:

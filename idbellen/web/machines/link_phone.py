@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from idbellen.calls.audit import note
+from idbellen.calls.audit import on_record
 from idbellen.domain.codes import new_secret
 from idbellen.domain.digits import code_in
 from idbellen.domain.idcontact import Admission, AuthStatus, admission
@@ -158,7 +158,7 @@ class _Handlers:
         result = _result(session)
         if result and result["attributes"]:
             names = ",".join(sorted(result["attributes"]))
-            await note(self._site.audit, ACTOR, "attributes shown", session.reference, attributes=names)
+            await on_record(self._site.audit, ACTOR, "attributes shown", session.reference, attributes=names)
         return web.json_response({"purpose": session.purpose, "auth_result": result})
 
     async def _unlink_old(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from babel.dates import format_date
 
-from idbellen.calls.audit import note
+from idbellen.calls.audit import on_record
 from idbellen.domain.statistics import by_day, daily_csv, day_bounds, day_of, quarters, records_csv, total
 from idbellen.web.wallboard.chart import chart
 
@@ -122,7 +122,7 @@ class History:
         account = await self._door.enter(request)
         period = self._wanted(request)
         span = f"{period.first} {period.last}"
-        if not await note(self._site.audit, account.name, "records exported", span, queue=period.queue):
+        if not await on_record(self._site.audit, account.name, "records exported", span, queue=period.queue):
             raise web.HTTPServiceUnavailable(text="This cannot be exported, because it cannot be recorded.")
         return await self._send(request, period, "records", lambda found: records_csv(found, self._site.timezone))
 
