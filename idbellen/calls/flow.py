@@ -17,7 +17,8 @@ import structlog
 from idbellen.calls.active import keeping_active, tell_active
 from idbellen.calls.conversation import Surroundings, converse
 from idbellen.calls.identify import identify, say
-from idbellen.calls.queue import in_queue
+from idbellen.calls.queue import in_queue, keep_company
+from idbellen.calls.reach import ring_agents
 from idbellen.calls.stay import Exit, Stay, recorded
 from idbellen.domain.board import Stage
 from idbellen.domain.codes import new_secret
@@ -117,7 +118,13 @@ async def wait_and_talk(
     caller.journey.enter(Stage.QUEUED)
     memo.change(secret=claim.secret, ticket=ticket, entered=stay.arrived, served=claim.served, talk=None)
     async with AsyncExitStack() as scope:
-        answer = await in_queue(phone, stay, desk, greeting, lambda now: memo.change(ticket=now), scope)
+        answer = await in_queue(
+            stay,
+            desk,
+            lambda now: memo.change(ticket=now),
+            lambda offered: ring_agents(phone, offered, desk.ring, scope),
+            partial(keep_company, phone, desk, greeting),
+        )
         if isinstance(answer, Ticket):
             if answer.queue != ticket.queue:
                 stay.outcome = CallOutcome.LEFT

@@ -6,37 +6,35 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from idbellen.aio import timeout, timeout_at
-from idbellen.calls.reach import Party, ring_agents
+from idbellen.calls.reach import Party
 from idbellen.domain.prompts import HEAR_AGAIN_KEY, Prompt, standing_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AsyncExitStack
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    from idbellen.calls.desk import Desk, Place
+    from idbellen.calls.desk import Desk, Place, Reservation
     from idbellen.calls.stay import Stay
     from idbellen.domain.queueing import Ticket
-    from idbellen.ports import Phone
+    from idbellen.ports import Phone, RingOutcome
+
+    Ring = Callable[[Sequence[Reservation]], Awaitable[Party | RingOutcome]]
+    Company = Callable[[Place], Coroutine[None, None, None]]
 
 
-async def in_queue(  # noqa: PLR0913, PLR0917 - one thing each
-    phone: Phone,
-    stay: Stay,
-    desk: Desk,
-    greeting: Sequence[Prompt],
-    noted: Callable[[Ticket], None],
-    scope: AsyncExitStack,
+async def in_queue(
+    stay: Stay, desk: Desk, noted: Callable[[Ticket], None], ring: Ring, company: Company | None
 ) -> Party | Ticket:
     """Wait until an agent answers; gives who, or the ticket as it then is.
 
-    That is for another queue if a supervisor has moved the caller, otherwise the caller has waited too long.
-    ``noted`` is called when the ticket has changed; ``scope`` holds the agent.
+    That is for another queue if a supervisor has moved the caller, otherwise the caller has waited too long. ``noted``
+    is called when the ticket has changed; ``ring`` rings whom the caller is offered to; ``company`` is what the caller
+    hears meanwhile, None for one who is not on the phone.
     """
     ticket, entered = stay.ticket, stay.arrived
     longest = desk.queues[ticket.queue].longest
     with desk.place(ticket, noted) as place:
         async with asyncio.TaskGroup() as group:
-            announcer = group.create_task(_announce(phone, place, desk, greeting))
+            kept = group.create_task(company(place)) if company else None
             try:
                 while place.ticket.queue == ticket.queue:
                     left = entered + longest - desk.clock() if longest else None
@@ -45,15 +43,16 @@ async def in_queue(  # noqa: PLR0913, PLR0917 - one thing each
                             reservations = await place.offered()
                     except TimeoutError:
                         break
-                    answer = await ring_agents(phone, reservations, desk.ring, scope)
+                    answer = await ring(reservations)
                     if isinstance(answer, Party):
                         return answer
                 return place.ticket
             finally:
-                announcer.cancel()
+                if kept:
+                    kept.cancel()
 
 
-async def _announce(phone: Phone, place: Place, desk: Desk, greeting: Sequence[Prompt]) -> None:
+async def keep_company(phone: Phone, desk: Desk, greeting: Sequence[Prompt], place: Place) -> None:
     """Tell the place on entry, at intervals, and when a key asks for it; music in between."""
     now = asyncio.get_running_loop().time
     told = comforted = now()

@@ -55,10 +55,10 @@ class TalkNote:
 class CallNote:
     """One call: asked for its code as long as there is no ticket, then waiting, then with ``talk`` talking.
 
-    ``channel``: the caller's, on the Asterisk ``server``. ``secret``: for which a code is exchanged. ``entered``: when
-    the caller came into the queue of the ticket (0: is about to), and ``answered``: when an agent answered there, in
-    epoch seconds. ``served``: an agent has spoken with the caller. ``playing``: what Asterisk calls the prompts that
-    the caller was last played.
+    ``channel``: the caller's, on the Asterisk ``server``; both are empty for one who is not on the phone. ``secret``:
+    for which a code is exchanged. ``entered``: when the caller came into the queue of the ticket (0: is about to), and
+    ``answered``: when an agent answered there, in epoch seconds. ``served``: an agent has spoken with the caller.
+    ``playing``: what Asterisk calls the prompts that the caller was last played.
     """
 
     call: str

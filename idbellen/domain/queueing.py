@@ -112,7 +112,7 @@ class Ticket:
 
     ``session``: the session's reference. ``priority``: higher goes first. ``ahead``: set by a supervisor, higher
     goes before everybody else. ``asker``: the agent who waits here, to consult somebody, while the caller holds.
-    ``server``: the Asterisk that the caller is on.
+    ``server``: the Asterisk that the caller is on, empty for one who is not on the phone.
     """
 
     call: str

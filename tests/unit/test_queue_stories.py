@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from idbellen.calls.identify import claimed
 from idbellen.calls.office import PurposeRules
+from idbellen.calls.queue import in_queue
+from idbellen.calls.reach import Party
+from idbellen.calls.stay import recorded
 from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState, PhoneState
 from idbellen.domain.hours import OpeningHours, parse_day
+from idbellen.domain.notes import CallNote
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import Goodbye, Plain, QueueRules, Queues, Strategy, ToExtension, ToQueue, WayOut
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Command, Target, Verb
 from idbellen.ports import RingOutcome
 from tests.support import virtualtime
-from tests.support.fakes import LOGGED_IN, AgentBehaviour, FakeCallLog, FakePhone, FakeSessions, now
+from tests.support.fakes import LOGGED_IN, AgentBehaviour, FakeCallLog, FakeLeg, FakePhone, FakeSessions, now
 from tests.support.stories import ALWAYS, CODE, FAILED, RULES, WRONG, account, new_office, prompts, typed
 from tests.support.values import about, agent_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
+    from idbellen.calls.desk import Reservation
     from idbellen.calls.office import CallRules, Office
 
 NEVER = OpeningHours({}, {}, ALWAYS.timezone)
@@ -305,6 +312,42 @@ def test_an_expired_rest_gets_the_caller_at_once() -> None:
     log = tell(phone, queue=QueueRules(), agents=("a",))
     assert log.misses == ["a", "a"]
     assert phone.rung == ["a", "a", "a"], "at 1, 7 and 13 s: each rang for 1 s, and then came 5 s of rest"
+
+
+def test_a_call_without_a_channel_holds_a_code_and_waits_in_turn() -> None:
+    async def story() -> None:
+        sessions = FakeSessions(CODE)
+        office = new_office(RULES, sessions, Queues({"default": QueueRules()}), ALWAYS, FakeCallLog(), most_missed=3)
+        rung: list[str] = []
+
+        async def ring(reservations: Sequence[Reservation]) -> Party:
+            rung.extend(reservation.agent for reservation in reservations)
+            return Party(FakeLeg("a", AgentBehaviour(), "channel"), reservations[0], AsyncExitStack())
+
+        async with claimed("callback", CODE, "secret", office) as claim:
+            assert claim
+            memo = office.notes.call(CallNote("callback", "", claim.secret, server=""))
+            ticket = office.ticket("callback", claim.session, server="")
+            memo.change(ticket=ticket)
+            with recorded(ticket, office.calls, office.notes, office.clock, arrived=now()) as stay:
+                waiting = asyncio.create_task(
+                    in_queue(stay, office.desk, lambda moved: memo.change(ticket=moved), ring, None)
+                )
+                await asyncio.sleep(5.0)
+                assert [ticket.call for ticket in office.desk.waiting] == ["callback"]
+                assert office.desk.standing("callback").place == 1
+                assert office.desk.move_to_front("callback")
+                office.desk.staff.log_in_by_phone(account("a"))
+                party = await waiting
+            assert isinstance(party, Party)
+            assert (rung, party.agent) == (["a"], "a")
+            assert memo.note.ticket
+            assert memo.note.ticket.ahead == 1, "noted as it was moved"
+            assert party.reservation
+            party.reservation.release()
+        assert sessions.claimed == {}
+
+    virtualtime.run(story())
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
