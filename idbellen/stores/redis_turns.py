@@ -56,7 +56,8 @@ class Turns:
         except StoreError as fault:
             self._tell(fault)
         else:
-            self.serving = json.loads(other)
+            # Nobody, at this moment: then it stays the one that served last.
+            self.serving = json.loads(other) or self.serving
 
     async def take(self, *, patience: float | None = None) -> bool:
         """Wait for a turn; False if there is none within ``patience`` seconds. ``serving`` tells who has it meanwhile.
