@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+NO_CREDENTIALS = "wrong or no credentials"
 _HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 
 
@@ -51,7 +52,7 @@ class Guard:
     content: Callable[[web.HTTPException], dict[str, str]] = named
     challenge: str = 'Basic realm="idbellen", Bearer'
     # What nobody has to show anything for can come ever so often.
-    strangers: Repeated = field(default_factory=lambda: Repeated("request refused"), init=False)
+    strangers: Repeated = field(default_factory=lambda: Repeated("request refused", reason=NO_CREDENTIALS), init=False)
     unreadable: Repeated = field(default_factory=lambda: Repeated("request refused"), init=False)
 
     def protect(self, app: web.Application) -> None:
@@ -62,7 +63,7 @@ class Guard:
             try:
                 if self.guarded(request) and not self.credentials.fit(request.headers.get("Authorization", "")):
                     raise web.HTTPUnauthorized(  # noqa: TRY301
-                        text="wrong or no credentials", headers={"WWW-Authenticate": self.challenge}
+                        text=NO_CREDENTIALS, headers={"WWW-Authenticate": self.challenge}
                     )
                 response = await handler(request)
             except Exception as fault:  # noqa: BLE001 - whatever it is, the answer is JSON
@@ -97,7 +98,7 @@ class Guard:
     def _log(self, refusal: web.HTTPException, route: str, largest: int) -> None:
         match refusal:
             case web.HTTPUnauthorized():
-                self.strangers(route=route, reason=refusal.text)
+                self.strangers(route=route)
             case UnreadableError():
                 self.unreadable(route=route, reason=refusal.text)
             case web.HTTPRequestEntityTooLarge():
