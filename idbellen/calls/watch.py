@@ -66,7 +66,8 @@ class Watches:
 class News:
     """Tells that something has changed: once for each change, and only when it is whole.
 
-    ``settle`` is what a change leads to, such as an offer to who has become free; what that changes is a part of it.
+    ``settle`` is what a change leads to, such as an offer to an agent who has become free; what that changes is a part
+    of it.
     """
 
     def __init__(self) -> None:
@@ -94,12 +95,18 @@ class News:
             return
         self._under_way = True
         try:
-            yield
-            while self._changed:
-                while self._changed:
-                    self._changed = False
-                    self.settle()
-                for listener in self._listeners:
-                    listener()
+            try:
+                yield
+            finally:
+                # Also what had changed before a fault: somebody may wait for it.
+                self._tell()
         finally:
             self._under_way = False
+
+    def _tell(self) -> None:
+        while self._changed:
+            while self._changed:
+                self._changed = False
+                self.settle()
+            for listener in self._listeners:
+                listener()
