@@ -12,7 +12,7 @@ from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from tests.support.browser import chromium, open_windows
 from tests.support.forks import FORKS
 from tests.support.installation import PASSWORD_HASH, PLAIN_CAUSE, Installation, make_keys
-from tests.support.logs import personal_data_in_logs
+from tests.support.logs import personal_data_in_logs, plain_logs
 from tests.support.ports import free_ports, reserved_ports
 from tests.support.redis_servers import RedisProcess
 from tests.support.sipp import phones
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # How long an example takes depends on what else the machine does.
 settings.register_profile("idbellen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("idbellen")
+plain_logs()
 
 # Files that take a minute or more, the longest first: whoever begins with them is not the last to be done.
 LONG = (

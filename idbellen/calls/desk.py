@@ -433,14 +433,14 @@ class Desk:
         if self._rested:
             self._rested.cancel()
             self._rested = None
-        if not any(self._can_be_offered(place) for place in self._places.values()):
+        # On a busy day hundreds wait and nobody is free: then there is nothing to put in order.
+        available = self.staff.available
+        if not available or not any(map(self._can_be_offered, self._places.values())):
             return
         now = self.clock()
-        agents = self.staff.agents.values()
-        # On a busy day hundreds wait and nobody is free: then there is nothing to put in order.
-        if any(agent.free(now) for agent in agents):
+        if any(agent.free(now) for agent in available):
             self._pair(now)
-        rested = next_rested(agents, now)
+        rested = next_rested(self.staff.available, now)
         if rested is not None:
             loop = asyncio.get_running_loop()
             self._rested = loop.call_later(max(0.0, rested - now), self.staff.news.changed)
@@ -449,10 +449,10 @@ class Desk:
         return not place.being_offered and self._reached.get(place.ticket.server, True)
 
     def _pair(self, now: float) -> None:
-        agents = self.staff.agents
         wanted = {
             p.ticket.call: (p.ticket, p.wanted) for p in self._places.values() if p.wanted and self._can_be_offered(p)
         }
-        for pair in match((ticket for ticket, _ in wanted.values()), agents.values(), self._rules.queues, now):
+        tickets = (ticket for ticket, _ in wanted.values())
+        for pair in match(tickets, self.staff.available, self._rules.queues, now):
             ticket, future = wanted[pair.call]
-            future.set_result([self._reserve(agents[name], ticket) for name in pair.agents])
+            future.set_result([self._reserve(self.staff[name], ticket) for name in pair.agents])

@@ -56,6 +56,7 @@ class Staff:
         self._clock = clock
         self._rules = rules
         self._agents: dict[str, Agent] = {}
+        self._available: dict[str, Agent] = {}
         self._presences: dict[str, _Presence] = {}
         self._phones: dict[str, PhoneState] = {}
         self._wrap_ups: dict[str, asyncio.TimerHandle] = {}
@@ -73,6 +74,11 @@ class Staff:
     def agents(self) -> Mapping[str, Agent]:
         """All agents by name."""
         return self._agents
+
+    @property
+    def available(self) -> Collection[Agent]:
+        """Those whose state is available, so that nobody looks for them among all at each change."""
+        return self._available.values()
 
     def endpoint(self, name: str) -> str | None:
         """Give the phone of an agent; None for one who has never been here."""
@@ -100,7 +106,7 @@ class Staff:
             agent = note.agent(account.endpoint, dict(account.queues))
             if agent.state is AgentState.IN_CALL and agent.name not in talking:
                 agent = agent.after(AgentEvent.FINISH, self._clock())
-            self._agents[agent.name] = agent
+            self._set(agent)
             presence = self._presences[agent.name] = _Presence(by_phone=note.by_phone)
             if not note.by_phone:
                 self._go(agent.name, presence)
@@ -153,10 +159,10 @@ class Staff:
         if known is None:
             phone = self._phones.get(account.endpoint)
             known = Agent(account.name, account.endpoint, account.queues)
-            self._agents[account.name] = replace(known, phone=phone) if phone else known
+            self._set(replace(known, phone=phone) if phone else known)
         elif not known.engaged:
             phone = self._phones.get(account.endpoint, known.phone)
-            self._agents[account.name] = replace(known, endpoint=account.endpoint, queues=account.queues, phone=phone)
+            self._set(replace(known, endpoint=account.endpoint, queues=account.queues, phone=phone))
         return self._presences.setdefault(account.name, _Presence())
 
     def _arrive(self, name: str) -> None:
@@ -222,11 +228,18 @@ class Staff:
             terms = Terms(wrap_up=wrap_up)
         self._put(self._agents[name].after(event, self._clock(), reason=reason, terms=terms))
 
+    def _set(self, agent: Agent) -> None:
+        self._agents[agent.name] = agent
+        if agent.state is AgentState.AVAILABLE:
+            self._available[agent.name] = agent
+        else:
+            self._available.pop(agent.name, None)
+
     def _put(self, agent: Agent) -> None:
         before = self._agents[agent.name]
         if agent == before:
             return
-        self._agents[agent.name] = agent
+        self._set(agent)
         if agent.state is not before.state:
             log.info("agent state", agent=agent.name, state=agent.state.value)
         if replace(agent, phone=before.phone) != before:

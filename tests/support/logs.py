@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from tests.support.installation import ATTRIBUTES
 from tests.support.scenarios import CALLER_NUMBER
 
@@ -12,6 +14,19 @@ if TYPE_CHECKING:
 
     from idbellen.demo.pbx import Pbx
     from tests.support.installation import Installation
+
+
+def plain_logs() -> None:
+    """Let what the tests' own process logs be written plainly: coloured columns took a fifth of the time of a story."""
+    structlog.reset_defaults()
+    structlog.configure(
+        [
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+        ]
+    )
 
 
 def personal_data_in_logs(

@@ -30,6 +30,7 @@ from idbellen.domain.talk import Command, Mode, Target, Verb
 from idbellen.ports import RingOutcome, Session
 from tests.support import virtualtime
 from tests.support.fakes import LOGGED_IN, AgentBehaviour, FakeCallLog, FakePhone, FakeSessions, now
+from tests.support.logs import plain_logs
 from tests.support.stories import RULES, account, new_office, prompts
 
 if TYPE_CHECKING:
@@ -86,8 +87,11 @@ class Day:
         waiting, agents = list(waiting), list(agents)
         found = match(waiting, agents, queues, moment)
         self.matches += 1
-        if {agent.name for agent in agents if agent.engaged} != self.office.desk._reserved.keys():
+        everybody = self.office.desk.staff.agents.values()
+        if {agent.name for agent in everybody if agent.engaged} != self.office.desk._reserved.keys():
             self.faults.append(f"{moment}: somebody is reserved and not engaged, or the other way round")
+        if {agent.name for agent in everybody if agent.state is AgentState.AVAILABLE} != {one.name for one in agents}:
+            self.faults.append(f"{moment}: somebody is available and not looked at, or the other way round")
         names = [name for pair in found for name in pair.agents]
         if len(set(names)) < len(names) or len({pair.call for pair in found}) < len(found):
             self.faults.append(f"{moment}: somebody twice in {found}")
@@ -110,8 +114,7 @@ class Day:
         self.changes += 1
         if any((held.offer is None) == (held.call is None) for held in desk._reserved.values()):
             self.faults.append(f"{moment}: somebody has two callers, or is reserved for none")
-        agents = desk.staff.agents.values()
-        free = [agent for agent in agents if agent.state is AgentState.AVAILABLE and agent.free(moment)]
+        free = [agent for agent in desk.staff.available if agent.free(moment)]
         waiting = {place.ticket.queue for place in desk._places.values() if free and not place.being_offered}
         for agent in free:
             if not waiting.isdisjoint(agent.queues):
@@ -223,7 +226,7 @@ def day() -> Day:
     try:
         return virtualtime.run(whole_day())  # type: ignore[no-any-return]
     finally:
-        structlog.reset_defaults()
+        plain_logs()
 
 
 def test_nobody_is_offered_twice_nor_before_those_ahead_nor_waits_while_an_agent_idles(day: Day) -> None:

@@ -16,6 +16,7 @@ from idbellen import telemetry
 from idbellen.domain.idcontact import TokenRefusedError
 from idbellen.domain.tally import Tally
 from idbellen.telemetry import Repeated, configure_log, trace, watch_loop
+from tests.support.logs import plain_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ def written(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
         return text
 
     yield since
-    structlog.reset_defaults()
+    plain_logs()
 
 
 def test_the_first_is_told_and_others_by_their_number() -> None:
