@@ -24,6 +24,7 @@ from idbellen import __version__, keys
 from idbellen.asterisk.ari import AriError
 from idbellen.asterisk.callers_left import send_away
 from idbellen.domain.codes import Fingerprints
+from idbellen.domain.ids import AgentName, QueueName
 from idbellen.domain.statistics import day_bounds
 from idbellen.ports import Account, Role, StoreError
 from idbellen.service.app import serve
@@ -291,7 +292,7 @@ def _agent_add(options: argparse.Namespace) -> int:
     endpoint = _endpoint("agent add", options.endpoint)
     queues = _queues("agent add", options.queue or (), settings)
     role = Role(options.role)
-    account = Account(options.name, endpoint, hash_password(_ask_password("agent add")), role, queues)
+    account = Account(AgentName(options.name), endpoint, hash_password(_ask_password("agent add")), role, queues)
 
     async def add() -> int:
         async with _store(settings) as store:
@@ -344,14 +345,14 @@ def _endpoint(command: str, text: str) -> str:
     return text
 
 
-def _queues(command: str, texts: Sequence[str], settings: Settings) -> dict[str, int]:
+def _queues(command: str, texts: Sequence[str], settings: Settings) -> dict[QueueName, int]:
     known = {DEFAULT_QUEUE, *settings.queues, *(purpose.queue for purpose in settings.purposes.values())}
-    queues: dict[str, int] = {}
+    queues: dict[QueueName, int] = {}
     for text in texts:
         found = re.fullmatch(r"([A-Za-z0-9_.-]{1,64})(?::([0-9]{1,3}))?", text)
         if not found:
             raise UsageError(f"{command}: expected --queue NAME or NAME:PENALTY, such as moves:1, not {text!r}")
-        name = found[1]
+        name = QueueName(found[1])
         if name not in known:
             raise UsageError(f"{command}: there is no queue {name!r}; there are: {', '.join(sorted(known))}")
         if name in queues:
@@ -360,7 +361,7 @@ def _queues(command: str, texts: Sequence[str], settings: Settings) -> dict[str,
     return queues
 
 
-def _queues_text(queues: Mapping[str, int]) -> str:
+def _queues_text(queues: Mapping[QueueName, int]) -> str:
     return " ".join(f"{name}:{penalty}" for name, penalty in queues.items()) or "all queues"
 
 

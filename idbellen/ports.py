@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from idbellen.domain.board import Day
     from idbellen.domain.idcontact import AuthResult, Received
+    from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
     from idbellen.domain.prompts import Prompt
     from idbellen.domain.statistics import CallRecord
 
@@ -115,7 +116,7 @@ class Phone(Protocol):
     """One caller's channel, as a story uses it. Whoever uses it after a hangup is cancelled, not failed."""
 
     @property
-    def call(self) -> str:
+    def call(self) -> CallId:
         """The call's name, unguessable and meaningless; fit for a log."""
         ...
 
@@ -194,11 +195,11 @@ class CallLog(Protocol):
         """Note how a caller's stay in a queue ended."""
         ...
 
-    def missed(self, agent: str) -> None:
+    def missed(self, agent: AgentName) -> None:
         """Note that an agent did not answer an offer."""
         ...
 
-    def day(self, agent: str) -> Day:
+    def day(self, agent: AgentName) -> Day:
         """Give an agent's figures of today."""
         ...
 
@@ -211,7 +212,7 @@ class Session:
     None before that.
     """
 
-    reference: str
+    reference: SessionRef
     purpose: str
     result: AuthResult | None = field(default=None, repr=False)
     language: str | None = None
@@ -241,7 +242,7 @@ class SessionStore(Protocol):
         """Give the session for which an auth plugin delivers at this address."""
         ...
 
-    async def attach_result(self, reference: str, received: Received) -> Attached:
+    async def attach_result(self, reference: SessionRef, received: Received) -> Attached:
         """Keep the first auth result of a session, if its token was never accepted before."""
         ...
 
@@ -253,42 +254,42 @@ class SessionStore(Protocol):
         """Give the session of a citizen's page, also when it was opened before."""
         ...
 
-    async def by_reference(self, reference: str) -> Session | None:
+    async def by_reference(self, reference: SessionRef) -> Session | None:
         """Give a session by its reference."""
         ...
 
-    async def set_language(self, reference: str, language: str) -> None:
+    async def set_language(self, reference: SessionRef, language: str) -> None:
         """Note in which language the citizen sees the page."""
         ...
 
-    async def discard(self, reference: str) -> Session | None:
+    async def discard(self, reference: SessionRef) -> Session | None:
         """Delete a session that the citizen ends; gives it, or None if a call holds it or it is gone."""
         ...
 
-    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:
+    async def issue_code(self, reference: SessionRef, code: str, now: float, *, valid_until: float) -> bool:
         """Give a session its code, in place of an earlier one; False if another session has that code."""
         ...
 
-    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
+    async def claim(self, code: str, *, call: CallId, secret: Secret, now: float) -> Session | None:
         """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it.
 
         A call that has it, and asks again with the same secret since it got no answer, is given it once more.
         """
         ...
 
-    async def release(self, call: str) -> None:
+    async def release(self, call: CallId) -> None:
         """Undo the claim of a call, if it has one, that did not reach an agent: the code counts again."""
         ...
 
-    async def by_secret(self, secret: str) -> Session | None:
+    async def by_secret(self, secret: Secret) -> Session | None:
         """Give the session that a secret was exchanged for."""
         ...
 
-    async def finish(self, call: str) -> Session | None:
+    async def finish(self, call: CallId) -> Session | None:
         """Delete the session of a call that reached an agent and has ended; gives it as it was."""
         ...
 
-    async def release_others(self, calls: Collection[str]) -> int:
+    async def release_others(self, calls: Collection[CallId]) -> int:
         """Undo the claims of an earlier process but for those of these calls; gives how many."""
         ...
 
@@ -327,7 +328,7 @@ class SessionFeedback(Protocol):
     Nothing here waits or fails: a call does not suffer from an auth plugin.
     """
 
-    def user_active(self, reference: str) -> None:
+    def user_active(self, reference: SessionRef) -> None:
         """Tell that the citizen of the session with this reference is in contact with us."""
         ...
 
@@ -351,11 +352,11 @@ class Account:
     their penalty there, where 0 is first choice, and is empty for whoever serves them all.
     """
 
-    name: str
+    name: AgentName
     endpoint: str
     password_hash: str = field(repr=False)
     role: Role = Role.AGENT
-    queues: Mapping[str, int] = field(default_factory=dict)
+    queues: Mapping[QueueName, int] = field(default_factory=dict)
 
 
 class AccountStore(Protocol):
@@ -365,7 +366,7 @@ class AccountStore(Protocol):
         """Keep a new account; False if the name is taken."""
         ...
 
-    async def remove_account(self, name: str) -> bool:
+    async def remove_account(self, name: AgentName) -> bool:
         """Delete an account and its logins; False if there is none."""
         ...
 
@@ -373,7 +374,7 @@ class AccountStore(Protocol):
         """Give all accounts by name."""
         ...
 
-    async def account(self, name: str) -> Account | None:
+    async def account(self, name: AgentName) -> Account | None:
         """Give one account."""
         ...
 
@@ -383,17 +384,17 @@ class AccountStore(Protocol):
 
     async def change_account(
         self,
-        name: str,
+        name: AgentName,
         *,
         endpoint: str | None = None,
         role: Role | None = None,
-        queues: Mapping[str, int] | None = None,
+        queues: Mapping[QueueName, int] | None = None,
         password_hash: str | None = None,
     ) -> bool:
         """Change what is given of an account; False if there is none. Another password ends its logins."""
         ...
 
-    async def log_in(self, login: str, name: str, now: float) -> None:
+    async def log_in(self, login: str, name: AgentName, now: float) -> None:
         """Keep that a browser is logged in as an agent."""
         ...
 
@@ -413,7 +414,7 @@ class History(Protocol):
         """Keep a record, in place of an earlier one of the same arrival in the same queue."""
         ...
 
-    async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
+    async def calls(self, since: float, until: float, queue: QueueName | None = None) -> list[CallRecord]:
         """Give the records of those who arrived from ``since`` until just before ``until``, by arrival."""
         ...
 
@@ -444,7 +445,7 @@ MonitorMode = Literal["listen", "whisper", "barge"]
 class Monitor(Protocol):
     """Lets somebody hear the call that an agent is in, over a phone of their own."""
 
-    async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
+    async def request(self, agent: AgentName, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.
 
         It takes until the phone is answered. ``announce``: the agent is told first.

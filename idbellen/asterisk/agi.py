@@ -21,6 +21,7 @@ from panoramisk.utils import parse_agi_result
 
 from idbellen.aio import timeout, timeout_at
 from idbellen.domain.crowd import Crowd
+from idbellen.domain.ids import CallId
 from idbellen.ports import Playback
 from idbellen.telemetry import Repeated
 
@@ -149,7 +150,7 @@ class AgiPhone:
         self._again: asyncio.TimerHandle | None = None
         self._wanted = asyncio.Event()
         self.uid: str = request.headers.get("agi_uniqueid", "")
-        self.call = str(uuid.uuid4())
+        self.call = CallId(str(uuid.uuid4()))
 
     # What stories ask for
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from idbellen.asterisk.legs import AgentChannel, Legs
     from idbellen.asterisk.lines import Line, Lines
+    from idbellen.domain.ids import AgentName
     from idbellen.ports import MonitorMode
 
 log = structlog.get_logger()
@@ -41,7 +42,7 @@ class Monitor(ports.Monitor):
     """
 
     def __init__(
-        self, ari: Ari, lines: Lines, legs: Legs, endpoint_of: Callable[[str], str | None], taken: set[str]
+        self, ari: Ari, lines: Lines, legs: Legs, endpoint_of: Callable[[AgentName], str | None], taken: set[str]
     ) -> None:
         self._ari = ari
         self._lines = lines
@@ -59,12 +60,12 @@ class Monitor(ports.Monitor):
             finally:
                 self._sessions = None
 
-    def has(self, agent: str) -> bool:
+    def has(self, agent: AgentName) -> bool:
         """Whether this agent talks with a caller on this Asterisk."""
         endpoint = self._endpoint_of(agent)
         return endpoint is not None and self._legs.talking(endpoint) is not None
 
-    async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
+    async def request(self, agent: AgentName, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.
 
         That is also so while this phone rings for, or is in, another call. With ``announce`` the agent, and nobody

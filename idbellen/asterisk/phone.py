@@ -13,6 +13,7 @@ from idbellen.aio import timeout, to_its_end
 from idbellen.asterisk.ari import Ari, AriError, GoneError
 from idbellen.asterisk.bridge import CallerBridge
 from idbellen.asterisk.legs import AgentChannel, fresh
+from idbellen.domain.ids import CallId
 from idbellen.domain.prompts import Prompt, media
 from idbellen.ports import Playback
 
@@ -70,9 +71,9 @@ class CallerPhone:
         self._playback: PromptPlayback | None = None
         self._on_play: Callable[[tuple[str, ...]], None] | None = None
         self._left = False
-        self.call = fresh("")
+        self.call = CallId(fresh(""))
 
-    def go_on(self, call: str, playing: Iterable[str]) -> None:
+    def go_on(self, call: CallId, playing: Iterable[str]) -> None:
         """Be the phone of the call of an earlier process; what that played is stopped before anything else."""
         self.call = call
         self._playback = PromptPlayback(self._ari)

@@ -15,6 +15,7 @@ import structlog
 
 from idbellen.calls.reach import Party, ring_agents, ring_outside
 from idbellen.domain.board import CallView
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret
 from idbellen.domain.notes import PartyNote, TalkNote
 from idbellen.domain.talk import Command, Mode, Target, Verb, refusal
 from idbellen.ports import RingOutcome
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from idbellen.calls.desk import Desk
+    from idbellen.domain.ids import Secret
     from idbellen.domain.queueing import Ticket
     from idbellen.ports import Bridge, Phone
 
@@ -41,7 +43,7 @@ class Surroundings:
     phone: Phone
     desk: Desk
     ticket: Ticket
-    secret: str
+    secret: Secret
     words: tuple[str, str]
     outside: Callable[[str], str]
     connected: Callable[[], None]
@@ -362,7 +364,7 @@ class _Conversation:
         self._welcome(party)
         return True
 
-    async def _reach(self, target: Target, asker: str | None) -> None:
+    async def _reach(self, target: Target, asker: AgentName | None) -> None:
         async with AsyncExitStack() as attempt:
             answer = await self._answer_of(target, asker, attempt)
             if isinstance(answer, Party):
@@ -371,19 +373,20 @@ class _Conversation:
             else:
                 self._events.put_nowait(_Reached(None, answer))
 
-    async def _answer_of(self, target: Target, asker: str | None, scope: AsyncExitStack) -> Party | str:
+    async def _answer_of(self, target: Target, asker: AgentName | None, scope: AsyncExitStack) -> Party | str:
         around, desk = self._around, self._around.desk
-        ticket = replace(around.ticket, call=f"{around.phone.call} consult", since=around.desk.clock(), asker=asker)
+        call = CallId(f"{around.phone.call} consult")
+        ticket = replace(around.ticket, call=call, since=around.desk.clock(), asker=asker)
         match target.kind:
             case "number":
                 answer = await ring_outside(around.phone, around.outside(target.name), desk.ring, scope)
             case "agent":
-                reservation = desk.reserve(target.name, ticket)
+                reservation = desk.reserve(AgentName(target.name), ticket)
                 if reservation is None:
                     return "not free"
                 answer = await ring_agents(around.phone, [reservation], desk.ring, scope)
             case "queue":
-                with desk.place(replace(ticket, queue=target.name)) as place:
+                with desk.place(replace(ticket, queue=QueueName(target.name))) as place:
                     while True:
                         answer = await ring_agents(around.phone, await place.offered(), desk.ring, scope)
                         if isinstance(answer, Party):
@@ -394,7 +397,7 @@ class _Conversation:
 def _onward(around: Surroundings, target: Target | None) -> Ticket:
     """Give the ticket of a caller whose agent has left: for the queue that was the target, or at the front again."""
     if target and target.kind == "queue" and target.name in around.desk.queues.rules:
-        return replace(around.ticket, queue=target.name)
+        return replace(around.ticket, queue=QueueName(target.name))
     return around.ticket
 
 

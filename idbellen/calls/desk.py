@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from idbellen.calls.staff import Staff
     from idbellen.domain.agents import Agent
+    from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
     from idbellen.ports import CallLog, Clock
 
 log = structlog.get_logger()
@@ -119,7 +120,7 @@ class Reservation:
             loop = asyncio.get_running_loop()
             self._alarm = loop.call_later(SHOWN_WITHIN_SECONDS, self._not_shown, view.call)
 
-    def _not_shown(self, call: str) -> None:
+    def _not_shown(self, call: CallId) -> None:
         self._alarm = None
         log.error("agent talks, but no dashboard showed the attributes", agent=self.agent, call=call)
 
@@ -175,8 +176,8 @@ class Desk:
         self.staff = staff
         self._rules = rules
         self._log = calls
-        self._places: dict[str, Place] = {}
-        self._reserved: dict[str, Reservation] = {}
+        self._places: dict[CallId, Place] = {}
+        self._reserved: dict[AgentName, Reservation] = {}
         self._rested: asyncio.TimerHandle | None = None
         self._standings = Standings(clock, staff, rules.queues)
         # Which Asterisks can be reached, of those of which that was told.
@@ -206,7 +207,7 @@ class Desk:
 
     # What dashboards show
 
-    def view(self, name: str) -> AgentView:
+    def view(self, name: AgentName) -> AgentView:
         """Give what an agent's dashboard shows now."""
         agents = self.staff.agents
         agent = agents[name]
@@ -227,20 +228,20 @@ class Desk:
             self.telephony,
         )
 
-    def may_see(self, name: str, secret: str) -> bool:
+    def may_see(self, name: AgentName, secret: Secret) -> bool:
         """Whether this secret belongs to the call that this agent is in, and is theirs to see, at this moment."""
         call = self.talks(name)
         # Ours are ASCII, and nothing else can be compared.
         own = call.secret if call else None
         return own is not None and secret.isascii() and hmac.compare_digest(own, secret)
 
-    def shown(self, name: str, call: str) -> None:
+    def shown(self, name: AgentName, call: CallId) -> None:
         """Note that a dashboard of this agent shows the attributes of the call."""
         reservation = self._reserved.get(name)
         if reservation and reservation.call and reservation.call.call == call:
             reservation.shown()
 
-    def command(self, name: str, call: str, command: Command) -> Refusal | None:
+    def command(self, name: AgentName, call: CallId, command: Command) -> Refusal | None:
         """Hand what an agent asks for to the call; gives why not, if it cannot be done now.
 
         Besides the refusals of :func:`idbellen.domain.talk.refusal`: GONE when the agent is not in this call.
@@ -258,7 +259,7 @@ class Desk:
             reservation.commands.put_nowait(command)
         return reason
 
-    def _possible(self, name: str, command: Command) -> bool:
+    def _possible(self, name: AgentName, command: Command) -> bool:
         target = command.target
         match target and target.kind:
             case "agent":
@@ -275,7 +276,7 @@ class Desk:
         tickets = [place.ticket for place in self._places.values()]
         return self._rules.queues.in_order(ticket for ticket in tickets if ticket.asker is None)
 
-    def waiting_by_queue(self) -> dict[str, int]:
+    def waiting_by_queue(self) -> dict[QueueName, int]:
         """Count the callers who wait and are not being offered, by queue."""
         offered = {reservation.offer.call for reservation in self._reserved.values() if reservation.offer}
         counts = dict.fromkeys(self._rules.queues.rules, 0)
@@ -285,12 +286,12 @@ class Desk:
                 counts[ticket.queue] = counts.get(ticket.queue, 0) + 1
         return counts
 
-    def waiting_in(self, queue: str) -> int:
+    def waiting_in(self, queue: QueueName) -> int:
         """Count the callers who wait in a queue, those who are being offered too."""
         tickets = (place.ticket for place in self._places.values())
         return sum(ticket.queue == queue and ticket.asker is None for ticket in tickets)
 
-    def standing(self, call: str) -> Standing:
+    def standing(self, call: CallId) -> Standing:
         """Give where the caller of a call stands."""
         place = self._standings.place(call, lambda: self.waiting)
         if place is None:
@@ -308,16 +309,16 @@ class Desk:
             del self._places[ticket.call]
             self.staff.news.changed()
 
-    def move_to_front(self, call: str) -> bool:
+    def move_to_front(self, call: CallId) -> bool:
         """Let a waiting caller go before everybody else; False if nobody waits under this name."""
         ahead = max((ticket.ahead for ticket in self.waiting), default=0) + 1
         return self._move(call, lambda ticket: replace(ticket, ahead=ahead))
 
-    def move_to_queue(self, call: str, queue: str) -> bool:
+    def move_to_queue(self, call: CallId, queue: QueueName) -> bool:
         """Let a waiting caller wait in another queue, since the same time; False if nobody waits under this name."""
         return self._move(call, lambda ticket: replace(ticket, queue=queue, ahead=0))
 
-    def _move(self, call: str, change: Callable[[Ticket], Ticket]) -> bool:
+    def _move(self, call: CallId, change: Callable[[Ticket], Ticket]) -> bool:
         place = self._places.get(call)
         if place is None or place.ticket.asker is not None:
             return False
@@ -325,7 +326,7 @@ class Desk:
         self.staff.news.changed()
         return True
 
-    def result_arrived(self, session: str, *, verified: bool) -> None:
+    def result_arrived(self, session: SessionRef, *, verified: bool) -> None:
         """Let the dashboards of the agents in the call of this session fetch the data again.
 
         ``verified``: the login succeeded, which counts for the place of a caller who still waits.
@@ -341,23 +342,23 @@ class Desk:
     # Reservations
 
     @property
-    def in_hand(self) -> Mapping[str, CallView]:
+    def in_hand(self) -> Mapping[AgentName, CallView]:
         """The calls that agents are in, by the agents' names."""
         return {name: reservation.call for name, reservation in self._reserved.items() if reservation.call}
 
-    def talks(self, name: str) -> CallView | None:
+    def talks(self, name: AgentName) -> CallView | None:
         """Give the call that an agent is in."""
         reservation = self._reserved.get(name)
         return reservation.call if reservation else None
 
-    def reserve(self, name: str, ticket: Ticket) -> Reservation | None:
+    def reserve(self, name: AgentName, ticket: Ticket) -> Reservation | None:
         """Reserve one agent for a colleague's call, past the queue; None if they are not free."""
         agent = self.staff.agents.get(name)
         if agent is None or not agent.free(self.clock()):
             return None
         return self._reserve(agent, ticket)
 
-    def link(self, name: str, ticket: Ticket, view: CallView) -> Reservation | None:
+    def link(self, name: AgentName, ticket: Ticket, view: CallView) -> Reservation | None:
         """Note that an agent talks with a caller whom we have not connected; None while that cannot be.
 
         A PBX's own queue did, or an earlier process of ours. They need not have been available for that: their phone
@@ -370,7 +371,7 @@ class Desk:
             reservation.linked(view)
         return reservation
 
-    def occupy(self, name: str) -> bool:
+    def occupy(self, name: AgentName) -> bool:
         """Note that an agent is in a call that is to be linked with them; False while that cannot be."""
         agent = self.staff.agents.get(name)
         if agent and agent.state is AgentState.IN_CALL and name not in self._reserved:
@@ -387,7 +388,7 @@ class Desk:
                 self.staff.pause(name, agent.reason)
         return True
 
-    def settle(self, name: str, queue: str) -> None:
+    def settle(self, name: AgentName, queue: QueueName) -> None:
         """Let an agent go whose call, of this queue, ended before this process could take it up."""
         agent = self.staff.agents.get(name)
         if agent and agent.state is AgentState.IN_CALL and name not in self._reserved:

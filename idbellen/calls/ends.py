@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from idbellen.calls.behind import Behind, Words
 
 if TYPE_CHECKING:
+    from idbellen.domain.ids import CallId
     from idbellen.ports import SessionFeedback, SessionStore
 
 RETRY_SECONDS = 1.0
@@ -26,12 +27,12 @@ class Ends:
     def __init__(self, sessions: SessionStore, feedback: SessionFeedback) -> None:
         self._sessions = sessions
         self._feedback = feedback
-        self._untold: dict[str, bool] = {}
+        self._untold: dict[CallId, bool] = {}
         self._behind = Behind(self._tell_all, WORDS, lambda: len(self._untold), first=RETRY_SECONDS)
         self.run = self._behind.run
         self.flush = self._behind.flush
 
-    async def end(self, call: str, *, served: bool) -> None:
+    async def end(self, call: CallId, *, served: bool) -> None:
         """Delete the session of a call, if an agent has spoken with the caller, or else let its code count again.
 
         Does not fail.
@@ -42,7 +43,7 @@ class Ends:
             self._untold[call] = served
             self._behind.failed(fault)
 
-    async def settle(self, call: str) -> None:
+    async def settle(self, call: CallId) -> None:
         """Tell what is left to be told of a call, before it claims another session; fails as the store does."""
         if call in self._untold:
             await self._tell(call, served=self._untold[call])
@@ -52,7 +53,7 @@ class Ends:
         for call in list(self._untold):
             await self.settle(call)
 
-    async def _tell(self, call: str, *, served: bool) -> None:
+    async def _tell(self, call: CallId, *, served: bool) -> None:
         if not served:
             await self._sessions.release(call)
             return

@@ -12,6 +12,7 @@ from idbellen.domain.prompts import Prompt
 
 if TYPE_CHECKING:
     from idbellen.calls.staff import Staff
+    from idbellen.domain.ids import AgentName
     from idbellen.ports import Account, AccountStore, Endpoints, Phone
 
 log = structlog.get_logger()
@@ -57,7 +58,7 @@ class FeatureCodes:
         self._staff.log_in_by_phone(account)
         return Prompt.AGENT_LOGGED_IN
 
-    def _log_out(self, name: str) -> Prompt:
+    def _log_out(self, name: AgentName) -> Prompt:
         self._staff.log_out_by_phone(name)
         agent = self._staff.agents.get(name)
         if agent is None or agent.state is AgentState.OFFLINE or agent.engaged:
@@ -66,7 +67,7 @@ class FeatureCodes:
         self._staff.pause(name, "")
         return Prompt.AGENT_PAUSED
 
-    def _pause(self, name: str) -> Prompt:
+    def _pause(self, name: AgentName) -> Prompt:
         agent = self._staff.agents.get(name)
         if agent is None or agent.state is AgentState.OFFLINE:
             return Prompt.AGENT_LOGGED_OUT

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from idbellen.calls.office import Office
     from idbellen.calls.progress import Journey
+    from idbellen.domain.ids import CallId, Secret
     from idbellen.ports import Playback, Session
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ class Handset(Protocol):
     """What asking for a code needs of a caller's channel, however it is reached (:class:`idbellen.ports.Phone`)."""
 
     @property
-    def call(self) -> str:
+    def call(self) -> CallId:
         """The call's name, unguessable and meaningless; fit for a log."""
         ...
 
@@ -55,12 +56,12 @@ class Claim:
     """A session that this call got for its code, with the secret. ``served``: an agent has spoken."""
 
     session: Session
-    secret: str = field(repr=False)
+    secret: Secret = field(repr=False)
     served: bool = False
 
 
 async def identify(
-    phone: Handset, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]], secret: str
+    phone: Handset, office: Office, serve: Callable[[Claim, Journey], Awaitable[None]], secret: Secret
 ) -> bool:
     """Answer and ask for the code until one is accepted, and have that caller served; False if none is.
 
@@ -117,7 +118,7 @@ async def collect(
 
 
 @asynccontextmanager
-async def claimed(call: str, code: str, secret: str, office: Office) -> AsyncIterator[Claim | None]:
+async def claimed(call: CallId, code: str, secret: Secret, office: Office) -> AsyncIterator[Claim | None]:
     """Exchange the code for a session and hold that for the block; None if the code is not right.
 
     A caller who is cut off before an agent answered may use the code again; after that it is gone. A store that is away
@@ -136,7 +137,7 @@ async def claimed(call: str, code: str, secret: str, office: Office) -> AsyncIte
 
 @asynccontextmanager
 async def held(
-    call: str, getting: Awaitable[Claim | None], office: Office, *, served: bool = False
+    call: CallId, getting: Awaitable[Claim | None], office: Office, *, served: bool = False
 ) -> AsyncIterator[Claim | None]:
     """Hold what ``getting`` gives for the block; ``served``: whether an agent has spoken, should it give nothing."""
     claim = None

@@ -29,6 +29,7 @@ from idbellen.domain.notes import (
 
 if TYPE_CHECKING:
     from idbellen.domain.agents import Agent
+    from idbellen.domain.ids import CallId
     from idbellen.ports import NoteStore
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class Notes:
         """Keep the note of a call in place of an earlier one."""
         self._put(_CALL + note.call, write_call(note))
 
-    def forget_call(self, call: str) -> None:
+    def forget_call(self, call: CallId) -> None:
         """Forget a call that is over."""
         self._put(_CALL + call, None)
 

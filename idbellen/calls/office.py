@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from idbellen.calls.progress import Progress
     from idbellen.domain.digits import EntryRules
     from idbellen.domain.hours import OpeningHours
+    from idbellen.domain.ids import CallId, QueueName
     from idbellen.ports import CallLog, Clock, Session, SessionFeedback, SessionStore
 
 ActiveMoment = Literal["code_accepted", "connected"]
@@ -27,7 +28,7 @@ ActiveMoment = Literal["code_accepted", "connected"]
 class PurposeRules:
     """What a purpose means for a call: its queue, whether it lets in who did not log in, and its priority there."""
 
-    queue: str
+    queue: QueueName
     admit_unverified: bool
     priority: int = 0
 
@@ -60,7 +61,7 @@ class Office:
     """
 
     rules: CallRules
-    hours: Mapping[str, OpeningHours]
+    hours: Mapping[QueueName, OpeningHours]
     sessions: SessionStore
     desk: Desk
     progress: Progress
@@ -70,7 +71,7 @@ class Office:
     ends: Ends
     clock: Clock
 
-    def ticket(self, call: str, session: Session, server: str = MAIN) -> Ticket:
+    def ticket(self, call: CallId, session: Session, server: str = MAIN) -> Ticket:
         """Give the ticket of a caller whose code was right just now, for the queue of the session's purpose."""
         rules = self.rules.purposes[session.purpose]
         verified = session.result is not None and session.result.status is AuthStatus.SUCCESS

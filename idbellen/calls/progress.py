@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from idbellen.calls.desk import Desk
     from idbellen.calls.watch import Watch
     from idbellen.domain.idcontact import AuthResult
+    from idbellen.domain.ids import CallId, SessionRef
 
 # The store has forgotten a session whose call has ended; its page says "ended" as long as it is among these.
 MOST_ENDED = 10_000
@@ -29,7 +30,7 @@ MOST_ENDED = 10_000
 class Journey:
     """The call of one session, from the accepted code on."""
 
-    def __init__(self, progress: Progress, reference: str, call: str, words: tuple[str, str]) -> None:
+    def __init__(self, progress: Progress, reference: SessionRef, call: CallId, words: tuple[str, str]) -> None:
         self._progress = progress
         self._reference = reference
         self.call = call
@@ -49,13 +50,13 @@ class Progress:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._journeys: dict[str, Journey] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
-        self._watches = Watches()
+        self._journeys: dict[SessionRef, Journey] = {}
+        self._ended: OrderedDict[SessionRef, None] = OrderedDict()
+        self._watches: Watches[SessionRef] = Watches()
         desk.staff.news.on_change(self._queue_changed)
 
     @contextmanager
-    def call(self, reference: str, call: str, words: tuple[str, str]) -> Iterator[Journey]:
+    def call(self, reference: SessionRef, call: CallId, words: tuple[str, str]) -> Iterator[Journey]:
         """Follow the call of a session for the block; one that was not connected can be made again."""
         journey = self._journeys[reference] = Journey(self, reference, call, words)
         self.notify(reference)
@@ -68,14 +69,14 @@ class Progress:
             else:
                 self.notify(reference)
 
-    def end(self, reference: str) -> None:
+    def end(self, reference: SessionRef) -> None:
         """Note that a session is over."""
         self._ended[reference] = None
         if len(self._ended) > MOST_ENDED:
             self._ended.popitem(last=False)
         self.notify(reference)
 
-    def view(self, reference: str) -> CitizenView:
+    def view(self, reference: SessionRef) -> CitizenView:
         """Give what the page of a session shows now."""
         journey = self._journeys.get(reference)
         if journey is None:
@@ -85,16 +86,16 @@ class Progress:
         standing = self._desk.standing(journey.call)
         return CitizenView(journey.stage, standing.place, standing.minutes, journey.words)
 
-    def watch(self, reference: str) -> AbstractContextManager[Watch]:
+    def watch(self, reference: SessionRef) -> AbstractContextManager[Watch]:
         """Wait for news of a session for the block."""
         return self._watches.watch(reference)
 
-    def result_arrived(self, reference: str, result: AuthResult) -> None:
+    def result_arrived(self, reference: SessionRef, result: AuthResult) -> None:
         """Tell the page, the call and the agents of a session that its auth result is in the store."""
         self.notify(reference)
         self._desk.result_arrived(reference, verified=result.status is AuthStatus.SUCCESS)
 
-    def notify(self, reference: str) -> None:
+    def notify(self, reference: SessionRef) -> None:
         """Tell those who watch a session."""
         self._watches.notify(reference)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from idbellen.calls.desk import Reservation
+    from idbellen.domain.ids import AgentName
     from idbellen.domain.notes import PartyNote
     from idbellen.ports import AgentLeg, Phone
 
@@ -36,7 +37,7 @@ class Party:
     since: float = 0.0
 
     @property
-    def agent(self) -> str | None:
+    def agent(self) -> AgentName | None:
         """The agent's name."""
         return self.reservation.agent if self.reservation else None
 

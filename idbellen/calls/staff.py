@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from idbellen.calls.watch import Watch
     from idbellen.domain.agents import PhoneState
+    from idbellen.domain.ids import AgentName
     from idbellen.domain.notes import AgentNote
     from idbellen.ports import Account, Clock
 
@@ -55,23 +56,23 @@ class Staff:
     def __init__(self, clock: Clock, rules: StaffRules) -> None:
         self._clock = clock
         self._rules = rules
-        self._agents: dict[str, Agent] = {}
-        self._available: dict[str, Agent] = {}
-        self._presences: dict[str, _Presence] = {}
+        self._agents: dict[AgentName, Agent] = {}
+        self._available: dict[AgentName, Agent] = {}
+        self._presences: dict[AgentName, _Presence] = {}
         self._phones: dict[str, PhoneState] = {}
-        self._wrap_ups: dict[str, asyncio.TimerHandle] = {}
-        self._watches = Watches()
+        self._wrap_ups: dict[AgentName, asyncio.TimerHandle] = {}
+        self._watches: Watches[AgentName] = Watches()
         self.news = News()
         self.news.on_change(self._watches.notify_all)
-        self._wrapped_up: list[Callable[[str, float, float], None]] = []
+        self._wrapped_up: list[Callable[[AgentName, float, float], None]] = []
         self._kept: list[Callable[[Agent, bool], None]] = []
 
-    def __getitem__(self, name: str) -> Agent:
+    def __getitem__(self, name: AgentName) -> Agent:
         """Give an agent; :exc:`KeyError` for one who has never been here."""
         return self._agents[name]
 
     @property
-    def agents(self) -> Mapping[str, Agent]:
+    def agents(self) -> Mapping[AgentName, Agent]:
         """All agents by name."""
         return self._agents
 
@@ -80,11 +81,11 @@ class Staff:
         """Those whose state is available, so that nobody looks for them among all at each change."""
         return self._available.values()
 
-    def endpoint(self, name: str) -> str | None:
+    def endpoint(self, name: AgentName) -> str | None:
         """Give the phone of an agent; None for one who has never been here."""
         return self._agents[name].endpoint if name in self._agents else None
 
-    def here_with(self, endpoint: str) -> str | None:
+    def here_with(self, endpoint: str) -> AgentName | None:
         """Give who is here with a phone; None if nobody is, or several share it."""
         found = [
             agent.name
@@ -93,7 +94,9 @@ class Staff:
         ]
         return found[0] if len(found) == 1 else None
 
-    def restore(self, notes: Iterable[AgentNote], accounts: Mapping[str, Account], talking: Collection[str]) -> None:
+    def restore(
+        self, notes: Iterable[AgentNote], accounts: Mapping[AgentName, Account], talking: Collection[AgentName]
+    ) -> None:
         """Let the agents whom an earlier process knew be as they were; their dashboards have the grace to come back.
 
         ``talking``: whose calls are taken up; for others a call in hand has ended.
@@ -137,7 +140,7 @@ class Staff:
         self.set_available(account.name)
         self._keep(self._agents[account.name])
 
-    def log_out_by_phone(self, name: str) -> None:
+    def log_out_by_phone(self, name: AgentName) -> None:
         """Leave with the desk phone; an agent who has a dashboard open is paused instead."""
         presence = self._presences.get(name)
         if presence is None or not presence.by_phone:
@@ -149,7 +152,7 @@ class Staff:
         else:
             self._leave(name)
 
-    def with_phone_alone(self, name: str) -> bool:
+    def with_phone_alone(self, name: AgentName) -> bool:
         """Whether an agent works with the desk phone and has no dashboard to look at."""
         presence = self._presences.get(name)
         return presence is not None and presence.by_phone and not presence.dashboards
@@ -165,17 +168,17 @@ class Staff:
             self._set(replace(known, endpoint=account.endpoint, queues=account.queues, phone=phone))
         return self._presences.setdefault(account.name, _Presence())
 
-    def _arrive(self, name: str) -> None:
+    def _arrive(self, name: AgentName) -> None:
         presence = self._presences[name]
         if presence.leaving:
             presence.leaving.cancel()
             presence.leaving = None
         self.happen(name, AgentEvent.ARRIVE)
 
-    def _go(self, name: str, presence: _Presence) -> None:
+    def _go(self, name: AgentName, presence: _Presence) -> None:
         presence.leaving = asyncio.get_running_loop().call_later(self._rules.grace, self._leave, name)
 
-    def _leave(self, name: str) -> None:
+    def _leave(self, name: AgentName) -> None:
         self._presences[name].leaving = None
         if self._agents[name].state is not AgentState.OFFLINE:
             log.info("agent leaves", agent=name)
@@ -183,20 +186,20 @@ class Staff:
 
     # What agents, supervisors and phones say
 
-    def set_available(self, name: str) -> None:
+    def set_available(self, name: AgentName) -> None:
         """Note that an agent wants calls; without effect for an agent who is not here."""
         self._wish(name, AgentEvent.SET_AVAILABLE)
 
-    def pause(self, name: str, reason: str) -> None:
+    def pause(self, name: AgentName, reason: str) -> None:
         """Note that an agent wants no calls, from the end of the call in hand on."""
         self._wish(name, AgentEvent.PAUSE, reason)
 
-    def end_wrap_up(self, name: str) -> None:
+    def end_wrap_up(self, name: AgentName) -> None:
         """End an agent's wrap-up early."""
         if name in self._agents and self._agents[name].state is AgentState.WRAP_UP:
             self.happen(name, AgentEvent.WRAPPED_UP)
 
-    def extend_wrap_up(self, name: str) -> None:
+    def extend_wrap_up(self, name: AgentName) -> None:
         """Lengthen an agent's wrap-up."""
         if name in self._agents:
             self._put(self._agents[name].extended(self._rules.extension))
@@ -208,13 +211,13 @@ class Staff:
             if agent.endpoint == endpoint:
                 self._put(replace(agent, phone=phone))
 
-    def _wish(self, name: str, event: AgentEvent, reason: str = "") -> None:
+    def _wish(self, name: AgentName, event: AgentEvent, reason: str = "") -> None:
         if name in self._agents and self._agents[name].state is not AgentState.OFFLINE:
             self.happen(name, event, reason=reason)
 
     # What happens to them
 
-    def happen(self, name: str, event: AgentEvent, *, reason: str = "", wrap_up: float = 0.0) -> None:
+    def happen(self, name: AgentName, event: AgentEvent, *, reason: str = "", wrap_up: float = 0.0) -> None:
         """Let an event happen to an agent; ``wrap_up`` in seconds goes with the end of a call.
 
         Raises:
@@ -270,6 +273,6 @@ class Staff:
         """Call somebody with every agent who has changed, and with whether they are logged in by their desk phone."""
         self._kept.append(kept)
 
-    def on_wrapped_up(self, listener: Callable[[str, float, float], None]) -> None:
+    def on_wrapped_up(self, listener: Callable[[AgentName, float, float], None]) -> None:
         """Call somebody with an agent's name whenever a wrap-up has ended, and with when it began and ended."""
         self._wrapped_up.append(listener)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from idbellen.calls.staff import Staff
+    from idbellen.domain.ids import CallId, QueueName
     from idbellen.ports import Clock
 
 # So many of the latest calls of a queue tell how long the next will take.
@@ -34,21 +35,21 @@ class Standings:
         self._clock = clock
         self._staff = staff
         self._queues = queues
-        self._handling: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT_CALLS))
+        self._handling: defaultdict[QueueName, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT_CALLS))
         # Both until the next change, since many citizens' pages ask at once.
-        self._ranking: Mapping[str, int] | None = None
-        self._crews: dict[str, tuple[int, int]] = {}
+        self._ranking: Mapping[CallId, int] | None = None
+        self._crews: dict[QueueName, tuple[int, int]] = {}
 
     def changed(self) -> None:
         """Look anew at the next question."""
         self._ranking = None
         self._crews.clear()
 
-    def handled(self, queue: str, seconds: float) -> None:
+    def handled(self, queue: QueueName, seconds: float) -> None:
         """Note how long a call of a queue took, until the agent was free again: that is what the next waits for."""
         self._handling[queue].append(seconds)
 
-    def place(self, call: str, waiting: Callable[[], Iterable[Ticket]]) -> int | None:
+    def place(self, call: CallId, waiting: Callable[[], Iterable[Ticket]]) -> int | None:
         """Give the place of a call among those who wait; ``waiting`` is asked for them when anything has changed."""
         if self._ranking is None:
             self._ranking = places(waiting(), self._queues)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import zoneinfo
     from collections.abc import Callable
 
+    from idbellen.domain.ids import AgentName, CallId, QueueName
     from idbellen.ports import Clock, History
 
 log = structlog.get_logger()
@@ -59,10 +60,10 @@ class Statistics(CallLog):
         self._clock = clock
         self._timezone = timezone
         self._start, self._end = self._bounds()
-        self._today: dict[tuple[str, str, float], CallRecord] = {}
-        self._figures: dict[tuple[str, Target], Figures] = {}
-        self._agents: dict[str, AgentFigures] = {}
-        self._missed: Counter[str] = Counter()
+        self._today: dict[tuple[CallId, QueueName, float], CallRecord] = {}
+        self._figures: dict[tuple[QueueName, Target], Figures] = {}
+        self._agents: dict[AgentName, AgentFigures] = {}
+        self._missed: Counter[AgentName] = Counter()
         self._unwritten: deque[CallRecord] = deque()
         self._behind = Behind(
             self._write, WORDS, lambda: len(self._unwritten), first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS
@@ -95,7 +96,7 @@ class Statistics(CallLog):
             self._today[record.identity] = record
             self._changed()
 
-    def wrapped_up(self, agent: str, began: float, ended: float) -> None:
+    def wrapped_up(self, agent: AgentName, began: float, ended: float) -> None:
         """Add a wrap-up (epoch seconds) to the record of the call that it followed.
 
         There is none yet when the caller still talks with the colleague to whom the call was transferred.
@@ -106,13 +107,13 @@ class Statistics(CallLog):
         if record and abs(record.arrived + record.waited + record.talked - began) < SAME_MOMENT_SECONDS:
             self.ended(replace(record, wrap_up=ended - began))
 
-    def missed(self, agent: str) -> None:
+    def missed(self, agent: AgentName) -> None:
         """Count an offer that an agent did not answer; a restart forgets it."""
         self._turn_day()
         self._missed[agent] += 1
         self._changed()
 
-    def today(self, queue: str, target: Target = DEFAULT_TARGET) -> Figures:
+    def today(self, queue: QueueName, target: Target = DEFAULT_TARGET) -> Figures:
         """Give the figures of a queue since midnight."""
         self._turn_day()
         known = self._figures.get((queue, target))
@@ -121,7 +122,7 @@ class Statistics(CallLog):
             self._figures[queue, target] = known
         return known
 
-    def agent_today(self, name: str) -> AgentFigures:
+    def agent_today(self, name: AgentName) -> AgentFigures:
         """Give the figures of an agent since midnight."""
         self._turn_day()
         known = self._agents.get(name)
@@ -129,7 +130,7 @@ class Statistics(CallLog):
             known = self._agents[name] = agent_figures(self._today.values(), name)
         return known
 
-    def day(self, agent: str) -> Day:
+    def day(self, agent: AgentName) -> Day:
         """Give what an agent's own dashboard shows of today."""
         own = self.agent_today(agent)
         return Day(own.calls, own.talked, self._missed[agent])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from idbellen.calls.notes import Notes
+    from idbellen.domain.ids import AgentName
     from idbellen.domain.queueing import Ticket, WayOut
     from idbellen.ports import CallLog, Clock
 
@@ -32,10 +33,10 @@ class Stay:
         self.ticket = ticket
         self.arrived = arrived
         self.outcome: CallOutcome | None = None
-        self._agent: str | None = None
+        self._agent: AgentName | None = None
         self.answered_at = 0.0
 
-    def answered(self, agent: str | None, ticket: Ticket, now: float) -> None:
+    def answered(self, agent: AgentName | None, ticket: Ticket, now: float) -> None:
         """Note that an agent has answered, and with which ticket: a supervisor may have changed it."""
         self.ticket = ticket
         self.outcome = CallOutcome.ANSWERED

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from idbellen.calls.desk import Desk
+    from idbellen.domain.ids import AgentName, CallId, QueueName
     from idbellen.domain.queueing import Ticket
     from idbellen.ports import Account, AuditTrail, Monitor, MonitorMode
 
@@ -41,7 +42,7 @@ class Supervision:
         self.rules = rules if monitor else replace(rules, modes=())
         self._monitor = monitor
 
-    async def set_available(self, actor: Account, agent: str) -> Refusal | None:
+    async def set_available(self, actor: Account, agent: AgentName) -> Refusal | None:
         """Let an agent be offered calls."""
 
         def act() -> Refusal | None:
@@ -50,7 +51,7 @@ class Supervision:
 
         return self._absent(agent) or await self._on_record(actor, "agent set available", agent, act)
 
-    async def pause(self, actor: Account, agent: str, reason: str) -> Refusal | None:
+    async def pause(self, actor: Account, agent: AgentName, reason: str) -> Refusal | None:
         """Let an agent be offered no calls, from the end of the call in hand on."""
         if reason and reason not in self.rules.pause_reasons:
             return Refusal.TARGET
@@ -61,7 +62,7 @@ class Supervision:
 
         return self._absent(agent) or await self._on_record(actor, "agent paused", agent, act, reason=reason)
 
-    async def move_to_front(self, actor: Account, call: str) -> Refusal | None:
+    async def move_to_front(self, actor: Account, call: CallId) -> Refusal | None:
         """Let a waiting caller go before everybody else."""
         if self._ticket(call) is None:
             return Refusal.GONE
@@ -71,7 +72,7 @@ class Supervision:
 
         return await self._on_record(actor, "caller moved to front", call, act)
 
-    async def move_to_queue(self, actor: Account, call: str, queue: str) -> Refusal | None:
+    async def move_to_queue(self, actor: Account, call: CallId, queue: QueueName) -> Refusal | None:
         """Let a waiting caller wait in another queue."""
         ticket = self._ticket(call)
         if ticket is None:
@@ -85,7 +86,7 @@ class Supervision:
         places = {"before": ticket.queue, "after": queue}
         return await self._on_record(actor, "caller moved to queue", call, act, **places)
 
-    async def monitor(self, actor: Account, agent: str, mode: MonitorMode) -> Refusal | None:
+    async def monitor(self, actor: Account, agent: AgentName, mode: MonitorMode) -> Refusal | None:
         """Let a supervisor hear the call of an agent over their own phone."""
         if self._monitor is None or mode not in self.rules.modes or agent == actor.name:
             return Refusal.TARGET
@@ -100,11 +101,11 @@ class Supervision:
         await on_record(self._audit, actor.name, "agent monitored in vain", agent, **detail)
         return Refusal.PHONE
 
-    def _absent(self, agent: str) -> Refusal | None:
+    def _absent(self, agent: AgentName) -> Refusal | None:
         known = self._desk.staff.agents.get(agent)
         return Refusal.GONE if known is None or known.state is AgentState.OFFLINE else None
 
-    def _ticket(self, call: str) -> Ticket | None:
+    def _ticket(self, call: CallId) -> Ticket | None:
         return next((ticket for ticket in self._desk.waiting if ticket.call == call), None)
 
     async def _on_record(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from idbellen.calls.statistics import Statistics
     from idbellen.calls.watch import Watch
     from idbellen.domain.agents import Agent, PhoneState
+    from idbellen.domain.ids import AgentName, CallId, QueueName
     from idbellen.domain.queueing import Ticket
     from idbellen.domain.statistics import Figures, Target
 
@@ -51,7 +52,7 @@ class QueueBoard:
     calls now, in seconds, None when it is not known.
     """
 
-    name: str
+    name: QueueName
     waiting: int
     longest_since: float | None
     expected: float | None
@@ -64,7 +65,7 @@ class QueueBoard:
 class TalkBoard:
     """The call that an agent is in, without who it is with. ``since`` in epoch seconds."""
 
-    queue: str
+    queue: QueueName
     purpose: str
     since: float
 
@@ -73,13 +74,13 @@ class TalkBoard:
 class AgentBoard:
     """An agent who is here. ``queues`` is empty for whoever serves them all; ``since`` in epoch seconds."""
 
-    name: str
+    name: AgentName
     state: AgentState
     reason: str
     since: float
     afterwards: AgentState | None
     phone: PhoneState
-    queues: tuple[str, ...]
+    queues: tuple[QueueName, ...]
     call: TalkBoard | None
 
 
@@ -87,12 +88,12 @@ class AgentBoard:
 class CallerBoard:
     """A caller who waits. ``call`` means nothing by itself; ``offered_to``: whose phone rings for them now."""
 
-    call: str
+    call: CallId
     purpose: str
-    queue: str
+    queue: QueueName
     since: float
     verified: bool
-    offered_to: tuple[str, ...]
+    offered_to: tuple[AgentName, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,11 @@ class Board:
 class Wallboard:
     """Looks at desk, staff and figures for supervisors; ``targets`` are those of the queues."""
 
-    def __init__(self, desk: Desk, figures: Statistics, targets: Mapping[str, Target]) -> None:
+    def __init__(self, desk: Desk, figures: Statistics, targets: Mapping[QueueName, Target]) -> None:
         self._desk = desk
         self._figures = figures
         self._targets = targets
-        self._watches = Watches()
+        self._watches: Watches[str] = Watches()
         desk.staff.news.on_change(self._watches.notify_all)
         figures.on_change(self._watches.notify_all)
 
@@ -138,7 +139,7 @@ class Wallboard:
             telephony=self._desk.telephony,
         )
 
-    def _queue(self, name: str, tickets: Sequence[Ticket], here: Sequence[Agent]) -> QueueBoard:
+    def _queue(self, name: QueueName, tickets: Sequence[Ticket], here: Sequence[Agent]) -> QueueBoard:
         waiting = [ticket for ticket in tickets if ticket.queue == name]
         serving = [agent for agent in here if agent.penalty(name) is not None]
         target = self._targets.get(name, DEFAULT_TARGET)
@@ -173,8 +174,8 @@ class Wallboard:
             call=TalkBoard(call.queue, call.purpose, call.since) if call else None,
         )
 
-    def _offered(self, here: Iterable[Agent]) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+    def _offered(self, here: Iterable[Agent]) -> dict[CallId, list[AgentName]]:
+        found: dict[CallId, list[AgentName]] = {}
         for agent in here:
             if agent.state in (AgentState.OFFERED, AgentState.RINGING):
                 offer = self._desk.view(agent.name).offer

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+Name = TypeVar("Name", bound=str)
 
 
 class Watch:
@@ -26,14 +28,14 @@ class Watch:
         self._changed.clear()
 
 
-class Watches:
+class Watches(Generic[Name]):
     """All who watch, by the name of what they watch."""
 
     def __init__(self) -> None:
-        self._watches: dict[str, set[Watch]] = {}
+        self._watches: dict[Name, set[Watch]] = {}
 
     @contextmanager
-    def watch(self, name: str) -> Iterator[Watch]:
+    def watch(self, name: Name) -> Iterator[Watch]:
         """Watch for the block."""
         watch = Watch()
         self._watches.setdefault(name, set()).add(watch)
@@ -44,15 +46,15 @@ class Watches:
             if not self._watches[name]:
                 del self._watches[name]
 
-    def watched(self, name: str) -> bool:
+    def watched(self, name: Name) -> bool:
         """Whether anybody watches this."""
         return name in self._watches
 
-    def names(self) -> list[str]:
+    def names(self) -> list[Name]:
         """Give the names of all that is watched."""
         return list(self._watches)
 
-    def notify(self, name: str) -> None:
+    def notify(self, name: Name) -> None:
         """Tell those who watch this."""
         for watch in self._watches.get(name, ()):
             watch.notify()

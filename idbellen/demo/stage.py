@@ -33,6 +33,7 @@ from idbellen.demo.phones import AgentPhone, CitizenPhone, PhoneError
 from idbellen.demo.ports import PHONE_RTP_PORTS, RTP_PORTS, Ports, PortsError, must_be_free, ports_from_environment
 from idbellen.demo.remote import CALL, HANG_UP, phone_handler
 from idbellen.domain.codes import Fingerprints
+from idbellen.domain.ids import AgentName
 from idbellen.ports import Account, Role
 from idbellen.service.config import Settings, load, read_master_key
 from idbellen.service.storage import open_store
@@ -197,7 +198,7 @@ async def _add_accounts(settings: Settings) -> str:
     fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
     async with open_store(settings, fingerprints) as store:
         for worker in WORKERS:
-            account = Account(worker.name, f"PJSIP/{worker.phone}", hash_password(password), worker.role)
+            account = Account(AgentName(worker.name), f"PJSIP/{worker.phone}", hash_password(password), worker.role)
             await store.add_account(account)
     return password
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from idbellen.domain.ids import AgentName, QueueName
+
 
 class AgentState(enum.Enum):
     """What an agent is doing. The value is what the dashboard's websocket says."""
@@ -103,9 +105,9 @@ class Agent:
     Times: epoch seconds.
     """
 
-    name: str
+    name: AgentName
     endpoint: str
-    queues: Mapping[str, int] = field(default_factory=dict)
+    queues: Mapping[QueueName, int] = field(default_factory=dict)
     state: AgentState = _S.OFFLINE
     reason: str = ""
     since: float = 0.0
@@ -133,7 +135,7 @@ class Agent:
         """Whether ringing their phone makes sense, as far as is known."""
         return self.phone in (PhoneState.UNKNOWN, PhoneState.IDLE)
 
-    def penalty(self, queue: str) -> int | None:
+    def penalty(self, queue: QueueName) -> int | None:
         """Give their penalty in a queue, 0 for first choice; None if they do not serve it."""
         return self.queues.get(queue) if self.queues else 0
 

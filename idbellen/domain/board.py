@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from idbellen.domain.agents import Agent, AgentState
+    from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
     from idbellen.domain.talk import Target, Verb
 
 
@@ -23,12 +24,12 @@ class OfferView:
     Times: epoch seconds.
     """
 
-    call: str
+    call: CallId
     purpose: str
-    queue: str
+    queue: QueueName
     waiting_since: float
     until: float
-    asker: str | None = None
+    asker: AgentName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,12 @@ class CallView:
     otherwise: hold, transfer, hang up.
     """
 
-    call: str
-    session: str
+    call: CallId
+    session: SessionRef
     purpose: str
-    queue: str
+    queue: QueueName
     since: float
-    secret: str | None = field(repr=False)
+    secret: Secret | None = field(repr=False)
     words: tuple[str, str] | None
     part: Literal["main", "consulted"] = "main"
     mode: Mode = Mode.TALKING
@@ -71,7 +72,7 @@ class CallView:
 class Colleague:
     """Another agent, as a target for a consultation or a transfer."""
 
-    name: str
+    name: AgentName
     state: AgentState
     free: bool
 
@@ -94,11 +95,11 @@ class AgentView:
     """
 
     agent: Agent
-    waiting: Mapping[str, int]
+    waiting: Mapping[QueueName, int]
     offer: OfferView | None = None
     call: CallView | None = None
     colleagues: tuple[Colleague, ...] = ()
-    queues: tuple[str, ...] = ()
+    queues: tuple[QueueName, ...] = ()
     numbers: bool = False
     today: Day = Day()
     telephony: bool = True

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import secrets
 
+from idbellen.domain.ids import Secret
+
 SECRET_BYTES = 32
 HANDLE_BYTES = 16
 
@@ -22,9 +24,9 @@ def new_code(digits: int) -> str:
     return code
 
 
-def new_secret() -> str:
+def new_secret() -> Secret:
     """Draw a session secret of 256 bits, safe in JSON and in a header."""
-    return secrets.token_urlsafe(SECRET_BYTES)
+    return Secret(secrets.token_urlsafe(SECRET_BYTES))
 
 
 def new_handle() -> str:

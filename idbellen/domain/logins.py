@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from idbellen.domain.lockout import Lockout, Try
+
+if TYPE_CHECKING:
+    from idbellen.domain.ids import AgentName
 
 
 class LoginLimits:
@@ -21,7 +25,7 @@ class LoginLimits:
         # mistype do not come near it.
         self._addresses = Lockout(tries=50, wait=20.0, longest=20.0, forget=20.0, forgives=0.0)
 
-    def attempt(self, name: str, *, address: str, browser: str = "") -> Try:
+    def attempt(self, name: AgentName, *, address: str, browser: str = "") -> Try:
         """Give a try of this name's password.
 
         ``address``: where it comes from; empty if that is not known. ``browser``: the mark of a browser in which this
@@ -50,10 +54,10 @@ class AttackWatch:
         self._failures = failures
         self._addresses = addresses
         self._seconds = seconds
-        self._latest: dict[str, deque[tuple[float, str]]] = {}
-        self._told: dict[str, float] = {}
+        self._latest: dict[AgentName, deque[tuple[float, str]]] = {}
+        self._told: dict[AgentName, float] = {}
 
-    def failed(self, account: str, address: str, now: float) -> Attack | None:
+    def failed(self, account: AgentName, address: str, now: float) -> Attack | None:
         """Note a failure on an account that there is; gives the attack that this is part of, if it is to be told."""
         latest = self._latest.setdefault(account, deque(maxlen=self._failures))
         latest.append((now, address))

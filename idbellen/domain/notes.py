@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from idbellen.domain.agents import Agent, AgentState
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret  # noqa: TC001 - pydantic looks for it
 from idbellen.domain.queueing import Ticket  # noqa: TC001 - pydantic looks for it
 from idbellen.domain.talk import Mode, Target
 from idbellen.domain.whereabouts import MAIN
@@ -28,7 +29,7 @@ class PartyNote:
 
     channel: str
     endpoint: str
-    agent: str | None
+    agent: AgentName | None
     since: float
     muted: bool = False
 
@@ -61,9 +62,9 @@ class CallNote:
     ``playing``: what Asterisk calls the prompts that the caller was last played.
     """
 
-    call: str
+    call: CallId
     channel: str
-    secret: str | None = field(default=None, repr=False)
+    secret: Secret | None = field(default=None, repr=False)
     ticket: Ticket | None = None
     entered: float = 0.0
     answered: float = 0.0
@@ -82,7 +83,7 @@ class CallNote:
 class AgentNote:
     """An agent as :class:`idbellen.domain.agents.Agent` describes them; ``by_phone``: logged in by desk phone."""
 
-    name: str
+    name: AgentName
     state: AgentState
     reason: str
     since: float
@@ -94,7 +95,7 @@ class AgentNote:
     wrap_up_until: float
     by_phone: bool
 
-    def agent(self, endpoint: str, queues: dict[str, int]) -> Agent:
+    def agent(self, endpoint: str, queues: dict[QueueName, int]) -> Agent:
         """Give the agent, with what their account says now; an offer in hand has come to nothing."""
         offered = self.state in (AgentState.OFFERED, AgentState.RINGING)
         return Agent(

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from idbellen.domain.agents import Agent, AgentState
+from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.whereabouts import MAIN
 
@@ -42,7 +43,7 @@ class Plain:
 class ToQueue:
     """Such a caller goes to another queue; to the plain one if the caller has been there already."""
 
-    queue: str
+    queue: QueueName
     kind: ClassVar[str] = "queue"
 
 
@@ -73,7 +74,7 @@ def parse_way_out(text: str) -> WayOut:
     if text == Plain.kind:
         return Plain()
     if kind == ToQueue.kind and re.fullmatch(r"[A-Za-z0-9_.-]+", target):
-        return ToQueue(target)
+        return ToQueue(QueueName(target))
     if kind == ToExtension.kind and re.fullmatch(r"[^,\s]+,[^,\s]+,[0-9]+", target):
         context, extension, priority = target.split(",")
         return ToExtension(context, extension, int(priority))
@@ -115,18 +116,18 @@ class Ticket:
     ``server``: the Asterisk that the caller is on, empty for one who is not on the phone.
     """
 
-    call: str
-    session: str
+    call: CallId
+    session: SessionRef
     purpose: str
-    queue: str
+    queue: QueueName
     since: float
     verified: bool = True
     priority: int = 0
     ahead: int = 0
-    asker: str | None = None
+    asker: AgentName | None = None
     server: str = MAIN
 
-    def order(self, *, verified_first: bool) -> tuple[int, bool, int, float, str]:
+    def order(self, *, verified_first: bool) -> tuple[int, bool, int, float, CallId]:
         """Give what callers are served by: the smallest first."""
         return -self.ahead, verified_first and not self.verified, -self.priority, self.since, self.call
 
@@ -135,17 +136,17 @@ class Ticket:
 class Match:
     """A caller and the agents to whom the caller is to be offered: one, or with ``ring-all`` several at once."""
 
-    call: str
-    agents: tuple[str, ...]
+    call: CallId
+    agents: tuple[AgentName, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Queues:
     """The rules of all queues by name; one without a table has the ordinary rules."""
 
-    rules: Mapping[str, QueueRules] = field(default_factory=dict)
+    rules: Mapping[QueueName, QueueRules] = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> QueueRules:
+    def __getitem__(self, name: QueueName) -> QueueRules:
         """Give the rules of a queue."""
         return self.rules.get(name, _ORDINARY)
 
@@ -195,9 +196,9 @@ def _choose(ticket: Ticket, free: Sequence[Agent], strategy: Strategy) -> list[A
             return [min(best, key=lambda agent: (agent.idle_since, agent.name))]
 
 
-def places(waiting: Iterable[Ticket], queues: Queues) -> dict[str, int]:
+def places(waiting: Iterable[Ticket], queues: Queues) -> dict[CallId, int]:
     """Give the place of each caller in the caller's queue, 1 for whoever is next."""
-    counts: dict[str, int] = {}
+    counts: dict[QueueName, int] = {}
     found = {}
     for ticket in queues.in_order(waiting):
         found[ticket.call] = counts[ticket.queue] = counts.get(ticket.queue, 0) + 1
@@ -210,12 +211,14 @@ def next_rested(agents: Iterable[Agent], now: float) -> float | None:
     return min(resting, default=None)
 
 
-def staffed(queue: str, agents: Iterable[Agent]) -> bool:
+def staffed(queue: QueueName, agents: Iterable[Agent]) -> bool:
     """Whether anybody is logged in who serves a queue; a pause does not count as gone."""
     return any(agent.state is not AgentState.OFFLINE and agent.penalty(queue) is not None for agent in agents)
 
 
-def entry(queue: str, waiting: int, rules: QueueRules, agents: Iterable[Agent], *, is_open: bool) -> CallOutcome | None:
+def entry(
+    queue: QueueName, waiting: int, rules: QueueRules, agents: Iterable[Agent], *, is_open: bool
+) -> CallOutcome | None:
     """Say why a caller cannot come into a queue; None for whoever can.
 
     ``waiting``: how many are in it already.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import zoneinfo
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from idbellen.domain.ids import AgentName, CallId, QueueName
+
 QUARTER_SECONDS = 900
 # What a Dutch spreadsheet splits at, where a comma is the decimal point.
 SEPARATOR = ";"
@@ -50,19 +52,19 @@ class CallRecord:
     are in seconds. A caller who is moved has a record in each queue.
     """
 
-    call: str
-    queue: str
+    call: CallId
+    queue: QueueName
     purpose: str
     verified: bool
     arrived: float
     waited: float
     outcome: CallOutcome
-    agent: str | None = None
+    agent: AgentName | None = None
     talked: float = 0.0
     wrap_up: float = 0.0
 
     @property
-    def identity(self) -> tuple[str, str, float]:
+    def identity(self) -> tuple[CallId, QueueName, float]:
         """What no two records have in common."""
         return self.call, self.queue, self.arrived
 
@@ -149,7 +151,7 @@ def figures(records: Iterable[CallRecord], target: Target = DEFAULT_TARGET) -> F
     )
 
 
-def agent_figures(records: Iterable[CallRecord], agent: str) -> AgentFigures:
+def agent_figures(records: Iterable[CallRecord], agent: AgentName) -> AgentFigures:
     """Count the calls of one agent."""
     own = [record for record in records if record.agent == agent and record.outcome is CallOutcome.ANSWERED]
     return AgentFigures(len(own), sum(record.talked for record in own), sum(record.wrap_up for record in own))
@@ -183,13 +185,13 @@ def by_quarter(
 
 
 def by_day(
-    records: Iterable[CallRecord], timezone: zoneinfo.ZoneInfo, targets: Mapping[str, Target]
-) -> list[tuple[dt.date, str, Figures]]:
+    records: Iterable[CallRecord], timezone: zoneinfo.ZoneInfo, targets: Mapping[QueueName, Target]
+) -> list[tuple[dt.date, QueueName, Figures]]:
     """Give the figures of each local day and queue that has records, in order.
 
     ``targets`` holds those of the queues that have one of their own.
     """
-    found: dict[tuple[dt.date, str], list[CallRecord]] = {}
+    found: dict[tuple[dt.date, QueueName], list[CallRecord]] = {}
     for record in records:
         found.setdefault((day_of(record.arrived, timezone), record.queue), []).append(record)
     return [
@@ -223,10 +225,10 @@ def total(parts: Iterable[Figures]) -> Figures:
 
 
 def quarters(
-    records: Sequence[CallRecord], day: dt.date, timezone: zoneinfo.ZoneInfo, targets: Mapping[str, Target]
+    records: Sequence[CallRecord], day: dt.date, timezone: zoneinfo.ZoneInfo, targets: Mapping[QueueName, Target]
 ) -> list[tuple[dt.datetime, Figures]]:
     """Give the figures of each quarter-hour of a day, of all queues in the records together."""
-    by_queue: dict[str, list[CallRecord]] = {}
+    by_queue: dict[QueueName, list[CallRecord]] = {}
     for record in records:
         by_queue.setdefault(record.queue, []).append(record)
     own = [by_quarter(found, day, timezone, targets.get(queue, DEFAULT_TARGET)) for queue, found in by_queue.items()]
@@ -267,7 +269,7 @@ def records_csv(records: Iterable[CallRecord], timezone: zoneinfo.ZoneInfo) -> s
     )
 
 
-def daily_csv(records: Iterable[CallRecord], timezone: zoneinfo.ZoneInfo, targets: Mapping[str, Target]) -> str:
+def daily_csv(records: Iterable[CallRecord], timezone: zoneinfo.ZoneInfo, targets: Mapping[QueueName, Target]) -> str:
     """Give the figures of :func:`by_day` as CSV with a header: whole seconds, the service level in whole percent.
 
     A cell is empty where there was nobody.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+
+if TYPE_CHECKING:
+    from idbellen.domain.ids import SessionRef
 
 # The nonce that AES-GCM is made for (NIST SP 800-38D). A key seals far fewer than the 2**32 results that limit it.
 NONCE_BYTES = 12
@@ -25,12 +29,12 @@ class Vault:
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
-    def seal(self, result: AuthResult, reference: str) -> str:
+    def seal(self, result: AuthResult, reference: SessionRef) -> str:
         """Give a result as text that only this key opens, and only for the session with this reference."""
         content = [result.status.value, result.attributes, result.session_url, result.method]
         return self.seal_text(json.dumps(content), reference)
 
-    def unseal(self, sealed: str, reference: str) -> AuthResult:
+    def unseal(self, sealed: str, reference: SessionRef) -> AuthResult:
         """Give what was sealed.
 
         Raises:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import TYPE_CHECKING
 
 from idbellen.domain.languages import LANGUAGES
 
+if TYPE_CHECKING:
+    from idbellen.domain.ids import Secret
 
-def control_words(secret: str, language: str) -> tuple[str, str]:
+
+def control_words(secret: Secret, language: str) -> tuple[str, str]:
     """Give the two different words of a session secret in a language; :exc:`ValueError` for one that we do not have.
 
     They are drawn from the secret's HMAC-SHA256, so they are the same in every process, and hold 18 bits that say

@@ -33,6 +33,7 @@ from pydantic_settings import (
 )
 
 from idbellen.domain.hours import parse_day
+from idbellen.domain.ids import QueueName
 from idbellen.domain.languages import LANGUAGES, Language
 from idbellen.domain.queueing import QueueRules, ToQueue, WayOut, parse_way_out
 from idbellen.domain.statistics import CallOutcome
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENV_PREFIX = "IDBELLEN_"
-DEFAULT_QUEUE = "default"
+DEFAULT_QUEUE = QueueName("default")
 LEAST_MASTER_KEY_BYTES = 32
 
 # What others may read; every other file that is named holds a secret.
@@ -131,6 +132,7 @@ Listen = Annotated[str, AfterValidator(_listen_address)]
 Url = Annotated[str, AfterValidator(_http_url)]
 PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
 Name = Annotated[str, AfterValidator(_account_name)]
+OurQueue = Annotated[QueueName, AfterValidator(_account_name)]
 Seconds = Annotated[float, Field(gt=0)]
 Host = Annotated[str, AfterValidator(_host)]
 Day = Annotated[str, AfterValidator(_day)]
@@ -365,7 +367,7 @@ class Purpose(Table):
 
     title: Texts
     attributes: tuple[str, ...]
-    queue: Name = DEFAULT_QUEUE
+    queue: OurQueue = DEFAULT_QUEUE
     admit_unverified: bool = False
     priority: int = 0
     phone_number: PhoneNumber | None = None
@@ -390,7 +392,7 @@ class Ami(Table):
 class Pbx(Table):
     """Queues that the PBX keeps itself, each with the queue of ours that it is shown as; times in seconds."""
 
-    queues: dict[str, Name] = {}
+    queues: dict[str, OurQueue] = {}
     member_interface: MemberInterface = "{endpoint}"
     lost_seconds: Seconds = 30.0
 
@@ -445,7 +447,7 @@ class Settings(BaseSettings):
     link_phone: LinkPhone | None = None
     cluster: Cluster | None = None
     log: Log = Log()
-    queues: dict[Name, Queue] = {}
+    queues: dict[OurQueue, Queue] = {}
     purposes: Annotated[dict[str, Purpose], Field(min_length=1)]
     attributes: dict[str, Attribute] = {}
     methods: dict[str, Texts] = {}
@@ -460,9 +462,9 @@ class Settings(BaseSettings):
                 if isinstance(way, ToQueue) and way.queue not in {*self.queues, DEFAULT_QUEUE}:
                     key = f"[queues.{name}] when_{reason.value}"
                     raise ValueError(f"{key}: a queue with a table: there is no [queues.{way.queue}]")
-        for name, ours in self.pbx.queues.items():
+        for theirs, ours in self.pbx.queues.items():
             if ours not in {*self.queues, DEFAULT_QUEUE}:
-                raise ValueError(f"[pbx.queues] {name}: a queue with a table: there is no [queues.{ours}]")
+                raise ValueError(f"[pbx.queues] {theirs}: a queue with a table: there is no [queues.{ours}]")
         self._asterisks_reach_each_other()
         wanted = self.idcontact.default_purpose
         if wanted is not None and wanted not in self.purposes:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from idbellen.domain.idcontact import Key
+    from idbellen.domain.ids import QueueName
     from idbellen.domain.languages import Language
     from idbellen.service.config import IdContact, LinkPhone
 
@@ -143,7 +144,7 @@ def load_key_file(path: Path) -> Key:
         raise StartError(f"{path}: {fault}") from None
 
 
-def opening_hours(settings: Settings, queue: str) -> OpeningHours:
+def opening_hours(settings: Settings, queue: QueueName) -> OpeningHours:
     """Give the hours of a queue; one without a table, or without any day in it, is always open."""
     timezone = ZoneInfo(settings.calls.timezone)
     own = settings.queues.get(queue)
@@ -186,7 +187,7 @@ def accepted_credentials(own: IdContact | LinkPhone, protect: Literal["start", "
     return Credentials(accepted, protect)
 
 
-def queue_titles(settings: Settings, language: Language) -> dict[str, str]:
+def queue_titles(settings: Settings, language: Language) -> dict[QueueName, str]:
     """Give the titles of the queues that have one."""
     return {name: queue.title[language] for name, queue in settings.queues.items() if queue.title}
 

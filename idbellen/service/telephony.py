@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from idbellen.calls.office import Office
     from idbellen.domain.agents import PhoneState
+    from idbellen.domain.ids import AgentName
     from idbellen.domain.notes import CallNote
     from idbellen.ports import AccountStore, MonitorMode
     from idbellen.service.config import Settings
@@ -99,7 +100,7 @@ class Telephony:
         """Wait until one of them sends events."""
         await first_of(*self._ready)
 
-    async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
+    async def request(self, agent: AgentName, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Let a supervisor listen, on the Asterisk that the agent's call is on (:class:`idbellen.ports.Monitor`)."""
         # Supervisors need not work as agents, so where their phone is may not have been asked yet.
         await asyncio.gather(*(endpoints.follow(endpoint) for endpoints in self._endpoints))

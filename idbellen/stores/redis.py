@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
 from idbellen.ports import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from idbellen.domain.codes import Fingerprints
     from idbellen.domain.idcontact import Received
+    from idbellen.domain.ids import CallId, QueueName, Secret
     from idbellen.ports import Clock
     from idbellen.stores.redis_connection import RedisConnection
     from idbellen.stores.redis_url import RedisUrl
@@ -100,7 +102,8 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
     def _session(self, row: tuple[str, str, str | None, str | None] | None) -> Session | None:
         if row is None:
             return None
-        reference, purpose, sealed, language = row
+        name, purpose, sealed, language = row
+        reference = SessionRef(name)
         try:
             result = self._vault.unseal(sealed, reference) if sealed else None
         except UnsealError:
@@ -109,7 +112,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
             ) from None
         return Session(reference, purpose, result, language)
 
-    def _sealed(self, reference: str, received: Received) -> tuple[str, str, float]:
+    def _sealed(self, reference: SessionRef, received: Received) -> tuple[str, str, float]:
         """Give the result, the fingerprint of its token and until when that is kept."""
         identity = self._fingerprint("auth result", received.identity)
         return self._vault.seal(received.result, reference), identity, received.until
@@ -138,7 +141,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
     async def _by(self, index: str, value: str) -> Session | None:
         return self._session(await self._redis.script(scripts.BY_INDEX, index, self._fingerprint(index, value)))
 
-    async def attach_result(self, reference: str, received: Received) -> Attached:
+    async def attach_result(self, reference: SessionRef, received: Received) -> Attached:
         """Keep the first auth result of a session, if its token was never accepted before."""
         return Attached(await self._redis.script(scripts.ATTACH_RESULT, reference, *self._sealed(reference, received)))
 
@@ -150,19 +153,19 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
         """Give the session of a citizen's page, also when it was opened before."""
         return await self._by("page", page_handle)
 
-    async def by_reference(self, reference: str) -> Session | None:
+    async def by_reference(self, reference: SessionRef) -> Session | None:
         """Give a session by its reference."""
         return self._session(await self._redis.script(scripts.BY_REFERENCE, reference))
 
-    async def set_language(self, reference: str, language: str) -> None:
+    async def set_language(self, reference: SessionRef, language: str) -> None:
         """Note in which language the citizen sees the page."""
         await self._redis.script(scripts.SET_LANGUAGE, reference, language)
 
-    async def discard(self, reference: str) -> Session | None:
+    async def discard(self, reference: SessionRef) -> Session | None:
         """Delete a session that the citizen ends; gives it, or None if a call holds it or it is gone."""
         return self._session(await self._redis.script(scripts.DISCARD, reference))
 
-    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:
+    async def issue_code(self, reference: SessionRef, code: str, now: float, *, valid_until: float) -> bool:
         """Give a session its code, in place of an earlier one; False if another session has that code.
 
         A code that has lapsed makes room.
@@ -170,7 +173,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
         fingerprint = self._fingerprint("code", code)
         return bool(await self._redis.script(scripts.ISSUE_CODE, reference, fingerprint, now, valid_until))
 
-    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
+    async def claim(self, code: str, *, call: CallId, secret: Secret, now: float) -> Session | None:
         """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it.
 
         A call that has it, and asks again with the same secret since it got no answer, is given it once more.
@@ -181,7 +184,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
             row = await self._redis.script(scripts.CLAIM, fingerprints[0], now, call, fingerprints[1])
         return self._session(row)
 
-    async def release(self, call: str) -> None:
+    async def release(self, call: CallId) -> None:
         """Undo the claim of a call, if it has one, that did not reach an agent: the code counts again.
 
         Where the server does not answer, the next :meth:`purge` that it answers makes up for it.
@@ -190,7 +193,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
             await self._redis.script(scripts.RELEASE, call)
 
     @contextmanager
-    def _doubt(self, call: str) -> Iterator[None]:
+    def _doubt(self, call: CallId) -> Iterator[None]:
         """Remember the call if the block fails: what the server was sent it may do later, when the call is over."""
         try:
             yield
@@ -198,15 +201,15 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
             self._in_doubt.add(call)
             raise
 
-    async def by_secret(self, secret: str) -> Session | None:
+    async def by_secret(self, secret: Secret) -> Session | None:
         """Give the session that a secret was exchanged for."""
         return await self._by("secret", secret)
 
-    async def finish(self, call: str) -> Session | None:
+    async def finish(self, call: CallId) -> Session | None:
         """Delete the session of a call that reached an agent and has ended; gives it as it was."""
         return self._session(await self._redis.script(scripts.FINISH, call))
 
-    async def release_others(self, calls: Collection[str]) -> int:
+    async def release_others(self, calls: Collection[CallId]) -> int:
         """Undo the claims of an earlier process but for those of these calls; gives how many."""
         return int(await self._redis.script(scripts.RELEASE_OTHERS, *calls))
 
@@ -237,7 +240,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
             )
         )
 
-    async def remove_account(self, name: str) -> bool:
+    async def remove_account(self, name: AgentName) -> bool:
         """Delete an account and its logins; False if there is none."""
         return bool(await self._redis.script(scripts.REMOVE_ACCOUNT, name))
 
@@ -245,7 +248,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
         """Give all accounts by name."""
         return [_account(row) for row in sorted(await self._redis.script(scripts.ACCOUNTS))]
 
-    async def account(self, name: str) -> Account | None:
+    async def account(self, name: AgentName) -> Account | None:
         """Give one account."""
         row = await self._redis.script(scripts.ACCOUNT, name)
         return _account(row) if row else None
@@ -257,11 +260,11 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
 
     async def change_account(
         self,
-        name: str,
+        name: AgentName,
         *,
         endpoint: str | None = None,
         role: Role | None = None,
-        queues: Mapping[str, int] | None = None,
+        queues: Mapping[QueueName, int] | None = None,
         password_hash: str | None = None,
     ) -> bool:
         """Change what is given of an account; False if there is none. Another password ends its logins."""
@@ -277,7 +280,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
             )
         )
 
-    async def log_in(self, login: str, name: str, now: float) -> None:
+    async def log_in(self, login: str, name: AgentName, now: float) -> None:
         """Keep that a browser is logged in as an agent."""
         await self._redis.script(scripts.LOG_IN, self._fingerprint("login", login), name, now)
 
@@ -308,9 +311,9 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
         identity = json.dumps(record.identity)
         await self._redis.script(scripts.KEEP_CALL, record.arrived, f"{identity}\n", json.dumps(rest))
 
-    async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
+    async def calls(self, since: float, until: float, queue: QueueName | None = None) -> list[CallRecord]:
         """Give the records of those who arrived from ``since`` until just before ``until``, by arrival."""
-        found: dict[tuple[str, str, float], CallRecord] = {}
+        found: dict[tuple[CallId, QueueName, float], CallRecord] = {}
         while True:
             page = await self._redis.command(
                 "ZRANGEBYSCORE", f"{scripts.PREFIX}:calls", since, f"({until}", "LIMIT", 0, PAGE
@@ -355,7 +358,7 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
 
 def _account(row: Sequence[str]) -> Account:
     name, endpoint, password_hash, role, queues, _ = row
-    return Account(name, endpoint, password_hash, Role(role), json.loads(queues))
+    return Account(AgentName(name), endpoint, password_hash, Role(role), json.loads(queues))
 
 
 def _call(text: str) -> CallRecord:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiosqlite
 import structlog
 
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
 from idbellen.ports import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from idbellen.domain.codes import Fingerprints
     from idbellen.domain.idcontact import Received
+    from idbellen.domain.ids import CallId, QueueName, Secret
     from idbellen.ports import Clock
 
 log = structlog.get_logger()
@@ -190,7 +192,8 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
     def _session(self, row: sqlite3.Row | None) -> Session | None:
         if row is None:
             return None
-        reference, purpose, sealed, language = row
+        name, purpose, sealed, language = row
+        reference = SessionRef(name)
         try:
             result = self._vault.unseal(sealed, reference) if sealed else None
         except UnsealError:
@@ -199,7 +202,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             ) from None
         return Session(reference, purpose, result, language)
 
-    def _sealed(self, reference: str, received: Received | None) -> tuple[str | None, str | None, float | None]:
+    def _sealed(self, reference: SessionRef, received: Received | None) -> tuple[str | None, str | None, float | None]:
         """Give the columns result, result_identity and result_until."""
         if received is None:
             return None, None, None
@@ -235,7 +238,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             )
         )
 
-    async def attach_result(self, reference: str, received: Received) -> Attached:
+    async def attach_result(self, reference: SessionRef, received: Received) -> Attached:
         """Keep the first auth result of a session, if its token was never accepted before."""
         try:
             changed = await self._change(
@@ -267,17 +270,17 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             )
         )
 
-    async def by_reference(self, reference: str) -> Session | None:
+    async def by_reference(self, reference: SessionRef) -> Session | None:
         """Give a session by its reference."""
         return self._session(
             await self._row("SELECT reference, purpose, result, language FROM sessions WHERE reference = ?", reference)
         )
 
-    async def set_language(self, reference: str, language: str) -> None:
+    async def set_language(self, reference: SessionRef, language: str) -> None:
         """Note in which language the citizen sees the page."""
         await self._change("UPDATE sessions SET language = ? WHERE reference = ?", language, reference)
 
-    async def discard(self, reference: str) -> Session | None:
+    async def discard(self, reference: SessionRef) -> Session | None:
         """Delete a session that the citizen ends; gives it, or None if a call holds it or it is gone."""
         row = await self._row(
             "DELETE FROM sessions WHERE reference = ? AND claimed_by IS NULL"
@@ -287,7 +290,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
         await self._overwrite()
         return self._session(row)
 
-    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:
+    async def issue_code(self, reference: SessionRef, code: str, now: float, *, valid_until: float) -> bool:
         """Give a session its code, in place of an earlier one; False if another session has that code.
 
         A code that has lapsed makes room.
@@ -309,7 +312,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             return False
         return changed == 1
 
-    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
+    async def claim(self, code: str, *, call: CallId, secret: Secret, now: float) -> Session | None:
         """Exchange a valid code for a secret, atomically: of several calls with one code, one gets it.
 
         A call that has it, and asks again with the same secret since it got no answer, is given it once more.
@@ -327,11 +330,11 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             )
         )
 
-    async def release(self, call: str) -> None:
+    async def release(self, call: CallId) -> None:
         """Undo the claim of a call, if it has one, that did not reach an agent: the code counts again."""
         await self._change("UPDATE sessions SET claimed_by = NULL, secret = NULL WHERE claimed_by = ?", call)
 
-    async def by_secret(self, secret: str) -> Session | None:
+    async def by_secret(self, secret: Secret) -> Session | None:
         """Give the session that a secret was exchanged for."""
         return self._session(
             await self._row(
@@ -340,7 +343,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             )
         )
 
-    async def finish(self, call: str) -> Session | None:
+    async def finish(self, call: CallId) -> Session | None:
         """Delete the session of a call that reached an agent and has ended; gives it as it was."""
         row = await self._row(
             "DELETE FROM sessions WHERE claimed_by = ? RETURNING reference, purpose, result, language", call
@@ -348,7 +351,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
         await self._overwrite()
         return self._session(row)
 
-    async def release_others(self, calls: Collection[str]) -> int:
+    async def release_others(self, calls: Collection[CallId]) -> int:
         """Undo the claims of an earlier process but for those of these calls; gives how many."""
         return await self._change(
             "UPDATE sessions SET claimed_by = NULL, secret = NULL"
@@ -410,7 +413,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             )
         )
 
-    async def remove_account(self, name: str) -> bool:
+    async def remove_account(self, name: AgentName) -> bool:
         """Delete an account and its logins; False if there is none."""
         return bool(await self._change("DELETE FROM accounts WHERE name = ?", name))
 
@@ -418,7 +421,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
         """Give all accounts by name."""
         return [_account(row) for row in await self._rows(f"SELECT {_ACCOUNT} FROM accounts ORDER BY name")]  # noqa: S608
 
-    async def account(self, name: str) -> Account | None:
+    async def account(self, name: AgentName) -> Account | None:
         """Give one account."""
         row = await self._row(f"SELECT {_ACCOUNT} FROM accounts WHERE name = ?", name)  # noqa: S608
         return _account(row) if row else None
@@ -430,11 +433,11 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
 
     async def change_account(
         self,
-        name: str,
+        name: AgentName,
         *,
         endpoint: str | None = None,
         role: Role | None = None,
-        queues: Mapping[str, int] | None = None,
+        queues: Mapping[QueueName, int] | None = None,
         password_hash: str | None = None,
     ) -> bool:
         """Change what is given of an account; False if there is none. Another password ends its logins."""
@@ -450,7 +453,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             )
         )
 
-    async def log_in(self, login: str, name: str, now: float) -> None:
+    async def log_in(self, login: str, name: AgentName, now: float) -> None:
         """Keep that a browser is logged in as an agent."""
         await self._change(
             "INSERT INTO logins (login, name, created, seen) VALUES (?, ?, ?, ?)",
@@ -493,7 +496,7 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
             record.wrap_up,
         )
 
-    async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
+    async def calls(self, since: float, until: float, queue: QueueName | None = None) -> list[CallRecord]:
         """Give the records of those who arrived from ``since`` until just before ``until``, by arrival."""
         rows = await self._rows(
             f"SELECT {_CALL} FROM calls WHERE arrived >= ? AND arrived < ? AND queue = coalesce(?, queue)"  # noqa: S608
@@ -521,7 +524,7 @@ def _take_room(folder: Path) -> None:
 
 def _account(row: sqlite3.Row) -> Account:
     name, endpoint, password_hash, role, queues = row
-    return Account(name, endpoint, password_hash, Role(role), json.loads(queues))
+    return Account(AgentName(name), endpoint, password_hash, Role(role), json.loads(queues))
 
 
 def _call(row: sqlite3.Row) -> CallRecord:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from idbellen.domain.codes import new_code
 
 if TYPE_CHECKING:
+    from idbellen.domain.ids import SessionRef
     from idbellen.ports import Clock, SessionStore
 
 CODE_ATTEMPTS = 20
@@ -34,7 +35,7 @@ class CodeIssuer:
     seconds: float
     clock: Clock
 
-    async def issue(self, reference: str) -> IssuedCode:
+    async def issue(self, reference: SessionRef) -> IssuedCode:
         """Give a session a new code in place of an earlier one.
 
         Raises:

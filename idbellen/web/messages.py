@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from idbellen.calls.wallboard import GROUPS
 from idbellen.domain.agents import AgentState
+from idbellen.domain.ids import QueueName
 from idbellen.domain.statistics import SENT_AWAY, total
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ class Titles:
     """How purposes and queues are called in the dashboard's language, by their names."""
 
     purposes: Mapping[str, str]
-    queues: Mapping[str, str]
+    queues: Mapping[QueueName, str]
 
     def purpose(self, tag: str) -> str:
         """Give the title of a purpose; its tag if it has none."""
         return self.purposes.get(tag, tag)
 
-    def queue(self, name: str) -> str:
+    def queue(self, name: QueueName) -> str:
         """Give the title of a queue; its name if it has none."""
         return self.queues.get(name, name)
 
@@ -101,7 +102,7 @@ def _call(call: CallView, titles: Titles, now: float) -> dict[str, Any]:
 
 
 def _target(target: Target, titles: Titles) -> dict[str, Any]:
-    title = titles.queue(target.name) if target.kind == "queue" else target.name
+    title = titles.queue(QueueName(target.name)) if target.kind == "queue" else target.name
     return {"kind": target.kind, "name": target.name, "title": title}
 
 

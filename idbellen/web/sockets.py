@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from idbellen.calls.watch import Watch
+    from idbellen.domain.ids import AgentName
 
 log = structlog.get_logger()
 
@@ -43,7 +44,7 @@ class Page:
     """
 
     what: str
-    agent: str
+    agent: AgentName
     login: str
     watch: Watch
     news: Callable[[], str | None]

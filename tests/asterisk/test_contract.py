@@ -25,6 +25,7 @@ from joserfc.jwk import RSAKey
 from idbellen.demo.tokens import ID_CONTACT, VERDER_HELPEN
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import LARGEST_TOKEN, AuthResult, AuthStatus, load_key
+from idbellen.domain.ids import CallId, Secret
 from idbellen.service.config import load, read_master_key
 from idbellen.service.storage import open_store
 from tests.support.installation import ATTRIBUTES
@@ -199,7 +200,7 @@ async def while_the_page_is_open(installation: Installation, token: str) -> tupl
 async def during_the_call(installation: Installation, token: str) -> tuple[str, str]:
     answer = await started(installation)
     code = await code_on(installation, answer["client_url"])
-    call, secret = secrets.token_hex(), secrets.token_hex()
+    call, secret = CallId(secrets.token_hex()), Secret(secrets.token_hex())
     async with store_of(installation) as store:
         assert await store.claim(code, call=call, secret=secret, now=time.time())
         assert await deliver(answer["attr_url"], token) == (200, None)
@@ -224,7 +225,7 @@ async def test_each_dialect_with_each_kind_of_key_in_each_way(
             client_url, code = await way(installation, token)
             async with store_of(installation) as store:
                 session = await store.by_page_handle(client_url.rsplit("/", 1)[1])
-                claimed = await store.claim(code, call=code, secret=code, now=time.time())
+                claimed = await store.claim(code, call=CallId(code), secret=Secret(code), now=time.time())
             assert session == claimed, "the code is this session's"
             assert session
             # What is sealed in the store is this and no more.
@@ -243,7 +244,7 @@ async def test_a_large_result_fits_into_the_address_of_the_page(installation: In
     assert 20_000 < len(token) < LARGEST_TOKEN
     code = await code_on(installation, answer["client_url"], token)
     async with store_of(installation) as store:
-        session = await store.claim(code, call=code, secret=code, now=time.time())
+        session = await store.claim(code, call=CallId(code), secret=Secret(code), now=time.time())
     assert session
     assert session.result == AuthResult(AuthStatus.SUCCESS, attributes, None, "encryption-key")
 

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from idbellen.domain.ids import AgentName
 from idbellen.web.sockets import ELSEWHERE, MOST_PAGES
 from tests.support.dashboards import closed
 from tests.support.desk_stage import FakeDesk, dashboard
@@ -186,7 +187,7 @@ async def test_news_of_others_does_not_put_off_the_beat() -> None:
     async def busy_day() -> None:
         while True:
             # Everybody is told that something changed, but nothing that this agent sees.
-            desk.show(desk.view("ann"))
+            desk.show(desk.view(AgentName("ann")))
             await asyncio.sleep(0.1)
 
     async with dashboard(desk) as url, browser(url) as http:

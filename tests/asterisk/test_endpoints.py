@@ -20,6 +20,7 @@ from idbellen.calls.feature_codes import FeatureCodes
 from idbellen.calls.staff import Staff, StaffRules
 from idbellen.demo.pbx import Pbx, PbxSettings
 from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
+from idbellen.domain.ids import AgentName
 from idbellen.domain.prompts import Prompt
 from idbellen.ports import Account
 from tests.conftest import PROMPTS
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from idbellen.asterisk.ari import Ari
     from idbellen.ports import AccountStore
+
+A = AgentName("a")
 
 # Long enough for an offer to be made, were there one to make.
 OFFER_SECONDS = 1.0
@@ -187,7 +190,7 @@ def test_an_event_that_overtakes_the_answer_is_the_newer() -> None:
 class FakeAccounts:
     async def by_endpoint(self, endpoint: str) -> Account | None:
         await asyncio.sleep(0.001)
-        return Account("a", endpoint, "") if endpoint == "PJSIP/a-b" else None
+        return Account(A, endpoint, "") if endpoint == "PJSIP/a-b" else None
 
 
 def dialling(story: Callable[[Staff, Callable[..., Any]], Coroutine[Any, Any, None]]) -> None:
@@ -220,16 +223,16 @@ def test_a_day_with_the_desk_phone_alone() -> None:
         assert await dial("pause") is Prompt.AGENT_LOGGED_OUT, "not logged in yet"
         assert await dial("logout") is Prompt.AGENT_LOGGED_OUT
         assert await dial("login") is Prompt.AGENT_LOGGED_IN
-        assert (staff["a"].state, staff["a"].phone) == (AgentState.AVAILABLE, PhoneState.BUSY)
-        assert staff.with_phone_alone("a")
+        assert (staff[A].state, staff[A].phone) == (AgentState.AVAILABLE, PhoneState.BUSY)
+        assert staff.with_phone_alone(A)
         assert await dial("login") is Prompt.AGENT_LOGGED_IN, "once more changes nothing"
-        assert agent_now(staff, "a").state is AgentState.AVAILABLE
+        assert agent_now(staff, A).state is AgentState.AVAILABLE
         assert await dial("pause") is Prompt.AGENT_PAUSED
-        assert agent_now(staff, "a").state is AgentState.PAUSED
+        assert agent_now(staff, A).state is AgentState.PAUSED
         assert await dial("pause") is Prompt.AGENT_AVAILABLE
-        assert agent_now(staff, "a").state is AgentState.AVAILABLE
+        assert agent_now(staff, A).state is AgentState.AVAILABLE
         assert await dial("logout") is Prompt.AGENT_LOGGED_OUT
-        assert agent_now(staff, "a").state is AgentState.OFFLINE
+        assert agent_now(staff, A).state is AgentState.OFFLINE
 
     dialling(story)
 
@@ -238,24 +241,24 @@ def test_a_code_during_a_call_holds_from_its_end_on() -> None:
     async def story(staff: Staff, dial: Callable[..., Any]) -> None:
         await dial("login")
         for event in (AgentEvent.OFFER, AgentEvent.RING, AgentEvent.CONNECT):
-            staff.happen("a", event)
+            staff.happen(A, event)
         assert await dial("pause") is Prompt.AGENT_PAUSED
         assert await dial("pause") is Prompt.AGENT_AVAILABLE
         assert await dial("logout") is Prompt.AGENT_LOGGED_OUT
-        assert staff["a"].state is AgentState.IN_CALL
-        staff.happen("a", AgentEvent.FINISH)
-        assert agent_now(staff, "a").state is AgentState.OFFLINE
+        assert staff[A].state is AgentState.IN_CALL
+        staff.happen(A, AgentEvent.FINISH)
+        assert agent_now(staff, A).state is AgentState.OFFLINE
 
     dialling(story)
 
 
 def test_logging_out_pauses_who_has_a_dashboard_open() -> None:
     async def story(staff: Staff, dial: Callable[..., Any]) -> None:
-        with staff.present(Account("a", "PJSIP/a-b", "")):
+        with staff.present(Account(A, "PJSIP/a-b", "")):
             assert await dial("login") is Prompt.AGENT_LOGGED_IN
-            assert not staff.with_phone_alone("a")
+            assert not staff.with_phone_alone(A)
             assert await dial("logout") is Prompt.AGENT_PAUSED
-            assert staff["a"].state is AgentState.PAUSED
+            assert staff[A].state is AgentState.PAUSED
         await asyncio.sleep(20)
 
     dialling(story)

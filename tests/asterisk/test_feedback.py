@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
 from idbellen.domain.idcontact import AuthResult, AuthStatus, feedback_address, session_url_host
+from idbellen.domain.ids import SessionRef
 from idbellen.ports import Session
 from idbellen.web.machines.session_feedback import FeedbackRules, HttpFeedback
 from tests.asterisk.test_contract import ALLOWED, at_the_desk, code_on, deliver, opened, seen, started, with_the_start
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tests.support.installation import Installation
 
     Install = Callable[..., Awaitable[Installation]]
+
+SESSION_0 = SessionRef("session 0")
 
 
 @dataclass
@@ -192,7 +195,7 @@ def feedback(plugin: Plugin, *session_urls: str | None, seconds: float = 5.0) ->
 async def test_a_plugin_that_fails_is_logged(plugin: Plugin, path: str, event: str, reason: dict[str, object]) -> None:
     with capture_logs() as logs:
         async with feedback(plugin, plugin.url(path), seconds=0.3) as teller:
-            teller.user_active("session 0")
+            teller.user_active(SESSION_0)
     assert logs == [{"event": event, "log_level": "warning", "session": "session 0", "type": "user_active"} | reason]
     assert plugin.told == [f"{path}?type=user_active"], "once, and nowhere else"
 
@@ -201,7 +204,7 @@ async def test_a_plugin_that_is_away_is_logged(plugin: Plugin) -> None:
     plugin.host = f"127.0.0.1:{free_ports()}"
     with capture_logs() as logs:
         async with feedback(plugin, plugin.url()) as teller:
-            teller.user_active("session 0")
+            teller.user_active(SESSION_0)
     assert [(entry["event"], entry["reason"]) for entry in logs] == [
         ("session feedback failed", "ClientConnectorError")
     ]
@@ -209,9 +212,9 @@ async def test_a_plugin_that_is_away_is_logged(plugin: Plugin) -> None:
 
 async def test_messages_of_a_session_keep_their_order_and_hold_no_other_up(plugin: Plugin) -> None:
     async with feedback(plugin, plugin.url("/silent"), plugin.url("/other")) as teller:
-        teller.user_active("session 0")
-        teller.logout(Session("session 0", "report_move", AuthResult(AuthStatus.SUCCESS, {}, plugin.url("/last"))))
-        teller.user_active("session 1")
+        teller.user_active(SESSION_0)
+        teller.logout(Session(SESSION_0, "report_move", AuthResult(AuthStatus.SUCCESS, {}, plugin.url("/last"))))
+        teller.user_active(SessionRef("session 1"))
         await plugin.until("/silent?type=user_active", "/other?type=user_active")
         assert not any(path.startswith("/last") for path in plugin.told)
         plugin.answering.set()
@@ -223,7 +226,7 @@ async def test_of_too_many_messages_the_rest_is_dropped(plugin: Plugin, monkeypa
     with capture_logs() as logs:
         async with feedback(plugin, plugin.url("/silent"), plugin.url(), plugin.url("/other")) as teller:
             for number in range(3):
-                teller.user_active(f"session {number}")
+                teller.user_active(SessionRef(f"session {number}"))
             plugin.answering.set()
             assert [(entry["event"], entry["session"]) for entry in logs] == [
                 ("session feedback dropped: auth plugins do not answer", "session 2")
@@ -234,11 +237,11 @@ async def test_of_too_many_messages_the_rest_is_dropped(plugin: Plugin, monkeypa
 async def test_who_gave_no_address_is_not_told(plugin: Plugin) -> None:
     with capture_logs() as logs:
         async with feedback(plugin, None) as teller:
-            teller.user_active("session 0")
-            teller.user_active("session that is gone")
-            teller.logout(Session("session 0", "report_move"))
+            teller.user_active(SESSION_0)
+            teller.user_active(SessionRef("session that is gone"))
+            teller.logout(Session(SESSION_0, "report_move"))
         async with HttpFeedback(FeedbackRules((), 5.0), sessions(plugin.url())) as teller:
-            teller.user_active("session 0")
+            teller.user_active(SESSION_0)
     assert plugin.told == []
     assert logs == []
 

@@ -14,6 +14,7 @@ from idbellen.asterisk.ari import Ari
 from idbellen.asterisk.legs import AgentChannel, Legs
 from idbellen.asterisk.lines import Line, Lines
 from idbellen.asterisk.monitor import SNOOP_PREFIX, Monitor
+from idbellen.domain.ids import AgentName
 from idbellen.ports import Role
 from tests.support.installation import Installation
 from tests.support.rtp import sounds
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from tests.support.rtp import Sound
     from tests.support.sipp import AgentPhone, Caller
     from tests.support.spy import Spy
+
+AGENT1 = AgentName("agent1")
 
 SENTENCE = "idbellen/supervisor-listens"
 # A voice is far above, what the codec makes of a tone is below.
@@ -316,13 +319,13 @@ async def test_a_fault_in_one_session_ends_nothing_else() -> None:
     running = asyncio.create_task(monitor.run())
     await asyncio.sleep(0)
     for _ in range(2):
-        assert not await monitor.request("agent1", "PJSIP/agent3", "listen", announce=False)
+        assert not await monitor.request(AGENT1, "PJSIP/agent3", "listen", announce=False)
     assert not running.done()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     # Before and after nobody is connected.
-    assert not await monitor.request("agent1", "PJSIP/agent3", "listen", announce=False)
+    assert not await monitor.request(AGENT1, "PJSIP/agent3", "listen", announce=False)
 
 
 # Ends of the service

@@ -13,6 +13,7 @@ from idbellen.calls.pbx.members import MemberRules, PbxMembers
 from idbellen.calls.pbx.queue import PbxCalls, PbxRules, Verdict
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import Stage
+from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Mode
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
 
     from idbellen.calls.office import Office
 
+A, B, PJSIP_ANN = AgentName("a"), AgentName("b"), AgentName("PJSIP/ann")
+
 CODE, WRONG = "1234567890", "9876543210"
-REFERENCE = f"session {CODE}"
+REFERENCE = SessionRef(f"session {CODE}")
 CALLER, FIRST, SECOND = "PJSIP/trunk-01", "a-02", "b-03"
 NOBODY = Snapshot((Channel("c", CALLER),))
 
@@ -51,7 +54,7 @@ NOBODY = Snapshot((Channel("c", CALLER),))
 class Sessions(FakeSessions):
     """Sessions whose codes can be replaced."""
 
-    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:
+    async def issue_code(self, reference: SessionRef, code: str, now: float, *, valid_until: float) -> bool:
         await asyncio.sleep(0.001)
         for old, session in list(self.codes.items()):
             if session.reference == reference:
@@ -60,7 +63,7 @@ class Sessions(FakeSessions):
                 return True
         return False
 
-    async def finish(self, call: str) -> Any:
+    async def finish(self, call: CallId) -> Any:
         session = await super().finish(call)
         self.codes = {code: kept for code, kept in self.codes.items() if kept.reference not in self.finished}
         return session
@@ -102,7 +105,7 @@ class Pbx:
             self.events.put_nowait(event)
         await asyncio.sleep(0.1)
 
-    def seen(self, agent: str) -> tuple[str, Mode] | None:
+    def seen(self, agent: AgentName) -> tuple[SessionRef, Mode] | None:
         call = self.office.desk.view(agent).call
         return (call.session, call.mode) if call else None
 
@@ -118,13 +121,13 @@ def tell(story: Callable[[Pbx], Coroutine[Any, Any, None]], *, lost: float = 30.
         log = FakeCallLog()
         office = new_office(RULES, sessions, log=log)
         events: asyncio.Queue[PbxEvent] = asyncio.Queue()
-        calls = PbxCalls(office, PbxRules({"q": "default"}, lost))
+        calls = PbxCalls(office, PbxRules({"q": QueueName("default")}, lost))
         pbx = Pbx(office, calls, sessions, log, events)
         staff = office.desk.staff
         watches = [staff.present(account(name)) for name in ("a", "b")]
         for watch in watches:
             watch.__enter__()
-        staff.set_available("a")
+        staff.set_available(A)
         following = asyncio.create_task(calls.run(events.get))
         await story(pbx)
         following.cancel()
@@ -160,17 +163,17 @@ def test_from_the_code_to_the_screen_and_to_the_end() -> None:
         assert (pbx.stage(), pbx.office.progress.view(REFERENCE).place) == (Stage.QUEUED, 1)
         assert pbx.office.desk.waiting_by_queue() == {"default": 1}
         await pbx.tell(*CONNECTED)
-        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
-        assert pbx.seen("b") is None
+        assert pbx.seen(A) == (REFERENCE, Mode.TALKING)
+        assert pbx.seen(B) is None
         assert pbx.stage() is Stage.CONNECTED
         await pbx.tell(Held("a1", on=True))
-        assert pbx.seen("a") == (REFERENCE, Mode.HELD)
+        assert pbx.seen(A) == (REFERENCE, Mode.HELD)
         await pbx.tell(Held("a1", on=False))
-        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
+        assert pbx.seen(A) == (REFERENCE, Mode.TALKING)
         await asyncio.sleep(60)
         await pbx.tell(Left("a1", "br"), Left("c", "br"), Gone("a1"), Gone("c"))
         await task
-        assert pbx.seen("a") is None
+        assert pbx.seen(A) is None
         assert pbx.stage() is Stage.ENDED
         [record] = pbx.log.records
         assert (record.outcome, record.agent, record.verified) == (CallOutcome.ANSWERED, "a", True)
@@ -185,17 +188,17 @@ def test_a_transfer_moves_the_screen_also_to_who_is_paused() -> None:
         await pbx.tell(*CONNECTED)
         # To ask a colleague, the PBX takes the agent out; then it swaps them.
         await pbx.tell(Left("a1", "br"), Entered("a1", FIRST, "ask"), Entered("b1", SECOND, "ask"))
-        assert pbx.seen("a") == (REFERENCE, Mode.HELD)
-        assert pbx.seen("b") is None
+        assert pbx.seen(A) == (REFERENCE, Mode.HELD)
+        assert pbx.seen(B) is None
         await pbx.tell(Gone("a1"), Left("b1", "ask"), Entered("b1", SECOND, "br"))
-        assert pbx.seen("a") is None
-        assert pbx.seen("b") == (REFERENCE, Mode.TALKING)
-        assert pbx.office.desk.staff["b"].afterwards is AgentState.PAUSED
+        assert pbx.seen(A) is None
+        assert pbx.seen(B) == (REFERENCE, Mode.TALKING)
+        assert pbx.office.desk.staff[B].afterwards is AgentState.PAUSED
         await pbx.tell(Gone("c"))
         await task
-        assert pbx.seen("b") is None
-        assert pbx.office.desk.staff["b"].state is AgentState.PAUSED
-        assert pbx.office.desk.staff["a"].state is AgentState.AVAILABLE
+        assert pbx.seen(B) is None
+        assert pbx.office.desk.staff[B].state is AgentState.PAUSED
+        assert pbx.office.desk.staff[A].state is AgentState.AVAILABLE
 
     tell(story)
 
@@ -204,9 +207,9 @@ def test_in_a_conference_the_screen_stays_with_who_had_it() -> None:
     async def story(pbx: Pbx) -> None:
         task = await call_in(pbx)
         await pbx.tell(*CONNECTED, Entered("b1", SECOND, "br"))
-        assert (pbx.seen("a"), pbx.seen("b")) == ((REFERENCE, Mode.TALKING), None)
+        assert (pbx.seen(A), pbx.seen(B)) == ((REFERENCE, Mode.TALKING), None)
         await pbx.tell(Left("a1", "br"))
-        assert (pbx.seen("a"), pbx.seen("b")) == (None, (REFERENCE, Mode.TALKING))
+        assert (pbx.seen(A), pbx.seen(B)) == (None, (REFERENCE, Mode.TALKING))
         await pbx.tell(Gone("c"))
         await task
 
@@ -254,7 +257,7 @@ def test_strangers_in_the_queue_are_counted_and_show_nothing() -> None:
         assert pbx.office.desk.waiting_by_queue() == {"default": 1}
         await pbx.tell(LeftQueue("s", "q"), Answered("s", "q", "a"))
         await pbx.tell(Entered("a1", FIRST, "br"), Entered("s", "PJSIP/trunk-09", "br"))
-        assert pbx.seen("a") is None
+        assert pbx.seen(A) is None
         await pbx.tell(Gone("s"))
         assert [(r.outcome, r.verified) for r in pbx.log.records] == [(CallOutcome.ANSWERED, False)]
 
@@ -266,13 +269,13 @@ def test_ami_is_away_for_a_moment_and_the_screen_stays() -> None:
         task = await call_in(pbx)
         await pbx.tell(*CONNECTED, Lost())
         await asyncio.sleep(20)
-        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
+        assert pbx.seen(A) == (REFERENCE, Mode.TALKING)
         await pbx.tell(Snapshot((Channel("c", CALLER, "br", REFERENCE), Channel("b1", SECOND, "br"))))
-        assert pbx.seen("b") == (REFERENCE, Mode.TALKING), "moved in the meantime"
+        assert pbx.seen(B) == (REFERENCE, Mode.TALKING), "moved in the meantime"
         await pbx.tell(Lost())
         await pbx.tell(Snapshot(()))
         await task
-        assert pbx.seen("b") is None
+        assert pbx.seen(B) is None
 
     assert tell(story).finished == [REFERENCE]
 
@@ -283,16 +286,16 @@ def test_ami_is_away_for_long_the_screen_is_cleared_and_comes_back() -> None:
         await pbx.tell(*CONNECTED, Lost())
         await asyncio.sleep(31)
         await task
-        assert pbx.seen("a") is None
+        assert pbx.seen(A) is None
         assert CODE not in pbx.sessions.codes, "an agent has spoken: the code is gone"
         secret = None
         await pbx.tell(Snapshot((Channel("c", CALLER, "br", REFERENCE), Channel("a1", FIRST, "br"))))
-        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
-        view = pbx.office.desk.view("a").call
+        assert pbx.seen(A) == (REFERENCE, Mode.TALKING)
+        view = pbx.office.desk.view(A).call
         assert view
         assert view.secret != secret
         await pbx.tell(Gone("c"))
-        assert pbx.seen("a") is None
+        assert pbx.seen(A) is None
 
     assert tell(story).finished == [REFERENCE]
 
@@ -305,7 +308,7 @@ def test_a_call_of_an_earlier_process_is_taken_up_in_the_queue() -> None:
         assert (ticket.session, ticket.verified) == (REFERENCE, True)
         assert now() - ticket.since == pytest.approx(40.0, abs=1.0)
         await pbx.tell(*CONNECTED)
-        assert pbx.seen("a") == (REFERENCE, Mode.TALKING)
+        assert pbx.seen(A) == (REFERENCE, Mode.TALKING)
         await pbx.tell(Gone("c"))
 
     assert tell(story).finished == [REFERENCE]
@@ -317,7 +320,7 @@ def test_a_planned_stop_keeps_the_session_for_the_next_process() -> None:
         await pbx.tell(*CONNECTED)
         task.cancel()
         await asyncio.wait([task])
-        assert pbx.seen("a") is None
+        assert pbx.seen(A) is None
 
     sessions = tell(story)
     assert (sessions.finished, sessions.claimed) == ([], {})
@@ -327,7 +330,7 @@ def test_a_planned_stop_keeps_the_session_for_the_next_process() -> None:
 def test_a_reference_that_is_none_takes_nothing_up() -> None:
     async def story(pbx: Pbx) -> None:
         await pbx.tell(Snapshot((Channel("c", CALLER, "br", "another"), Channel("a1", FIRST, "br"))))
-        assert pbx.seen("a") is None
+        assert pbx.seen(A) is None
 
     tell(story)
 
@@ -344,10 +347,10 @@ def test_an_agent_who_opens_the_dashboard_during_the_call_sees_it() -> None:
     async def story(pbx: Pbx) -> None:
         task = await call_in(pbx)
         await pbx.tell(LeftQueue("c", "q"), Entered("c", CALLER, "br"), Entered("d1", "d-04", "br"))
-        assert pbx.seen("a") is None
+        assert pbx.seen(A) is None
         with pbx.office.desk.staff.present(account("d")):
             await asyncio.sleep(0.1)
-            assert pbx.seen("d") == (REFERENCE, Mode.TALKING)
+            assert pbx.seen(AgentName("d")) == (REFERENCE, Mode.TALKING)
             await pbx.tell(Gone("c"))
             await task
 
@@ -388,7 +391,7 @@ def with_members(story: Callable[[Office, PbxMembers, Control], Coroutine[Any, A
     async def run() -> None:
         office = new_office(RULES, FakeSessions(CODE))
         control = Control()
-        rules = MemberRules({"q": "default"}, "Local/{name}@from-queue/n")
+        rules = MemberRules({"q": QueueName("default")}, "Local/{name}@from-queue/n")
         members = control.members = PbxMembers(office.desk.staff, control, rules)
         running = asyncio.create_task(members.run())
         members.take(Snapshot(()))
@@ -413,11 +416,11 @@ def test_members_follow_the_dashboard() -> None:
         with staff.present(agent()):
             await asyncio.sleep(1)
             assert control.done == [], "who is paused need not be a member"
-            staff.set_available("PJSIP/ann")
+            staff.set_available(PJSIP_ANN)
             await asyncio.sleep(1)
-            staff.pause("PJSIP/ann", "lunch")
+            staff.pause(PJSIP_ANN, "lunch")
             await asyncio.sleep(1)
-            staff.set_available("PJSIP/ann")
+            staff.set_available(PJSIP_ANN)
             await asyncio.sleep(1)
         await asyncio.sleep(20)
         assert control.done == [
@@ -435,12 +438,12 @@ def test_the_dashboard_follows_members() -> None:
         staff = office.desk.staff
         with staff.present(agent()):
             members.take(Member("q", INTERFACE, paused=False))
-            assert agent_now(staff, "PJSIP/ann").state is AgentState.AVAILABLE
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.AVAILABLE
             members.take(Member("q", INTERFACE, paused=True))
-            assert agent_now(staff, "PJSIP/ann").state is AgentState.PAUSED
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.PAUSED
             members.take(Member("q", INTERFACE, paused=False))
             members.take(MemberGone("q", INTERFACE))
-            assert agent_now(staff, "PJSIP/ann").state is AgentState.PAUSED
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.PAUSED
             await asyncio.sleep(1)
         await asyncio.sleep(20)
         assert control.done == []
@@ -452,13 +455,13 @@ def test_a_quick_change_of_mind_is_not_undone_by_the_news_of_the_first() -> None
     async def story(office: Office, _: PbxMembers, control: Control) -> None:
         staff = office.desk.staff
         with staff.present(agent()):
-            staff.set_available("PJSIP/ann")
+            staff.set_available(PJSIP_ANN)
             await asyncio.sleep(1)
-            staff.pause("PJSIP/ann", "")
+            staff.pause(PJSIP_ANN, "")
             await asyncio.sleep(0.02)
-            staff.set_available("PJSIP/ann")
+            staff.set_available(PJSIP_ANN)
             await asyncio.sleep(1)
-            assert staff["PJSIP/ann"].state is AgentState.AVAILABLE
+            assert staff[PJSIP_ANN].state is AgentState.AVAILABLE
             assert [what for what, *_ in control.done] == ["add", "pause", "resume"]
         await asyncio.sleep(20)
 
@@ -470,12 +473,12 @@ def test_a_refusal_is_tried_again() -> None:
         staff = office.desk.staff
         with staff.present(agent()):
             control.willing = False
-            staff.set_available("PJSIP/ann")
+            staff.set_available(PJSIP_ANN)
             await asyncio.sleep(1)
             control.willing = True
             await asyncio.sleep(15)
             assert [what for what, *_ in control.done] == ["add", "add"]
-            assert staff["PJSIP/ann"].state is AgentState.AVAILABLE
+            assert staff[PJSIP_ANN].state is AgentState.AVAILABLE
         await asyncio.sleep(30)
 
     with_members(story)
@@ -486,7 +489,7 @@ def test_a_static_member_is_paused_instead_of_taken_out() -> None:
         staff = office.desk.staff
         members.take(Snapshot((), (), (Member("q", INTERFACE, paused=True, dynamic=False),)))
         with staff.present(agent()):
-            staff.set_available("PJSIP/ann")
+            staff.set_available(PJSIP_ANN)
             await asyncio.sleep(1)
         await asyncio.sleep(20)
         assert [what for what, *_ in control.done] == ["resume", "pause"]

@@ -14,6 +14,7 @@ from playwright.async_api import expect
 from idbellen.domain.agents import Agent, AgentState, PhoneState
 from idbellen.domain.board import AgentView, CallView, Colleague, Day, OfferView
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.talk import ALLOWED, Command, Mode, Target, Verb
 from idbellen.ports import Role, Session
 from tests.support.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, html, open_windows
@@ -27,11 +28,16 @@ if TYPE_CHECKING:
 
     from idbellen.domain.languages import Language
 
+CALL = CallId("call")
+RESIDENTS, TAXES = QueueName("residents"), QueueName("taxes")
+REFERENCE = SessionRef("reference")
+
 WORDS = "wiel \N{EN DASH} lantaarn"
 TOLD = "Een beller voor u. Onderwerp: Verhuizing doorgeven"
 # The page waits five for a word, and this machine may be busy.
 SILENCE_SECONDS = 6.0
-COLLEAGUES = (Colleague("bob", AgentState.AVAILABLE, free=True), Colleague("carol", AgentState.IN_CALL, free=False))
+BOB, CAROL = AgentName("bob"), AgentName("carol")
+COLLEAGUES = (Colleague(BOB, AgentState.AVAILABLE, free=True), Colleague(CAROL, AgentState.IN_CALL, free=False))
 
 
 @pytest.fixture
@@ -70,12 +76,12 @@ async def log_in(page: Page, url: str) -> Page:
 
 def view(state: AgentState, *, offer: OfferView | None = None, call: CallView | None = None, **agent: Any) -> AgentView:
     return AgentView(
-        Agent("ann", "PJSIP/ann", state=state, since=time.time() - 75, **agent),
-        {"residents": 3, "taxes": 1},
+        Agent(AgentName("ann"), "PJSIP/ann", state=state, since=time.time() - 75, **agent),
+        {RESIDENTS: 3, TAXES: 1},
         offer=offer,
         call=call,
         colleagues=COLLEAGUES,
-        queues=("residents", "taxes", "street"),
+        queues=(RESIDENTS, TAXES, QueueName("street")),
         numbers=True,
         today=Day(12, 2400.0, 1),
     )
@@ -83,12 +89,12 @@ def view(state: AgentState, *, offer: OfferView | None = None, call: CallView | 
 
 def an_offer(**changes: Any) -> OfferView:
     now = time.time()
-    return replace(OfferView("call", "report_move", "residents", now - 42, now + 14), **changes)
+    return replace(OfferView(CALL, "report_move", RESIDENTS, now - 42, now + 14), **changes)
 
 
 def a_call(**changes: Any) -> CallView:
     call = CallView(
-        "call", "reference", "report_move", "residents", time.time() - 93, SECRET, ("wiel", "lantaarn")
+        CALL, REFERENCE, "report_move", RESIDENTS, time.time() - 93, SECRET, ("wiel", "lantaarn")
     )  # fmt: skip
     return replace(call, **changes)
 
@@ -315,7 +321,7 @@ async def test_an_attribute_can_be_copied(page: Page, desk: FakeDesk) -> None:
 
 
 async def test_data_that_come_late_appear_by_themselves(page: Page, desk: FakeDesk) -> None:
-    desk.session = Session("reference", "report_move")
+    desk.session = Session(REFERENCE, "report_move")
     desk.show(in_call())
     await expect(page.locator("#verdict")).to_have_text("Nog niet geverifieerd: gegevens volgen nog")
     await check_look(page, *BOTH_ENDS)
@@ -326,7 +332,7 @@ async def test_data_that_come_late_appear_by_themselves(page: Page, desk: FakeDe
 
 
 async def test_who_is_not_verified_is_told_as_clearly(page: Page, desk: FakeDesk) -> None:
-    desk.session = Session("reference", "report_move", AuthResult(AuthStatus.FAILED, {}))
+    desk.session = Session(REFERENCE, "report_move", AuthResult(AuthStatus.FAILED, {}))
     desk.show(in_call())
     await expect(page.locator("#verdict")).to_have_text("Niet geverifieerd")
     await check_look(page, *BOTH_ENDS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
+from idbellen.domain.ids import AgentName, QueueName
 from idbellen.web import sockets
 from tests.support.browser import ALL_LOOKS, BOTH_ENDS, Windows, check_look, html
 from tests.support.ports import free_ports
@@ -152,7 +153,7 @@ async def test_an_agents_state_and_listening_in(windows: Windows, says: Says) ->
         await dialog.get_by_role("button", name=says.lunch).click()
         await expect(page.locator("#done")).to_contain_text(says.lunch_done)
         await expect(page.locator("#agents").get_by_text("Lunch")).to_be_visible()
-        stage.staff.set_available("anna")
+        stage.staff.set_available(AgentName("anna"))
         stage.talk("anna")
         await page.get_by_role("button", name=f"{says.change} anna").click()
         listen = dialog.get_by_role("button", name=says.listen)
@@ -247,7 +248,7 @@ async def test_history_and_a_day(windows: Windows, says: Says, tmp_path: Path) -
     async with serve(says.language) as stage:
         for ago in range(1, 5):
             stage.history(today() - dt.timedelta(days=ago), calls=20 + 5 * ago)
-        stage.history(today() - dt.timedelta(days=1), queue="taxes", calls=30)
+        stage.history(today() - dt.timedelta(days=1), queue=QueueName("taxes"), calls=30)
         page = await open_page(windows, stage)
         await page.get_by_role("link", name=says.history).click()
         await expect(page.get_by_role("heading", name=says.history)).to_be_visible()

@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
+from idbellen.domain.ids import AgentName, CallId, Secret, SessionRef
 from idbellen.ports import Account, StoreError
 from idbellen.stores import redis, redis_audit_trail
 from idbellen.stores.redis import open_store
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
     from tests.support.sipp import Phones
 
     Make = Callable[..., Awaitable[RedisProcess]]
+
+ANN = AgentName("ann")
+A_CALL = CallId("call")
+SECRET_OF_CALL = Secret("secret of call")
+S = SessionRef("s")
 
 # What a request may take, and some for a busy machine.
 BOUND_SECONDS = 4.0
@@ -86,8 +92,8 @@ async def test_the_server_sees_no_code_secret_or_handle_and_nothing_of_a_result(
     async with open_store(server.url, FINGERPRINTS) as store:
         await with_code(store)
         await claim(store)
-        await store.add_account(Account("ann", "PJSIP/ann", "hash"))
-        await store.log_in("login of ann", "ann", 0.0)
+        await store.add_account(Account(ANN, "PJSIP/ann", "hash"))
+        await store.log_in("login of ann", ANN, 0.0)
         await store.note({"desk": "a caller waits"})
     written = b"".join(file.read_bytes() for file in server.folder.rglob("*.aof"))
     assert b"PJSIP/ann" in written, "this is where all of it would be"
@@ -100,21 +106,21 @@ async def test_the_server_sees_no_code_secret_or_handle_and_nothing_of_a_result(
 async def test_a_finished_session_and_ended_logins_leave_nothing(redis_server: RedisProcess) -> None:
     async with open_store(redis_server.url, FINGERPRINTS) as store:
         await with_code(store)
-        await store.issue_code("s", CODE, 1.0, valid_until=100.0)
+        await store.issue_code(S, CODE, 1.0, valid_until=100.0)
         await claim(store)
-        await store.finish("call")
+        await store.finish(A_CALL)
         await with_code(store, "t")
-        await store.discard("t")
+        await store.discard(SessionRef("t"))
         await store.purge(1000.0, 1.0)
-        await store.add_account(Account("ann", "PJSIP/ann", "hash"))
+        await store.add_account(Account(ANN, "PJSIP/ann", "hash"))
         for login in ("one", "two"):
-            await store.log_in(login, "ann", 0.0)
+            await store.log_in(login, ANN, 0.0)
         assert await store.logged_in("one", 1.0, idle=10.0, absolute=10.0)
         await store.log_out("two")
         [left] = (await redis_server.cli("KEYS", "*:login:*")).splitlines()
         assert int(await redis_server.cli("PTTL", left)) <= 10_000, "it ends by itself"
         await store.log_out("one")
-        await store.remove_account("ann")
+        await store.remove_account(ANN)
         assert await redis_server.cli("KEYS", "*") == "{idbellen}:schema"
 
 
@@ -127,16 +133,16 @@ async def test_a_result_that_was_changed_or_moved_is_not_opened(redis_server: Re
         await redis_server.cli("HSET", "{idbellen}:session:b", "result", f"{'BA'[sealed[0] == 'B']}{sealed[1:]}")
         for name in ("a", "b"):
             with pytest.raises(StoreError, match=f"auth result of session {name} cannot be opened"):
-                await store.by_reference(name)
+                await store.by_reference(SessionRef(name))
 
 
 async def test_an_account_made_anew_has_none_of_the_logins_of_the_old(redis_server: RedisProcess) -> None:
-    ann = Account("ann", "PJSIP/ann", "hash")
+    ann = Account(ANN, "PJSIP/ann", "hash")
     async with open_store(redis_server.url, FINGERPRINTS) as store:
         await store.add_account(ann)
-        await store.log_in("login", "ann", 0.0)
-        await store.remove_account("ann")
-        await store.log_in("nobody's", "ann", 0.0)
+        await store.log_in("login", ANN, 0.0)
+        await store.remove_account(ANN)
+        await store.log_in("nobody's", ANN, 0.0)
         await store.add_account(ann)
         for login in ("login", "nobody's"):
             assert await store.logged_in(login, 1.0, idle=10.0, absolute=10.0) is None
@@ -157,7 +163,7 @@ async def test_long_trails_and_histories_come_in_parts(
 ) -> None:
     monkeypatch.setattr(redis, "PAGE", 3)
     monkeypatch.setattr(redis_audit_trail, "PAGE", 3)
-    records = [replace(CALL, call=f"call {number}", arrived=10.5 + number // 2) for number in range(11)]
+    records = [replace(CALL, call=CallId(f"call {number}"), arrived=10.5 + number // 2) for number in range(11)]
     async with open_store(redis_server.url, FINGERPRINTS) as store:
         for record in records:
             await store.keep_call(record)
@@ -245,7 +251,7 @@ async def test_a_server_that_always_syncs_loses_nothing_that_it_acknowledged(mak
         await server.stop(signal.SIGKILL)
         await working
         async with fails_in_time(f"store redis://127.0.0.1:{server.port}/0: Connection (refused|reset)"):
-            await store.by_reference("s")
+            await store.by_reference(S)
         await server.start()
         # The same store, without a restart of ours.
         chain, fault = await store.audit.chain()
@@ -253,7 +259,7 @@ async def test_a_server_that_always_syncs_loses_nothing_that_it_acknowledged(mak
         assert [entry.subject for entry in chain.entries][: len(acknowledged)] == acknowledged
         assert len(chain.entries) - len(acknowledged) in (0, 1), "what was under way may be there or not"
         assert await claim(store, call="second") is None
-        assert await store.by_secret("secret of call") == await store.finish("call") is not None
+        assert await store.by_secret(SECRET_OF_CALL) == await store.finish(A_CALL) is not None
 
 
 async def test_a_server_that_hangs_is_told_in_time_and_works_again_afterwards(make: Make) -> None:
@@ -265,12 +271,12 @@ async def test_a_server_that_hangs_is_told_in_time_and_works_again_afterwards(ma
             await claim(store)
         # Also many at once, of whom most wait for a connection, and those that take turns.
         async with fails_in_time("no answer within 2 seconds"):
-            work = [store.by_reference("s") for _ in range(100)]
+            work = [store.by_reference(S) for _ in range(100)]
             await asyncio.gather(*work, *(store.audit.record("ann", "act", str(number)) for number in range(10)))
         async with fails_in_time("no answer within 2 seconds"):
             await opens(server.url)
         server.send(signal.SIGCONT)
-        assert await store.by_reference("s")
+        assert await store.by_reference(S)
 
 
 async def test_a_claim_that_a_hanging_server_does_later_is_undone(make: Make) -> None:
@@ -281,14 +287,14 @@ async def test_a_claim_that_a_hanging_server_does_later_is_undone(make: Make) ->
         async with fails_in_time("no answer"):
             await claim(store)
         async with fails_in_time("no answer"):
-            await store.release("call")
+            await store.release(A_CALL)
         server.send(signal.SIGCONT)
-        await store.by_reference("s")
-        assert await store.by_secret("secret of call"), "it was done after all"
+        await store.by_reference(S)
+        assert await store.by_secret(SECRET_OF_CALL), "it was done after all"
         assert await store.purge(0.0, 1000.0) == 0
         assert await claim(store, call="second")
         assert await store.purge(0.0, 1000.0) == 0
-        assert await store.by_secret("secret of second"), "only what is in doubt is undone"
+        assert await store.by_secret(Secret("secret of second")), "only what is in doubt is undone"
 
 
 async def test_a_caller_who_hangs_up_while_the_server_is_at_work_leaves_the_code_free(make: Make) -> None:
@@ -300,7 +306,7 @@ async def test_a_caller_who_hangs_up_while_the_server_is_at_work_leaves_the_code
             async with asyncio.timeout(0.2):
                 await claim(store)
         server.send(signal.SIGCONT)
-        await store.release("call")
+        await store.release(A_CALL)
         await store.purge(0.0, 1000.0)
         assert await claim(store, call="second")
 
@@ -332,7 +338,7 @@ async def test_a_full_server_refuses_and_keeps_what_it_has(make: Make) -> None:
         await server.cli("CONFIG", "SET", "maxmemory", "100kb")
         async with fails_in_time("maxmemory"):
             await start(store, "t")
-        assert await store.by_reference("s")
+        assert await store.by_reference(S)
 
 
 async def test_a_server_that_takes_no_changes_is_told_until_it_does(make: Make) -> None:
@@ -514,13 +520,13 @@ async def test_who_has_become_a_replica_is_left_for_who_has_its_name_now(make: M
         url = RedisUrl((("127.0.0.1", named.sockets[0].getsockname()[1]),))
         async with open_store(url, FINGERPRINTS) as store:
             target = second
-            await store.set_language("s", "en")
+            await store.set_language(S, "en")
             await start(store)
             await first.cli("REPLICAOF", "127.0.0.1", str(second.port))
             async with fails_in_time("a read-only replica"):
                 await start(store, "t")
             assert await start(store, "t")
-            assert await store.by_reference("s") is None, "this is the other server"
+            assert await store.by_reference(S) is None, "this is the other server"
 
 
 async def test_after_a_fail_over_sentinel_leads_to_the_new_primary(make: Make) -> None:
@@ -547,11 +553,11 @@ async def test_after_a_fail_over_sentinel_leads_to_the_new_primary(make: Make) -
         async with fails_in_time(
             f"^store redis[+]sentinel://127.0.0.1:{silent.port},127.0.0.1:{sentinel.port}/mymaster"
         ):
-            await store.by_reference("s")
+            await store.by_reference(S)
         await sentinel.said("+switch-master")
-        assert await store.by_secret("secret of call")
+        assert await store.by_secret(SECRET_OF_CALL)
         assert await claim(store, call="second") is None
-        await store.release("call")
+        await store.release(A_CALL)
         assert await claim(store, call="second")
     async with fails_in_time("no Sentinel that answers knows a primary named 'other' that is up"):
         await opens(replace(url, service="other"))

@@ -12,6 +12,7 @@ import pytest
 
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.ports import Account, Attached, Role, Session, StoreError
 from idbellen.stores.redis import open_store as open_redis_store
@@ -26,11 +27,17 @@ if TYPE_CHECKING:
     from idbellen.service.storage import Store
     from tests.support.redis_servers import RedisProcess
 
+ANN, BOB = AgentName("ann"), AgentName("bob")
+ANOTHER, ANOTHER_CALL, A_CALL = CallId("another"), CallId("another call"), CallId("call")
+MOVES = QueueName("moves")
+SECRET_ANOTHER, SECRET_OF_CALL = Secret("another"), Secret("secret of call")
+S, T, THIRD = SessionRef("s"), SessionRef("t"), SessionRef("third")
+
 FINGERPRINTS = Fingerprints(b"m" * 32)
 RESULT = AuthResult(AuthStatus.SUCCESS, {"fullname": "Someone"}, "https://auth.example/session", "auth-digid")
 FAILED = AuthResult(AuthStatus.FAILED, {})
 CODE, OTHER_CODE = "1234567890", "9876543210"
-CALL = CallRecord("call", "moves", "report_move", True, 10.0, 5.5, CallOutcome.ANSWERED, "ann", 60.0, 3.0)
+CALL = CallRecord(A_CALL, MOVES, "report_move", True, 10.0, 5.5, CallOutcome.ANSWERED, ANN, 60.0, 3.0)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -48,7 +55,7 @@ def received(identity: str = "one", result: AuthResult = RESULT, *, until: float
 
 
 async def start(store: Store, name: str = "s", *, came_along: Received | None = None, now: float = 0.0) -> bool:
-    session = Session(name, "report_move", came_along.result if came_along else None)
+    session = Session(SessionRef(name), "report_move", came_along.result if came_along else None)
     return await store.start(
         session, attr_handle=f"attr {name}", page_handle=f"page {name}", now=now, received=came_along
     )
@@ -56,11 +63,11 @@ async def start(store: Store, name: str = "s", *, came_along: Received | None = 
 
 async def with_code(store: Store, name: str = "s", code: str = CODE, *, until: float = 100.0) -> None:
     await start(store, name, came_along=received(f"token of {name}"))
-    assert await store.issue_code(name, code, 0.0, valid_until=until)
+    assert await store.issue_code(SessionRef(name), code, 0.0, valid_until=until)
 
 
 async def claim(store: Store, code: str = CODE, call: str = "call", now: float = 1.0) -> Session | None:
-    return await store.claim(code, call=call, secret=f"secret of {call}", now=now)
+    return await store.claim(code, call=CallId(call), secret=Secret(f"secret of {call}"), now=now)
 
 
 async def test_a_try_to_write_leaves_nothing(store: Store, tmp_path: Path, redis_server: RedisProcess) -> None:
@@ -79,9 +86,9 @@ async def test_a_try_to_write_leaves_nothing(store: Store, tmp_path: Path, redis
 async def test_a_code_is_exchanged_for_a_secret(store: Store) -> None:
     await with_code(store)
     session = await claim(store)
-    assert session == Session("s", "report_move", RESULT)
-    assert await store.by_secret("secret of call") == session
-    assert await store.by_secret("another") is None
+    assert session == Session(S, "report_move", RESULT)
+    assert await store.by_secret(SECRET_OF_CALL) == session
+    assert await store.by_secret(SECRET_ANOTHER) is None
 
 
 @pytest.mark.parametrize(("code", "now"), [(OTHER_CODE, 1.0), (CODE, 100.0), (CODE, 101.0)])
@@ -101,39 +108,39 @@ async def test_a_call_that_got_no_answer_may_ask_again(store: Store) -> None:
     first = await claim(store)
     assert first
     assert await claim(store) == first
-    assert await store.claim(CODE, call="call", secret="another", now=1.0) is None
+    assert await store.claim(CODE, call=A_CALL, secret=SECRET_ANOTHER, now=1.0) is None
     assert await claim(store, call="another call") is None
-    assert await store.by_secret("secret of call") == first
-    await store.release("call")
+    assert await store.by_secret(SECRET_OF_CALL) == first
+    await store.release(A_CALL)
     assert await claim(store, call="another call") == first
 
 
 async def test_a_released_code_counts_again_and_its_old_secret_does_not(store: Store) -> None:
     await with_code(store)
     await claim(store, call="first")
-    await store.release("another call")
+    await store.release(ANOTHER_CALL)
     assert await claim(store, call="second") is None
-    await store.release("first")
-    assert await store.by_secret("secret of first") is None
+    await store.release(CallId("first"))
+    assert await store.by_secret(Secret("secret of first")) is None
     assert await claim(store, call="second")
 
 
 async def test_a_finished_session_is_gone(store: Store) -> None:
     await with_code(store)
     await claim(store)
-    assert await store.finish("another call") is None
-    assert await store.by_reference("s")
-    assert await store.finish("call") == Session("s", "report_move", RESULT)
-    assert await store.by_reference("s") is None
-    assert await store.by_secret("secret of call") is None
+    assert await store.finish(ANOTHER_CALL) is None
+    assert await store.by_reference(S)
+    assert await store.finish(A_CALL) == Session(S, "report_move", RESULT)
+    assert await store.by_reference(S) is None
+    assert await store.by_secret(SECRET_OF_CALL) is None
     assert await claim(store) is None
 
 
 async def test_two_sessions_never_have_one_code(store: Store) -> None:
     await with_code(store, "s")
     await start(store, "t")
-    assert not await store.issue_code("t", CODE, 1.0, valid_until=200.0)
-    assert await store.issue_code("t", CODE, 100.0, valid_until=200.0), "a lapsed code makes room"
+    assert not await store.issue_code(T, CODE, 1.0, valid_until=200.0)
+    assert await store.issue_code(T, CODE, 100.0, valid_until=200.0), "a lapsed code makes room"
     session = await claim(store, now=150.0)
     assert session
     assert session.reference == "t"
@@ -141,45 +148,45 @@ async def test_two_sessions_never_have_one_code(store: Store) -> None:
 
 async def test_a_new_code_takes_the_place_of_the_old(store: Store) -> None:
     await with_code(store)
-    assert await store.issue_code("s", OTHER_CODE, 1.0, valid_until=100.0)
+    assert await store.issue_code(S, OTHER_CODE, 1.0, valid_until=100.0)
     assert await claim(store, CODE) is None
     assert await claim(store, OTHER_CODE)
 
 
 async def test_a_page_opens_once(store: Store) -> None:
     await start(store)
-    assert await store.open_page("page s") == Session("s", "report_move")
+    assert await store.open_page("page s") == Session(S, "report_move")
     assert await store.open_page("page s") is None
     assert await store.open_page("page t") is None
-    assert await store.by_page_handle("page s") == Session("s", "report_move"), "to see whose it was"
+    assert await store.by_page_handle("page s") == Session(S, "report_move"), "to see whose it was"
     assert await store.by_page_handle("page t") is None
 
 
 async def test_only_the_first_result_counts(store: Store) -> None:
     await start(store)
-    assert await store.by_attr_handle("attr s") == Session("s", "report_move")
-    assert await store.attach_result("s", received("first")) is Attached.KEPT
-    assert await store.attach_result("s", received("second", FAILED)) is Attached.SECOND
-    assert await store.by_reference("s") == Session("s", "report_move", RESULT)
+    assert await store.by_attr_handle("attr s") == Session(S, "report_move")
+    assert await store.attach_result(S, received("first")) is Attached.KEPT
+    assert await store.attach_result(S, received("second", FAILED)) is Attached.SECOND
+    assert await store.by_reference(S) == Session(S, "report_move", RESULT)
     assert await store.by_attr_handle("attr t") is None
-    assert await store.attach_result("t", received("third")) is Attached.SECOND
+    assert await store.attach_result(T, received("third")) is Attached.SECOND
 
 
 async def test_of_many_results_at_once_one_is_kept(store: Store) -> None:
     await start(store)
-    ways = await asyncio.gather(*(store.attach_result("s", received(str(number))) for number in range(20)))
+    ways = await asyncio.gather(*(store.attach_result(S, received(str(number))) for number in range(20)))
     assert sorted(way.value for way in ways) == ["kept"] + ["second"] * 19
 
 
 async def test_a_token_is_accepted_once_whatever_became_of_its_session(store: Store) -> None:
     assert await start(store, "first", came_along=received())
     assert not await start(store, "second", came_along=received())
-    assert await store.by_reference("second") is None
+    assert await store.by_reference(SessionRef("second")) is None
     await start(store, "third")
-    assert await store.attach_result("third", received()) is Attached.REPLAYED
-    assert await store.discard("first")
-    assert await store.attach_result("third", received()) is Attached.REPLAYED
-    assert await store.attach_result("third", received("another")) is Attached.KEPT
+    assert await store.attach_result(THIRD, received()) is Attached.REPLAYED
+    assert await store.discard(SessionRef("first"))
+    assert await store.attach_result(THIRD, received()) is Attached.REPLAYED
+    assert await store.attach_result(THIRD, received("another")) is Attached.KEPT
 
 
 async def test_what_was_accepted_is_forgotten_when_it_would_be_expired(store: Store) -> None:
@@ -192,17 +199,17 @@ async def test_what_was_accepted_is_forgotten_when_it_would_be_expired(store: St
 
 async def test_the_language_of_the_page_is_kept(store: Store) -> None:
     await start(store)
-    await store.set_language("s", "en")
-    assert await store.by_reference("s") == Session("s", "report_move", language="en")
+    await store.set_language(S, "en")
+    assert await store.by_reference(S) == Session(S, "report_move", language="en")
 
 
 async def test_a_citizen_ends_a_session_unless_a_call_holds_it(store: Store) -> None:
     await with_code(store)
     await claim(store)
-    assert await store.discard("s") is None
-    await store.release("call")
-    assert await store.discard("s") == Session("s", "report_move", RESULT)
-    assert await store.discard("s") is None
+    assert await store.discard(S) is None
+    await store.release(A_CALL)
+    assert await store.discard(S) == Session(S, "report_move", RESULT)
+    assert await store.discard(S) is None
     assert await claim(store) is None
 
 
@@ -210,7 +217,7 @@ async def test_sessions_of_purposes_that_are_no_more_are_deleted(store: Store) -
     await start(store)
     assert await store.keep_purposes({"report_move", "other"}) == 0
     assert await store.keep_purposes({"other"}) == 1
-    assert await store.by_reference("s") is None
+    assert await store.by_reference(S) is None
 
 
 async def test_old_sessions_are_purged_but_not_under_a_call(store: Store) -> None:
@@ -219,62 +226,64 @@ async def test_old_sessions_are_purged_but_not_under_a_call(store: Store) -> Non
     await start(store, "old")
     await start(store, "young", now=500.0)
     assert await store.purge(1001.0, 1000.0) == 1
-    assert await store.by_reference("old") is None
-    assert await store.by_reference("young")
-    assert await store.by_reference("held")
+    assert await store.by_reference(SessionRef("old")) is None
+    assert await store.by_reference(SessionRef("young"))
+    assert await store.by_reference(SessionRef("held"))
     assert await store.purge(2001.0, 1000.0) == 2, "the hard limit holds for a call too"
 
 
 async def test_accounts_and_logins(store: Store) -> None:
-    ann = Account("ann", "PJSIP/ann", "hash")
+    ann = Account(ANN, "PJSIP/ann", "hash")
     assert await store.add_account(ann)
-    assert not await store.add_account(Account("ann", "PJSIP/other", "hash"))
+    assert not await store.add_account(Account(ANN, "PJSIP/other", "hash"))
     assert await store.accounts() == [ann]
     limits = {"idle": 10.0, "absolute": 25.0}
-    await store.log_in("login", "ann", 0.0)
+    await store.log_in("login", ANN, 0.0)
     assert await store.logged_in("login", 9.0, **limits) == ann
     assert await store.logged_in("other", 9.0, **limits) is None
     assert await store.logged_in("login", 18.0, **limits) == ann, "use keeps a login alive"
     assert await store.logged_in("login", 25.0, **limits) is None, "but not for ever"
-    await store.log_in("second", "ann", 0.0)
+    await store.log_in("second", ANN, 0.0)
     assert await store.logged_in("second", 10.0, **limits) is None, "idle"
-    await store.log_in("third", "ann", 0.0)
+    await store.log_in("third", ANN, 0.0)
     await store.log_out("third")
     assert await store.logged_in("third", 1.0, **limits) is None
-    await store.log_in("fourth", "ann", 0.0)
-    assert await store.remove_account("ann")
-    assert not await store.remove_account("ann")
+    await store.log_in("fourth", ANN, 0.0)
+    assert await store.remove_account(ANN)
+    assert not await store.remove_account(ANN)
     assert await store.logged_in("fourth", 1.0, **limits) is None
 
 
 async def test_accounts_are_changed_and_found_by_their_phone(store: Store) -> None:
-    ann = Account("ann", "PJSIP/ann", "hash", Role.SUPERVISOR, {"moves": 1})
+    ann = Account(ANN, "PJSIP/ann", "hash", Role.SUPERVISOR, {MOVES: 1})
     await store.add_account(ann)
     assert await store.by_endpoint("PJSIP/ann") == ann
     assert await store.by_endpoint("PJSIP/bob") is None
-    assert not await store.change_account("bob", role=Role.AGENT)
-    await store.log_in("login", "ann", 0.0)
-    assert await store.change_account("ann", role=Role.AGENT, password_hash="hash")
-    assert await store.change_account("ann", endpoint="PJSIP/desk", queues={})
-    ann = Account("ann", "PJSIP/desk", "hash", Role.AGENT, {})
+    assert not await store.change_account(BOB, role=Role.AGENT)
+    await store.log_in("login", ANN, 0.0)
+    assert await store.change_account(ANN, role=Role.AGENT, password_hash="hash")
+    assert await store.change_account(ANN, endpoint="PJSIP/desk", queues={})
+    ann = Account(ANN, "PJSIP/desk", "hash", Role.AGENT, {})
     assert await store.logged_in("login", 1.0, idle=10.0, absolute=10.0) == ann
-    assert await store.change_account("ann", password_hash="another")
+    assert await store.change_account(ANN, password_hash="another")
     assert await store.logged_in("login", 1.0, idle=10.0, absolute=10.0) is None, "whoever knew the old one is out"
-    await store.add_account(Account("bob", "PJSIP/desk", "hash"))
+    await store.add_account(Account(BOB, "PJSIP/desk", "hash"))
     assert await store.by_endpoint("PJSIP/desk") is None, "a shared phone tells nobody apart"
 
 
 async def test_records_of_calls(store: Store) -> None:
-    other = replace(CALL, queue="taxes", arrived=20.0, outcome=CallOutcome.ABANDONED, agent=None, verified=False)
+    other = replace(
+        CALL, queue=QueueName("taxes"), arrived=20.0, outcome=CallOutcome.ABANDONED, agent=None, verified=False
+    )
     await store.keep_call(other)
     await store.keep_call(CALL)
     assert await store.calls(10.0, 20.1) == [CALL, other], "by arrival"
     assert await store.calls(10.0, 20.0) == [CALL]
     assert await store.calls(10.1, 20.1) == [other]
-    assert await store.calls(0.0, 100.0, "moves") == [CALL]
+    assert await store.calls(0.0, 100.0, MOVES) == [CALL]
     later = replace(CALL, wrap_up=12.0)
     await store.keep_call(later)
-    assert await store.calls(0.0, 100.0, "moves") == [later]
+    assert await store.calls(0.0, 100.0, MOVES) == [later]
     assert await store.forget_calls(20.0) == 1
     assert await store.calls(0.0, 100.0) == [other]
 
@@ -283,7 +292,7 @@ async def test_claims_of_calls_that_nobody_has_in_hand_are_undone(store: Store) 
     for name, code in (("one", CODE), ("two", OTHER_CODE)):
         await with_code(store, name, code)
         await claim(store, code, call=f"call of {name}")
-    assert await store.release_others(["call of one", "another"]) == 1
+    assert await store.release_others([CallId("call of one"), ANOTHER]) == 1
     assert await claim(store, CODE) is None
     assert await claim(store, OTHER_CODE)
     assert await store.release_others([]) == 2
@@ -304,8 +313,8 @@ async def test_it_survives_a_restart_and_a_crash(tmp_path: Path) -> None:
         await claim(store)
     async with open_store(path, FINGERPRINTS) as store:
         assert await claim(store, call="second") is None
-        assert await store.release_others(["call"]) == 0
-        assert await store.release_others(["another"]) == 1
+        assert await store.release_others([A_CALL]) == 0
+        assert await store.release_others([ANOTHER]) == 1
         assert await claim(store, call="second")
 
 
@@ -323,7 +332,7 @@ async def test_the_files_show_no_code_secret_or_handle_and_nothing_of_what_was_d
             assert hidden.encode() not in held
         [sealed] = sealed_results(path)
         assert sealed.encode() in held
-        await store.finish("call")
+        await store.finish(A_CALL)
         assert sealed.encode() not in raw()
     assert path.stat().st_mode & 0o077 == 0
 
@@ -345,7 +354,7 @@ async def test_a_sealed_result_that_was_changed_or_moved_is_not_opened(tmp_path:
             writer.commit()
         for name in ("a", "b"):
             with pytest.raises(StoreError, match=f"session {name} cannot be opened"):
-                await store.by_reference(name)
+                await store.by_reference(SessionRef(name))
 
 
 # The schemas of earlier versions, as they made them.
@@ -406,12 +415,12 @@ def made_by(path: Path, version: int) -> None:
 async def test_accounts_and_logins_of_earlier_schemas_stay(tmp_path: Path, version: int) -> None:
     path = tmp_path / "idbellen.db"
     made_by(path, version)
-    ann = Account("ann", "PJSIP/ann", "hash", Role.AGENT, {})
+    ann = Account(ANN, "PJSIP/ann", "hash", Role.AGENT, {})
     for _ in range(2):
         async with open_store(path, FINGERPRINTS) as store:
             assert await store.accounts() == [ann]
             assert await store.logged_in("login", 1.0, idle=10.0, absolute=10.0) == ann
-            assert (await store.by_reference("s") is not None) == (version == 2), "sessions of the first are let go"
+            assert (await store.by_reference(S) is not None) == (version == 2), "sessions of the first are let go"
             await store.keep_call(CALL)
             await store.audit.record("ann", "look", "call")
     async with open_store(path, FINGERPRINTS) as store:

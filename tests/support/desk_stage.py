@@ -13,6 +13,7 @@ from idbellen.calls.watch import Watches
 from idbellen.domain.agents import Agent, AgentState
 from idbellen.domain.board import AgentView
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.ports import Account, Session
 from idbellen.web.addresses import Addresses
 from idbellen.web.dashboard.page import DashboardSite, PurposeView, dashboard_app
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from idbellen.domain.languages import Language
     from idbellen.domain.talk import Command
 
-SECRET = "a secret of the stage"
+ANN = AgentName("ann")
+
+SECRET = Secret("a secret of the stage")
 PERSONAL = {"fullname": "Sanne Voorbeeld", "bsn": "999990019", "address": "Dorpsstraat 1, 1234 AB Voorbeeld"}
-VERIFIED = Session("reference", "report_move", AuthResult(AuthStatus.SUCCESS, PERSONAL, method="demoid"))
+VERIFIED = Session(SessionRef("reference"), "report_move", AuthResult(AuthStatus.SUCCESS, PERSONAL, method="demoid"))
 REASONS = {"lunch": ("Lunch", "Lunch"), "meeting": ("Overleg", "Meeting")}
 
 
@@ -38,14 +41,14 @@ class FakeDesk:
     """Desk, staff, accounts, sessions and audit trail in one; ``asked`` notes what dashboards ask for."""
 
     def __init__(self) -> None:
-        self.account_kept = Account("ann", "PJSIP/ann", PASSWORD_HASH)
+        self.account_kept = Account(ANN, "PJSIP/ann", PASSWORD_HASH)
         self.session: Session | None = VERIFIED
         self.refuses: str | None = None
         self.audit_works = True
         self.asked: list[Any] = []
         self.audited: list[tuple[str, str, str, dict[str, str]]] = []
-        self._view = AgentView(Agent("ann", "PJSIP/ann", state=AgentState.PAUSED), {})
-        self._watches = Watches()
+        self._view = AgentView(Agent(ANN, "PJSIP/ann", state=AgentState.PAUSED), {})
+        self._watches: Watches[AgentName] = Watches()
         self._logins: set[str] = set()
 
     def show(self, view: AgentView) -> None:
@@ -59,40 +62,40 @@ class FakeDesk:
         with self._watches.watch(account.name) as watch:
             yield watch
 
-    def set_available(self, name: str) -> None:
+    def set_available(self, name: AgentName) -> None:
         self.asked.append(("available", name))
 
-    def pause(self, name: str, reason: str) -> None:
+    def pause(self, name: AgentName, reason: str) -> None:
         self.asked.append(("pause", name, reason))
 
-    def end_wrap_up(self, name: str) -> None:
+    def end_wrap_up(self, name: AgentName) -> None:
         self.asked.append(("end wrap-up", name))
 
-    def extend_wrap_up(self, name: str) -> None:
+    def extend_wrap_up(self, name: AgentName) -> None:
         self.asked.append(("extend wrap-up", name))
 
     # The desk
 
-    def view(self, name: str) -> AgentView:
+    def view(self, name: AgentName) -> AgentView:
         assert name == "ann"
         return self._view
 
-    def may_see(self, name: str, secret: str) -> bool:
+    def may_see(self, name: AgentName, secret: Secret) -> bool:
         return bool(name == "ann" and self._view.call and self._view.call.secret == secret)
 
-    def shown(self, name: str, call: str) -> None:
+    def shown(self, name: AgentName, call: CallId) -> None:
         self.asked.append(("shown", name, call))
 
-    def command(self, name: str, call: str, command: Command) -> str | None:
+    def command(self, name: AgentName, call: CallId, command: Command) -> str | None:
         self.asked.append((name, call, command))
         return self.refuses
 
     # The stores
 
-    async def account(self, name: str) -> Account | None:
+    async def account(self, name: AgentName) -> Account | None:
         return self.account_kept if name == self.account_kept.name else None
 
-    async def log_in(self, login: str, name: str, now: float) -> None:  # noqa: ARG002
+    async def log_in(self, login: str, name: AgentName, now: float) -> None:  # noqa: ARG002
         self._logins.add(login)
 
     async def logged_in(self, login: str, now: float, *, idle: float, absolute: float) -> Account | None:  # noqa: ARG002
@@ -101,7 +104,7 @@ class FakeDesk:
     async def log_out(self, login: str) -> None:
         self._logins.discard(login)
 
-    async def by_secret(self, secret: str) -> Session | None:
+    async def by_secret(self, secret: Secret) -> Session | None:
         return self.session if secret == SECRET else None
 
     async def record(self, actor: str, action: str, subject: str, **detail: str) -> None:
@@ -127,7 +130,10 @@ async def dashboard(stage: FakeDesk, language: Language = "nl") -> AsyncIterator
                 labels or {"fullname": "Name", "bsn": "BSN", "address": "Address"},
             )
         },
-        queues={"residents": "Burgerzaken" if dutch else "Residents", "taxes": "Belastingen" if dutch else "Taxes"},
+        queues={
+            QueueName("residents"): "Burgerzaken" if dutch else "Residents",
+            QueueName("taxes"): "Belastingen" if dutch else "Taxes",
+        },
         methods={"demoid": "DemoID"},
         pause_reasons={word: texts[0 if dutch else 1] for word, texts in REASONS.items()},
         masked=frozenset({"bsn"}),

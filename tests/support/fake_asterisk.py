@@ -14,6 +14,7 @@ from idbellen.asterisk.events import ChannelDestroyed, DigitReceived, PlaybackFi
 from idbellen.asterisk.legs import OWN_ARG
 from idbellen.asterisk.switchboard import Switchboard
 from idbellen.calls.stories import Stories
+from idbellen.domain.ids import AgentName
 from tests.support import virtualtime
 from tests.support.fakes import PROMPT_SECONDS, FakeCallLog, FakeSessions
 from tests.support.ports import free_ports
@@ -250,7 +251,7 @@ def on_stage(
         office = new_office(RULES, sessions, log=calls)
         switchboard = Switchboard(asterisk, Stories(office))
         with ExitStack() as present:
-            for name in agents:
+            for name in map(AgentName, agents):
                 present.enter_context(office.desk.staff.present(account(name)))
                 office.desk.staff.set_available(name)
             running = asyncio.create_task(switchboard.run())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.board import Day
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.ids import AgentName, CallId, Secret, SessionRef
 from idbellen.ports import (
     CallLog,
     NoteStore,
@@ -55,7 +56,7 @@ class NoSessions(SessionStore):
     async def by_attr_handle(self, attr_handle: str) -> Session | None:
         raise NotImplementedError
 
-    async def attach_result(self, reference: str, received: Received) -> Attached:
+    async def attach_result(self, reference: SessionRef, received: Received) -> Attached:
         raise NotImplementedError
 
     async def open_page(self, page_handle: str) -> Session | None:
@@ -64,31 +65,31 @@ class NoSessions(SessionStore):
     async def by_page_handle(self, page_handle: str) -> Session | None:
         raise NotImplementedError
 
-    async def by_reference(self, reference: str) -> Session | None:
+    async def by_reference(self, reference: SessionRef) -> Session | None:
         raise NotImplementedError
 
-    async def set_language(self, reference: str, language: str) -> None:
+    async def set_language(self, reference: SessionRef, language: str) -> None:
         raise NotImplementedError
 
-    async def discard(self, reference: str) -> Session | None:
+    async def discard(self, reference: SessionRef) -> Session | None:
         raise NotImplementedError
 
-    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:
+    async def issue_code(self, reference: SessionRef, code: str, now: float, *, valid_until: float) -> bool:
         raise NotImplementedError
 
-    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
+    async def claim(self, code: str, *, call: CallId, secret: Secret, now: float) -> Session | None:
         raise NotImplementedError
 
-    async def release(self, call: str) -> None:
+    async def release(self, call: CallId) -> None:
         raise NotImplementedError
 
-    async def by_secret(self, secret: str) -> Session | None:
+    async def by_secret(self, secret: Secret) -> Session | None:
         raise NotImplementedError
 
-    async def finish(self, call: str) -> Session | None:
+    async def finish(self, call: CallId) -> Session | None:
         raise NotImplementedError
 
-    async def release_others(self, calls: Collection[str]) -> int:
+    async def release_others(self, calls: Collection[CallId]) -> int:
         raise NotImplementedError
 
     async def keep_purposes(self, purposes: Collection[str]) -> int:
@@ -110,13 +111,13 @@ class FakeSessions(NoSessions):
     def __init__(self, *codes: str, at_once: bool = False) -> None:
         self._at_once = at_once
         self.codes: dict[str, Session] = {}
-        self.claimed: dict[str, str] = {}
-        self.finished: list[str] = []
-        self._over: set[str] = set()
-        self._code_of: dict[str, str] = {}
-        self._secrets: dict[str, str] = {}
+        self.claimed: dict[SessionRef, CallId] = {}
+        self.finished: list[SessionRef] = []
+        self._over: set[SessionRef] = set()
+        self._code_of: dict[SessionRef, str] = {}
+        self._secrets: dict[Secret, str] = {}
         for code in codes:
-            self.add(code, Session(f"session {code}", "report_move", LOGGED_IN))
+            self.add(code, Session(SessionRef(f"session {code}"), "report_move", LOGGED_IN))
 
     def add(self, code: str, session: Session) -> None:
         self.codes[code] = session
@@ -130,7 +131,7 @@ class FakeSessions(NoSessions):
         session = self.codes.pop(code)
         self.claimed.pop(session.reference, None)
 
-    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:  # noqa: ARG002
+    async def claim(self, code: str, *, call: CallId, secret: Secret, now: float) -> Session | None:  # noqa: ARG002
         await travel(until_there=not self._at_once)
         session = self.codes.get(code)
         self._fail_if_away()
@@ -143,11 +144,11 @@ class FakeSessions(NoSessions):
         await travel(until_there=self._at_once)
         return session
 
-    async def by_reference(self, reference: str) -> Session | None:
+    async def by_reference(self, reference: SessionRef) -> Session | None:
         await asyncio.sleep(0.001)
         return self.codes.get(self._code_of.get(reference, ""))
 
-    async def by_secret(self, secret: str) -> Session | None:
+    async def by_secret(self, secret: Secret) -> Session | None:
         await asyncio.sleep(0.001)
         self._fail_if_away()
         session = self.codes.get(self._secrets.get(secret, ""))
@@ -157,21 +158,21 @@ class FakeSessions(NoSessions):
         if now() < self.away_until:
             raise StoreError("the store is away")
 
-    async def release(self, call: str) -> None:
+    async def release(self, call: CallId) -> None:
         await travel(until_there=not self._at_once)
         self._fail_if_away()
         for reference in [held for held, by in self.claimed.items() if by == call]:
             del self.claimed[reference]
         await travel(until_there=self._at_once)
 
-    async def release_others(self, calls: Collection[str]) -> int:
+    async def release_others(self, calls: Collection[CallId]) -> int:
         await asyncio.sleep(0.001)
         others = [held for held, by in self.claimed.items() if by not in calls]
         for reference in others:
             del self.claimed[reference]
         return len(others)
 
-    async def finish(self, call: str) -> Session | None:
+    async def finish(self, call: CallId) -> Session | None:
         await travel(until_there=not self._at_once)
         self._fail_if_away()
         ended = [held for held, by in self.claimed.items() if by == call]
@@ -211,7 +212,7 @@ class FakeFeedback(SessionFeedback):
     def __init__(self) -> None:
         self.told: list[tuple[float, str]] = []
 
-    def user_active(self, reference: str) -> None:
+    def user_active(self, reference: SessionRef) -> None:
         self.told.append((now(), f"active {reference}"))
 
     def logout(self, session: Session) -> None:
@@ -223,15 +224,15 @@ class FakeCallLog(CallLog):
 
     def __init__(self) -> None:
         self.records: list[CallRecord] = []
-        self.misses: list[str] = []
+        self.misses: list[AgentName] = []
 
     def ended(self, record: CallRecord) -> None:
         self.records.append(record)
 
-    def missed(self, agent: str) -> None:
+    def missed(self, agent: AgentName) -> None:
         self.misses.append(agent)
 
-    def day(self, agent: str) -> Day:
+    def day(self, agent: AgentName) -> Day:
         mine = [record for record in self.records if record.agent == agent]
         return Day(len(mine), sum(record.talked for record in mine), self.misses.count(agent))
 
@@ -339,7 +340,7 @@ class FakePhone(Phone):
     this; the next one uses what :meth:`for_the_next` gives.
     """
 
-    call: str = "call"
+    name: str = "call"
     keys: Sequence[tuple[float, str]] = ()
     hangs_up: float = 10_000.0
     agents: dict[str, AgentBehaviour] = field(default_factory=dict)
@@ -357,6 +358,10 @@ class FakePhone(Phone):
     ended: Literal["", "planned", "kill -9"] = ""
     on_prompts: Callable[[tuple[str, ...]], None] | None = None
 
+    @property
+    def call(self) -> CallId:
+        return CallId(self.name)
+
     def for_the_next(self, call: str, keys: Sequence[tuple[float, str]] | None = None) -> FakePhone:
         """Give the same phone for the process that takes over; what was keyed in meanwhile nobody has heard.
 
@@ -364,7 +369,7 @@ class FakePhone(Phone):
         """
         if keys is None:
             keys = [(at, key) for at, key in self.keys if at > now()]
-        return replace(self, call=call, keys=keys, ringing=0, talking=0, ended="", on_prompts=None)
+        return replace(self, name=call, keys=keys, ringing=0, talking=0, ended="", on_prompts=None)
 
     async def answer(self) -> None:
         await asyncio.sleep(0.001)

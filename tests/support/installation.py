@@ -23,6 +23,7 @@ from idbellen.demo.pbx import CHECKOUT, Pbx, PbxSettings
 from idbellen.demo.tokens import auth_result
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import LEAST_RSA_BITS, load_key
+from idbellen.domain.ids import AgentName, QueueName
 from idbellen.domain.notes import read_agent, read_call
 from idbellen.ports import Account, Role
 from idbellen.service.config import load, read_master_key
@@ -150,8 +151,9 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         settings = load(self.config)
         fingerprints = Fingerprints(read_master_key(settings.sessions.master_key_file))
         async with open_store(settings, fingerprints) as store:
-            for name in names:
-                account = Account(name, f"PJSIP/{name}", password_hash, role, (queues or {}).get(name, {}))
+            for name in map(AgentName, names):
+                served = {QueueName(queue): penalty for queue, penalty in (queues or {}).get(name, {}).items()}
+                account = Account(name, f"PJSIP/{name}", password_hash, role, served)
                 await store.add_account(account)
 
     async def start(self) -> None:

@@ -18,6 +18,7 @@ from idbellen.domain.agents import AgentState
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.ids import AgentName, QueueName
 from idbellen.domain.queueing import QueueRules, Queues
 from idbellen.ports import Account
 from tests.support import virtualtime
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from idbellen.domain.prompts import Prompt
 
+DEFAULT = QueueName("default")
+
 RULES = CallRules(
     entry=EntryRules(),
     tries=3,
@@ -37,11 +40,11 @@ RULES = CallRules(
     active_moments=frozenset({"code_accepted", "connected"}),
     active_every=25.0,
     outside="PJSIP/{}@trunk".format,
-    purposes={"report_move": PurposeRules("default", admit_unverified=False)},
+    purposes={"report_move": PurposeRules(DEFAULT, admit_unverified=False)},
 )
-ADMITTING = replace(RULES, purposes={"report_move": PurposeRules("default", admit_unverified=True)})
+ADMITTING = replace(RULES, purposes={"report_move": PurposeRules(DEFAULT, admit_unverified=True)})
 FAILED = AuthResult(AuthStatus.FAILED, {})
-QUEUES = Queues({"default": QueueRules()})
+QUEUES = Queues({DEFAULT: QueueRules()})
 ALWAYS = OpeningHours.always(ZoneInfo("Europe/Amsterdam"))
 CODE, WRONG = "1234567890", "9876543210"
 
@@ -54,7 +57,7 @@ def new_office(  # noqa: PLR0913, PLR0917 - each has its usual value
     rules: CallRules,
     sessions: FakeSessions,
     queues: Queues = QUEUES,
-    hours: OpeningHours | Mapping[str, OpeningHours] = ALWAYS,
+    hours: OpeningHours | Mapping[QueueName, OpeningHours] = ALWAYS,
     log: FakeCallLog | None = None,
     most_missed: int = 0,
     store: FakeNotes | None = None,
@@ -71,7 +74,7 @@ def new_office(  # noqa: PLR0913, PLR0917 - each has its usual value
 
 
 def account(name: str, **queues: int) -> Account:
-    return Account(name, name, "", queues=queues)
+    return Account(AgentName(name), name, "", queues={QueueName(queue): of for queue, of in queues.items()})
 
 
 def tell(
@@ -91,8 +94,9 @@ def tell(
     async def story() -> None:
         office = new_office(rules, sessions)
         desk = office.desk
+        names = list(map(AgentName, agents))
         watches = [desk.staff.present(account(name)) for name in agents]
-        for name, watch in zip(agents, watches, strict=True):
+        for name, watch in zip(names, watches, strict=True):
             watch.__enter__()
             desk.staff.set_available(name)
         async with asyncio.TaskGroup() as calls:
@@ -100,7 +104,7 @@ def tell(
                 calls.create_task(Stories(office).take(phone))
             if beside:
                 calls.create_task(beside(office))
-        for name in agents:
+        for name in names:
             view = desk.view(name)
             assert (view.waiting, view.offer, view.call) == ({"default": 0}, None, None)
             assert view.agent.state is AgentState.AVAILABLE

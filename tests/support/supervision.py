@@ -19,6 +19,7 @@ from idbellen.calls.supervision import Supervision, SupervisionRules
 from idbellen.calls.wallboard import Wallboard
 from idbellen.domain.agents import AgentEvent, AgentState, PhoneState
 from idbellen.domain.board import CallView
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Target, day_bounds, day_of
 from idbellen.ports import Account, Monitor, Role, StoreError
@@ -42,19 +43,22 @@ if TYPE_CHECKING:
     from idbellen.web.wallboard.live import SupervisorLive
     from tests.support.browser import Windows
 
+EMMA = AgentName("emma")
+RESIDENTS, TAXES = QueueName("residents"), QueueName("taxes")
+
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 TOKEN = "a token of the wallboard"
 PASSWORD = "a long enough password"
 COOKIE = "login"
 # What belongs to a citizen or opens their data, and must not be anywhere here.
-SECRET = "the secret of a call"
-REFERENCE = "the reference of a session"
+SECRET = Secret("the secret of a call")
+REFERENCE = SessionRef("the reference of a session")
 WORDS = ("waterval", "eekhoorn")
-BOSS, ANNA = Account("boss", "PJSIP/boss", "", Role.SUPERVISOR), Account("anna", "PJSIP/anna", "")
-QUEUES = {"residents": ("Burgerzaken", "Residents"), "taxes": ("Belastingen", "Taxes")}
+BOSS, ANNA = Account(AgentName("boss"), "PJSIP/boss", "", Role.SUPERVISOR), Account(AgentName("anna"), "PJSIP/anna", "")
+QUEUES = {RESIDENTS: ("Burgerzaken", "Residents"), TAXES: ("Belastingen", "Taxes")}
 PURPOSES = {"report_move": ("Verhuizing doorgeven", "Report a move"), "tax": ("Vraag over belasting", "Tax question")}
 REASONS = {"lunch": ("Lunch", "Lunch"), "meeting": ("Overleg", "Meeting")}
-TARGETS = {"residents": Target(), "taxes": Target(within=60.0)}
+TARGETS = {RESIDENTS: Target(), TAXES: Target(within=60.0)}
 ALL_MODES: tuple[MonitorMode, ...] = ("listen", "whisper", "barge")
 
 
@@ -70,7 +74,7 @@ class FakeStore:
     async def keep_call(self, record: CallRecord) -> None:
         self.records.append(record)
 
-    async def calls(self, since: float, until: float, queue: str | None = None) -> list[CallRecord]:
+    async def calls(self, since: float, until: float, queue: QueueName | None = None) -> list[CallRecord]:
         if not self.works:
             raise self.fault
         found = [r for r in self.records if since <= r.arrived < until and queue in (None, r.queue)]
@@ -94,7 +98,7 @@ class FakeMonitor(Monitor):
         self.answered = asyncio.Event()
         self.answered.set()
 
-    async def request(self, agent: str, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
+    async def request(self, agent: AgentName, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         self.asked.append((agent, endpoint, mode, announce))
         await self.answered.wait()
         return self.connects
@@ -116,28 +120,29 @@ class Stage:
 
     def agent(self, name: str, *queues: str, available: bool = True) -> None:
         """Let an agent be here."""
-        account = Account(name, f"PJSIP/{name}", "", queues=dict.fromkeys(queues, 0))
+        served = dict.fromkeys(map(QueueName, queues), 0)
+        account = Account(AgentName(name), f"PJSIP/{name}", "", queues=served)
         self.scope.enter_context(self.staff.present(account))
         if available:
-            self.staff.set_available(name)
+            self.staff.set_available(account.name)
 
-    def caller(self, call: str, queue: str = "residents", *, waited: float = 0.0, verified: bool = True) -> None:
+    def caller(self, call: str, queue: QueueName = RESIDENTS, *, waited: float = 0.0, verified: bool = True) -> None:
         """Let a caller wait."""
         purpose = "tax" if queue == "taxes" else "report_move"
         self.scope.enter_context(
-            self.desk.place(Ticket(call, REFERENCE, purpose, queue, time.time() - waited, verified))
+            self.desk.place(Ticket(CallId(call), REFERENCE, purpose, queue, time.time() - waited, verified))
         )
 
-    def talk(self, agent: str, queue: str = "residents", *, since: float = 0.0) -> Reservation:
+    def talk(self, agent: str, queue: QueueName = RESIDENTS, *, since: float = 0.0) -> Reservation:
         """Let an agent be in a call."""
-        ticket = Ticket(f"call of {agent}", REFERENCE, "report_move", queue, time.time())
-        reservation = self.desk.reserve(agent, ticket)
+        ticket = Ticket(CallId(f"call of {agent}"), REFERENCE, "report_move", queue, time.time())
+        reservation = self.desk.reserve(AgentName(agent), ticket)
         assert reservation
         reservation.ringing()
         reservation.connect(CallView(ticket.call, REFERENCE, ticket.purpose, queue, time.time() - since, SECRET, WORDS))
         return reservation
 
-    def history(self, day: dt.date, *, queue: str = "residents", calls: int = 30, apart: float = 915.0) -> None:
+    def history(self, day: dt.date, *, queue: QueueName = RESIDENTS, calls: int = 30, apart: float = 915.0) -> None:
         """Let a day have had calls, so many seconds apart."""
         start, _ = day_bounds(day, AMSTERDAM)
         for number in range(calls):
@@ -145,9 +150,9 @@ class Stage:
             outcome = CallOutcome.ANSWERED if answered else (CallOutcome.ABANDONED, CallOutcome.FULL)[number % 2]
             self.store.records.append(
                 CallRecord(
-                    f"{queue} {day} {number}", queue, "report_move", number % 4 > 0,
+                    CallId(f"{queue} {day} {number}"), queue, "report_move", number % 4 > 0,
                     start + 9 * 3600 + number * apart, 5.0 + number % 7 * 8, outcome,
-                    "anna" if answered else None, 120.0 if answered else 0.0,
+                    ANNA.name if answered else None, 120.0 if answered else 0.0,
                 )
             )  # fmt: skip
 
@@ -212,7 +217,10 @@ def supervisor_site(  # noqa: PLR0913 - each is a part of the site
     token: str | None = None,
 ) -> SupervisorSite:
     number = 0 if language == "nl" else 1
-    titles = Titles(*({name: texts[number] for name, texts in all_.items()} for all_ in (PURPOSES, QUEUES)))
+    titles = Titles(
+        {name: texts[number] for name, texts in PURPOSES.items()},
+        {name: texts[number] for name, texts in QUEUES.items()},
+    )
     words = {word: texts[number] for word, texts in REASONS.items()} if reasons else {}
     return SupervisorSite(
         language=language,
@@ -245,22 +253,22 @@ async def open_page(windows: Windows, stage: Stage, path: str = "/wallboard", *,
 async def busy(stage: Stage) -> None:
     """Let all that can be seen on the wallboard be there at once."""
     stage.history(today(), calls=140, apart=220.0)
-    stage.history(today(), queue="taxes", calls=12)
+    stage.history(today(), queue=TAXES, calls=12)
     await stage.today()
     for name in ("anna", "bert", "carla", "dirk-jan.van-der-berg", "emma", "farid"):
         stage.agent(name, *(("residents",) if name in ("anna", "emma") else ()))
     stage.talk("anna", since=185)
-    stage.staff.pause("anna", "lunch")
+    stage.staff.pause(ANNA.name, "lunch")
     stage.talk("bert", since=30).release()
-    stage.staff.pause("carla", "meeting")
+    stage.staff.pause(AgentName("carla"), "meeting")
     stage.staff.set_phone("PJSIP/farid", PhoneState.UNREGISTERED)
     for _ in range(3):
-        stage.staff.happen("emma", AgentEvent.OFFER)
-        stage.staff.happen("emma", AgentEvent.MISS)
-    assert stage.staff["emma"].state is AgentState.NOT_ANSWERING
+        stage.staff.happen(EMMA, AgentEvent.OFFER)
+        stage.staff.happen(EMMA, AgentEvent.MISS)
+    assert stage.staff[EMMA].state is AgentState.NOT_ANSWERING
     stage.caller("a1", waited=134)
     stage.caller("a2", waited=12, verified=False)
-    stage.caller("a3", "taxes", waited=45)
-    reservation = stage.desk.reserve("dirk-jan.van-der-berg", stage.desk.waiting[0])
+    stage.caller("a3", TAXES, waited=45)
+    reservation = stage.desk.reserve(AgentName("dirk-jan.van-der-berg"), stage.desk.waiting[0])
     assert reservation
     reservation.ringing()

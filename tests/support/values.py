@@ -9,6 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from idbellen.calls.staff import Staff
     from idbellen.domain.agents import Agent
+    from idbellen.domain.ids import AgentName
 
 
 def about(number: float, *, within: float | None = None) -> float:
@@ -16,7 +17,7 @@ def about(number: float, *, within: float | None = None) -> float:
     return cast("float", pytest.approx(number, abs=within))
 
 
-def agent_now(staff: Staff, name: str) -> Agent:
+def agent_now(staff: Staff, name: AgentName) -> Agent:
     """Give an agent as they are at this moment.
 
     Of ``staff[name].state`` the type checker believes that it stays what an assertion before has found.

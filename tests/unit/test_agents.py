@@ -17,10 +17,14 @@ from idbellen.domain.agents import (
     PhoneState,
     Terms,
 )
+from idbellen.domain.ids import AgentName, QueueName
 from tests.support import virtualtime
 from tests.support.fakes import now
 from tests.support.stories import account
 from tests.support.values import about, agent_now
+
+A = AgentName("a")
+MOVES, TAXES = QueueName("moves"), QueueName("taxes")
 
 S, E = AgentState, AgentEvent
 WRAP_UP = Terms(wrap_up=30.0)
@@ -37,7 +41,7 @@ PATHS: dict[AgentState, tuple[AgentEvent, ...]] = {
 
 
 def agent_in(state: AgentState) -> Agent:
-    agent = Agent("a", "PJSIP/a")
+    agent = Agent(A, "PJSIP/a")
     terms = Terms(wrap_up=30.0, most_missed=1 if state is S.NOT_ANSWERING else 0)
     for event in PATHS[state]:
         agent = agent.after(event, 1.0, terms=terms)
@@ -149,9 +153,9 @@ def test_a_phone_that_cannot_be_rung_keeps_offers_away(phone: PhoneState, free: 
 
 
 def test_skills() -> None:
-    assert Agent("a", "x").penalty("moves") == 0, "who has no queues serves all"
-    agent = Agent("a", "x", {"moves": 2})
-    assert (agent.penalty("moves"), agent.penalty("taxes")) == (2, None)
+    assert Agent(A, "x").penalty(MOVES) == 0, "who has no queues serves all"
+    agent = Agent(A, "x", {MOVES: 2})
+    assert (agent.penalty(MOVES), agent.penalty(TAXES)) == (2, None)
 
 
 # The staff
@@ -166,16 +170,16 @@ def test_several_tabs_are_one_state_and_the_last_to_go_leaves_a_grace() -> None:
         staff = staffed()
         with staff.present(account("a")):
             with staff.present(account("a")):
-                staff.set_available("a")
+                staff.set_available(A)
             await asyncio.sleep(100)
-            assert staff["a"].state is S.AVAILABLE, "one tab is enough"
+            assert staff[A].state is S.AVAILABLE, "one tab is enough"
         await asyncio.sleep(14)
-        assert staff["a"].state is S.AVAILABLE
+        assert staff[A].state is S.AVAILABLE
         with staff.present(account("a")):
             await asyncio.sleep(100)
-            assert staff["a"].state is S.AVAILABLE, "back in time"
+            assert staff[A].state is S.AVAILABLE, "back in time"
         await asyncio.sleep(16)
-        assert agent_now(staff, "a").state is S.OFFLINE
+        assert agent_now(staff, A).state is S.OFFLINE
 
     virtualtime.run(story())
 
@@ -185,14 +189,14 @@ def test_a_call_goes_on_without_a_dashboard_and_ends_offline_after_the_grace() -
         staff = staffed()
         for away, state in ((14.0, S.WRAP_UP), (16.0, S.OFFLINE)):
             with staff.present(account("a")):
-                staff.set_available("a")
+                staff.set_available(A)
                 for event in (E.OFFER, E.RING, E.CONNECT):
-                    staff.happen("a", event)
+                    staff.happen(A, event)
             await asyncio.sleep(away)
-            assert staff["a"].state is S.IN_CALL
-            staff.set_available("a")
-            staff.happen("a", E.FINISH, wrap_up=30.0)
-            assert staff["a"].state is state
+            assert staff[A].state is S.IN_CALL
+            staff.set_available(A)
+            staff.happen(A, E.FINISH, wrap_up=30.0)
+            assert staff[A].state is state
         await asyncio.sleep(40)
 
     virtualtime.run(story())
@@ -202,13 +206,13 @@ def test_who_comes_back_to_a_call_after_the_grace_is_paused_at_its_end() -> None
     async def story() -> None:
         staff = staffed()
         with staff.present(account("a")):
-            staff.set_available("a")
+            staff.set_available(A)
             for event in (E.OFFER, E.RING, E.CONNECT):
-                staff.happen("a", event)
+                staff.happen(A, event)
         await asyncio.sleep(16.0)
         with staff.present(account("a")):
-            staff.happen("a", E.FINISH)
-            assert staff["a"].state is S.PAUSED, "until they say otherwise"
+            staff.happen(A, E.FINISH)
+            assert staff[A].state is S.PAUSED, "until they say otherwise"
         await asyncio.sleep(16.0)
 
     virtualtime.run(story())
@@ -219,7 +223,7 @@ def test_every_tab_is_told_of_every_change() -> None:
         staff = staffed()
         with staff.present(account("a")) as one, staff.present(account("a")) as two:
             await one.changed()  # their own arrival
-            staff.set_available("a")
+            staff.set_available(A)
             async with asyncio.timeout(1.0):
                 await asyncio.gather(one.changed(), two.changed())
         await asyncio.sleep(16.0)
@@ -231,16 +235,16 @@ def test_who_changes_phone_or_queues_has_them_at_the_next_arrival_but_not_during
     async def story() -> None:
         staff = staffed()
         with staff.present(account("a", moves=0)):
-            staff.set_available("a")
-            staff.happen("a", E.OFFER)
+            staff.set_available(A)
+            staff.happen(A, E.OFFER)
             with staff.present(replace(account("a", taxes=1), endpoint="new")):
-                assert staff.endpoint("a") == "a", "it is being rung"
-            staff.happen("a", E.WITHDRAW)
+                assert staff.endpoint(A) == "a", "it is being rung"
+            staff.happen(A, E.WITHDRAW)
             staff.set_phone("new", PhoneState.BUSY)
             with staff.present(replace(account("a", taxes=1), endpoint="new")):
-                assert staff.endpoint("a") == "new"
-                assert (staff["a"].penalty("moves"), staff["a"].penalty("taxes")) == (None, 1)
-                assert staff["a"].phone is PhoneState.BUSY
+                assert staff.endpoint(A) == "new"
+                assert (staff[A].penalty(MOVES), staff[A].penalty(TAXES)) == (None, 1)
+                assert staff[A].phone is PhoneState.BUSY
         await asyncio.sleep(16.0)
 
     virtualtime.run(story())
@@ -250,15 +254,15 @@ def test_a_desk_phone_alone_is_presence() -> None:
     async def story() -> None:
         staff = staffed()
         staff.log_in_by_phone(account("a"))
-        assert staff["a"].state is S.AVAILABLE
+        assert staff[A].state is S.AVAILABLE
         with staff.present(account("a")):
             pass
         await asyncio.sleep(100)
-        assert staff["a"].state is S.AVAILABLE, "a dashboard that goes does not take the phone along"
-        staff.log_out_by_phone("a")
-        assert agent_now(staff, "a").state is S.OFFLINE
-        staff.log_out_by_phone("a")
-        staff.log_out_by_phone("nobody")
+        assert staff[A].state is S.AVAILABLE, "a dashboard that goes does not take the phone along"
+        staff.log_out_by_phone(A)
+        assert agent_now(staff, A).state is S.OFFLINE
+        staff.log_out_by_phone(A)
+        staff.log_out_by_phone(AgentName("nobody"))
 
     virtualtime.run(story())
 
@@ -268,8 +272,8 @@ def test_logging_out_the_phone_with_a_dashboard_open_is_a_pause() -> None:
         staff = staffed()
         with staff.present(account("a")):
             staff.log_in_by_phone(account("a"))
-            staff.log_out_by_phone("a")
-            assert staff["a"].state is S.PAUSED
+            staff.log_out_by_phone(A)
+            assert staff[A].state is S.PAUSED
         await asyncio.sleep(16)
 
     virtualtime.run(story())
@@ -279,22 +283,22 @@ def test_wrap_up_ends_by_itself_early_or_later() -> None:
     async def story() -> None:
         staff = staffed()
         with staff.present(account("a")):
-            staff.set_available("a")
+            staff.set_available(A)
             for ways, seconds in (("itself", 30.0), ("early", 10.0), ("later", 90.0)):
                 for event in (E.OFFER, E.RING, E.CONNECT):
-                    staff.happen("a", event)
-                staff.happen("a", E.FINISH, wrap_up=30.0)
+                    staff.happen(A, event)
+                staff.happen(A, E.FINISH, wrap_up=30.0)
                 began = now()
                 if ways == "early":
-                    asyncio.get_running_loop().call_later(10.0, staff.end_wrap_up, "a")
+                    asyncio.get_running_loop().call_later(10.0, staff.end_wrap_up, A)
                 if ways == "later":
-                    staff.extend_wrap_up("a")
-                while staff["a"].state is S.WRAP_UP:
+                    staff.extend_wrap_up(A)
+                while staff[A].state is S.WRAP_UP:
                     await asyncio.sleep(0.5)
                 assert now() - began == pytest.approx(seconds, abs=0.6), ways
-                assert staff["a"].state is S.AVAILABLE
-        staff.end_wrap_up("a")
-        staff.extend_wrap_up("a")
+                assert staff[A].state is S.AVAILABLE
+        staff.end_wrap_up(A)
+        staff.extend_wrap_up(A)
         await asyncio.sleep(16)
 
     virtualtime.run(story())
@@ -308,12 +312,12 @@ def test_the_length_of_a_wrap_up_is_told_at_its_end() -> None:
         staff.on_wrapped_up(lambda name, began, ended: told.append((name, ended - began)))
         staff.log_in_by_phone(account("a"))
         for event in (E.OFFER, E.RING, E.CONNECT):
-            staff.happen("a", event)
-        staff.happen("a", E.FINISH, wrap_up=30.0)
+            staff.happen(A, event)
+        staff.happen(A, E.FINISH, wrap_up=30.0)
         await asyncio.sleep(12.0)
         staff.set_phone("a", PhoneState.IDLE)
         assert told == []
-        staff.pause("a", "lunch")
+        staff.pause(A, "lunch")
 
     virtualtime.run(story())
     assert told == [("a", about(12.0))]
@@ -324,10 +328,10 @@ def test_what_the_phone_does_is_known_before_its_owner_comes() -> None:
         staff = staffed()
         staff.set_phone("a", PhoneState.UNREGISTERED)
         with staff.present(account("a")):
-            assert staff["a"].phone is PhoneState.UNREGISTERED
+            assert staff[A].phone is PhoneState.UNREGISTERED
             staff.set_phone("a", PhoneState.IDLE)
             staff.set_phone("another", PhoneState.BUSY)
-            assert agent_now(staff, "a").phone is PhoneState.IDLE
+            assert agent_now(staff, A).phone is PhoneState.IDLE
         await asyncio.sleep(16)
 
     virtualtime.run(story())

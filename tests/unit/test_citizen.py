@@ -27,6 +27,7 @@ from idbellen.domain.board import Stage
 from idbellen.domain.codes import Fingerprints, new_handle
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import TokenOpener
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.ports import Account, Attached, Session
 from idbellen.stores.sqlite import SqliteStore, open_store
@@ -41,6 +42,11 @@ from tests.support.ports import free_ports
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+AGENT = AgentName("agent")
+CALL = CallId("call")
+DEFAULT = QueueName("default")
+SECRET = Secret("secret")
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 # A Monday, an hour after opening; the Tuesday is a special day.
@@ -88,7 +94,7 @@ class Town:
         self.now = OPEN
         self.store, self.url = store, url
         self.staff = Staff(lambda: self.now, StaffRules(grace=1.0))
-        self.desk = Desk(lambda: self.now, self.staff, DeskRules(Queues({"default": QueueRules()})), FakeCallLog())
+        self.desk = Desk(lambda: self.now, self.staff, DeskRules(Queues({DEFAULT: QueueRules()})), FakeCallLog())
         self.progress = Progress(self.desk)
         self.feedback = Feedback()
         kept = {"move": PURPOSE.attributes, "ask": PURPOSE.attributes}
@@ -112,7 +118,7 @@ class Town:
 
     async def begin(self, purpose: str = "move", status: str | None = "success") -> Started:
         """Begin a session, with an auth result of this status, if any."""
-        session, handle = Session(new_handle(), purpose), new_handle()
+        session, handle = Session(SessionRef(new_handle()), purpose), new_handle()
         await self.store.start(session, attr_handle=new_handle(), page_handle=handle, now=self.now)
         started = Started(session.reference, f"{self.url}/start/{handle}")
         if status:
@@ -131,16 +137,16 @@ class Town:
         """Let the events of a session look anew, after the clock was set."""
         self.progress.notify(started.reference)
 
-    def ticket(self, started: Started, call: str = "call") -> Ticket:
+    def ticket(self, started: Started, call: CallId = CALL) -> Ticket:
         self.now += 1
-        return Ticket(call, started.reference, "move", "default", self.now)
+        return Ticket(call, started.reference, "move", DEFAULT, self.now)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """A session that was begun, and the address that the core sends its citizen to."""
 
-    reference: str
+    reference: SessionRef
     address: str
 
 
@@ -282,7 +288,7 @@ async def test_number_and_code_both_ways(town: Town, browser: Browser) -> None:
     assert "Gemeente Voorbeeld" in page
     assert NAME not in page
     assert await browser.get() == page, "a reload changes nothing"
-    session = await town.store.claim(code, call="call", secret="secret", now=town.now)
+    session = await town.store.claim(code, call=CALL, secret=SECRET, now=town.now)
     assert session
     assert session.language == "nl"
 
@@ -301,7 +307,7 @@ async def test_a_new_code_takes_the_place_of_the_old(town: Town, browser: Browse
     second = code_on(page)
     assert "geldig tot 10:18 uur" in page
     assert second not in ("", first)
-    assert await town.store.claim(first, call="call", secret="secret", now=town.now) is None
+    assert await town.store.claim(first, call=CALL, secret=SECRET, now=town.now) is None
     town.now += CODE_SECONDS
     page = await browser.get()
     assert (title(page), code_on(page)) == ("Uw code is niet meer geldig", "")
@@ -536,11 +542,11 @@ async def test_every_stage_by_events_and_by_reload(town: Town, browser: Browser)
     started, other = await town.begin(), await town.begin()
     code = code_on(await browser.get(started.address))
     in_front = ExitStack()
-    in_front.enter_context(town.desk.place(town.ticket(other, "another call")))
+    in_front.enter_context(town.desk.place(town.ticket(other, CallId("another call"))))
     async with browser.live() as events:
         await stage(events, browser, "waiting", "Bel ons nu")
-        await town.store.claim(code, call="call", secret="secret", now=town.now)
-        with town.progress.call(started.reference, "call", WORDS) as journey:
+        await town.store.claim(code, call=CALL, secret=SECRET, now=town.now)
+        with town.progress.call(started.reference, CALL, WORDS) as journey:
             html = await stage(events, browser, "accepted", "Uw code klopt")
             assert "lepel koffer" in html
             with town.desk.place(town.ticket(started)):
@@ -550,8 +556,8 @@ async def test_every_stage_by_events_and_by_reload(town: Town, browser: Browser)
                 assert "U wacht waarschijnlijk" not in html, "nobody knows how long"
                 in_front.close()
                 await stage(events, browser, "queued", "U bent de volgende")
-                with town.staff.present(Account("agent", "PJSIP/agent", "")):
-                    town.staff.set_available("agent")
+                with town.staff.present(Account(AGENT, "PJSIP/agent", "")):
+                    town.staff.set_available(AGENT)
                     html = await stage(events, browser, "queued", "U bent de volgende")
                     assert "U wacht waarschijnlijk nog ongeveer 1 minuut." in html
                     assert code_on(await browser.post("/new-code")) == code, "no new code during a call"
@@ -560,7 +566,7 @@ async def test_every_stage_by_events_and_by_reload(town: Town, browser: Browser)
                     journey.enter(Stage.CONNECTED)
                     html = await stage(events, browser, "connected", "U bent verbonden")
                     assert "lepel koffer" in html
-        await town.store.finish("call")
+        await town.store.finish(CALL)
         assert (await events.next())["kind"] == "ended"
     for _ in range(2):
         page = await browser.get()
@@ -587,10 +593,10 @@ async def test_a_caller_who_is_cut_off_waits_again_with_the_same_code(town: Town
     code = code_on(await browser.get(started.address))
     async with browser.live() as events:
         waiting = await events.next()
-        await town.store.claim(code, call="call", secret="secret", now=town.now)
-        with town.progress.call(started.reference, "call", WORDS):
+        await town.store.claim(code, call=CALL, secret=SECRET, now=town.now)
+        with town.progress.call(started.reference, CALL, WORDS):
             assert (await events.next())["stage"] == "accepted"
-        await town.store.release("call")
+        await town.store.release(CALL)
         assert await events.next() == waiting
     page = await browser.get()
     assert (title(page), code_on(page)) == ("Bel ons nu", code)
@@ -709,7 +715,7 @@ async def test_the_citizen_ends_it(town: Town, browser: Browser) -> None:
     assert (browser.status, title(page)) == (200, "U bent gestopt")
     assert town.feedback.told == [("logout", started.reference)]
     assert await town.store.by_reference(started.reference) is None
-    assert await town.store.claim(code, call="call", secret="secret", now=town.now) is None
+    assert await town.store.claim(code, call=CALL, secret=SECRET, now=town.now) is None
     assert title(await browser.get()) == "U bent gestopt"
     await browser.post("/end")
     assert len(town.feedback.told) == 1

@@ -11,6 +11,7 @@ import pytest
 from idbellen.calls.notes import KEPT_SECONDS
 from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import QueueRules, Queues
 from idbellen.domain.talk import Command, Mode, Target, Verb
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from idbellen.calls.office import Office
     from idbellen.domain.board import CallView
 
+ANN, BOB = AgentName("ann"), AgentName("bob")
+
 S, V, M, P = AgentState, Verb, Mode, Prompt
 TO_BOB, TO_TAXES = Target("agent", "bob"), Target("queue", "taxes")
 TO_NUMBER = Target("number", "+31201234567")
 OUTSIDE = "PJSIP/+31201234567@trunk"
-QUEUES = Queues({"default": QueueRules(wrap_up=30.0, music="harp"), "taxes": QueueRules()})
+QUEUES = Queues({QueueName("default"): QueueRules(wrap_up=30.0, music="harp"), QueueName("taxes"): QueueRules()})
 # The caller talks with ann from here on: code at 0 s, her phone rings for 1 s.
 TALKING = 1.1
 LONG = 1000.0
@@ -44,7 +47,7 @@ class Scene:
     phone: FakePhone
     office: Office
     log: FakeCallLog
-    secrets: set[str] = field(default_factory=set)
+    secrets: set[Secret] = field(default_factory=set)
 
     @property
     def desk(self) -> Desk:
@@ -52,22 +55,22 @@ class Scene:
 
     async def at(self, time: float) -> None:
         await asyncio.sleep(max(0.0, time - now()))
-        for name in ("ann", "bob"):
+        for name in (ANN, BOB):
             call = self.call(name)
             if call and call.secret:
                 self.secrets.add(call.secret)
                 self.desk.shown(name, call.call)
 
-    def call(self, name: str) -> CallView | None:
+    def call(self, name: AgentName) -> CallView | None:
         return self.desk.view(name).call
 
-    def ask(self, verb: Verb, target: Target | None = None, *, agent: str = "ann") -> str | None:
-        return self.desk.command(agent, "call", Command(verb, target))
+    def ask(self, verb: Verb, target: Target | None = None, *, agent: AgentName = ANN) -> str | None:
+        return self.desk.command(agent, CallId("call"), Command(verb, target))
 
-    def state(self, name: str) -> AgentState:
+    def state(self, name: AgentName) -> AgentState:
         return self.desk.staff[name].state
 
-    def sees(self, name: str) -> bool:
+    def sees(self, name: AgentName) -> bool:
         """Whether an agent may see the data: with any secret of this call that was ever on a screen."""
         return any(self.desk.may_see(name, secret) for secret in self.secrets)
 
@@ -84,7 +87,7 @@ class Scene:
     def inside(self) -> set[str]:
         return self.phone.bridges[-1].inside
 
-    def mode(self, name: str = "ann") -> Mode:
+    def mode(self, name: AgentName = ANN) -> Mode:
         call = self.call(name)
         assert call
         return call.mode
@@ -99,8 +102,8 @@ async def _run(scenario: Any, agents: dict[str, AgentBehaviour], hangs_up: float
     scene = Scene(phone, office, log)
     office.desk.staff.news.on_change(scene.check)
     with staff.present(account("ann", default=0)), staff.present(account("bob", **bob_queues)):
-        staff.set_available("ann")
-        staff.set_available("bob")
+        staff.set_available(ANN)
+        staff.set_available(BOB)
         writing = asyncio.create_task(office.notes.run())
         call = asyncio.create_task(Stories(office).take(phone))
         story = asyncio.create_task(scenario(scene))
@@ -112,14 +115,14 @@ async def _run(scenario: Any, agents: dict[str, AgentBehaviour], hangs_up: float
         # A fault in a call, of which also a failed check is one, would end with this.
         assert Prompt.APOLOGY not in prompts(phone)
         assert office.desk._places == {}
-        assert not scene.sees("ann")
-        assert not scene.sees("bob")
-        for name in ("ann", "bob"):
+        assert not scene.sees(ANN)
+        assert not scene.sees(BOB)
+        for name in (ANN, BOB):
             assert staff[name].state in (S.AVAILABLE, S.WRAP_UP, S.PAUSED)
             assert office.desk.view(name).call is None
         await asyncio.sleep(40)
         writing.cancel()
-        assert [staff[name].state for name in ("ann", "bob")] == [S.AVAILABLE, S.AVAILABLE]
+        assert [staff[name].state for name in (ANN, BOB)] == [S.AVAILABLE, S.AVAILABLE]
     await asyncio.sleep(20)
 
 
@@ -140,11 +143,11 @@ def play(
 def test_mute_and_unmute() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.at(2.0)
-        assert scene.sees("ann")
+        assert scene.sees(ANN)
         scene.ask(V.MUTE)
         await scene.at(3.0)
         assert scene.phone.bridges[0].muted == {"ann"}
-        assert scene.desk.view("ann").call.muted  # type: ignore[union-attr]
+        assert scene.desk.view(ANN).call.muted  # type: ignore[union-attr]
         scene.ask(V.UNMUTE)
         await scene.at(4.0)
         assert scene.phone.bridges[0].muted == set()
@@ -160,14 +163,14 @@ def test_hold_and_resume() -> None:
         await scene.at(3.0)
         assert (scene.inside, scene.mode()) == ({"ann"}, M.HELD)
         assert scene.phone.bridges[-1].music_class == "harp", "of the queue"
-        assert scene.sees("ann")
+        assert scene.sees(ANN)
         assert scene.ask(V.HOLD) == "later"
         scene.ask(V.RESUME)
         await scene.at(4.0)
         assert (scene.inside, scene.mode()) == ({"ann", "caller"}, M.TALKING)
         scene.ask(V.HANG_UP)
         await scene.at(10.0)
-        assert scene.state("ann") is S.WRAP_UP
+        assert scene.state(ANN) is S.WRAP_UP
         assert scene.phone.end == "hung up"
 
     play(scenario)
@@ -183,25 +186,25 @@ def test_who_is_consulted_sees_nothing_until_given_and_has_all_after_the_transfe
         scene.ask(V.CONSULT, target)
         await scene.at(2.5)
         assert (scene.mode(), scene.inside) == (M.CONSULTING, {"ann"})
-        offer = scene.desk.view("bob").offer
+        offer = scene.desk.view(BOB).offer
         assert offer
         assert offer.asker == "ann"
         await scene.at(4.0)
         assert (scene.mode(), scene.inside) == (M.CONSULTED, {"ann", "bob"})
-        bob = scene.call("bob")
+        bob = scene.call(BOB)
         assert bob
         assert (bob.part, bob.secret, bob.words, bob.other) == ("consulted", None, None, Target("agent", "ann"))
-        assert (scene.sees("ann"), scene.sees("bob")) == (True, False)
+        assert (scene.sees(ANN), scene.sees(BOB)) == (True, False)
         scene.ask(V.SHARE)
         await scene.at(5.0)
-        assert (scene.sees("ann"), scene.sees("bob")) == (True, True)
+        assert (scene.sees(ANN), scene.sees(BOB)) == (True, True)
         scene.ask(V.TRANSFER)
         await scene.at(6.0)
-        assert (scene.sees("ann"), scene.sees("bob")) == (False, True)
+        assert (scene.sees(ANN), scene.sees(BOB)) == (False, True)
         assert scene.inside == {"bob", "caller"}
-        assert (scene.state("ann"), scene.mode("bob")) == (S.WRAP_UP, M.TALKING)
+        assert (scene.state(ANN), scene.mode(BOB)) == (S.WRAP_UP, M.TALKING)
         assert scene.ask(V.HANG_UP) == "gone"
-        scene.ask(V.HANG_UP, agent="bob")
+        scene.ask(V.HANG_UP, agent=BOB)
         await scene.at(7.0)
         assert [record.agent for record in scene.log.records] == ["ann"]
 
@@ -215,14 +218,14 @@ def test_back_to_the_caller_takes_the_data_from_who_was_consulted() -> None:
         await scene.at(4.0)
         scene.ask(V.SHARE)
         await scene.at(5.0)
-        assert scene.sees("bob")
+        assert scene.sees(BOB)
         scene.ask(V.RESUME)
         await scene.at(6.0)
-        assert not scene.sees("bob")
-        assert (scene.inside, scene.state("bob")) == ({"ann", "caller"}, S.AVAILABLE)
+        assert not scene.sees(BOB)
+        assert (scene.inside, scene.state(BOB)) == ({"ann", "caller"}, S.AVAILABLE)
         scene.ask(V.CONSULT, TO_BOB)
         await scene.at(8.0)
-        assert not scene.sees("bob"), "given once is not given again"
+        assert not scene.sees(BOB), "given once is not given again"
         scene.ask(V.RESUME)
         await scene.at(9.0)
         scene.ask(V.HANG_UP)
@@ -238,7 +241,7 @@ def test_a_consultation_that_is_called_off_while_the_phone_rings() -> None:
         scene.ask(V.RESUME)
         await scene.at(2.6)
         assert (scene.mode(), scene.inside, scene.phone.ringing) == (M.TALKING, {"ann", "caller"}, 1)
-        assert scene.state("bob") is S.AVAILABLE
+        assert scene.state(BOB) is S.AVAILABLE
         assert scene.log.misses == []
         scene.ask(V.HANG_UP)
 
@@ -255,7 +258,7 @@ def test_a_consultation_that_is_called_off_in_the_moment_of_the_answer(early: fl
         scene.ask(V.RESUME)
         await scene.at(4.0)
         assert (scene.mode(), scene.inside, scene.phone.ringing) == (M.TALKING, {"ann", "caller"}, 1)
-        assert scene.state("bob") is S.AVAILABLE
+        assert scene.state(BOB) is S.AVAILABLE
         scene.ask(V.HANG_UP)
 
     play(scenario)
@@ -267,12 +270,12 @@ def test_a_consultation_in_vain_is_told_and_the_caller_can_be_taken_back(outcome
         await scene.at(2.0)
         scene.ask(V.CONSULT, TO_BOB)
         await scene.at(4.0)
-        call = scene.call("ann")
+        call = scene.call(ANN)
         assert call
         assert (call.mode, call.notice, call.other) == (M.HELD, outcome.value, None)
         scene.ask(V.RESUME)
         await scene.at(5.0)
-        assert (scene.call("ann") or call).notice == ""
+        assert (scene.call(ANN) or call).notice == ""
         scene.ask(V.HANG_UP)
 
     play(scenario, {"bob": AgentBehaviour(outcome, after=0.5)})
@@ -280,16 +283,16 @@ def test_a_consultation_in_vain_is_told_and_the_caller_can_be_taken_back(outcome
 
 def test_a_colleague_who_is_not_free_is_not_rung() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.desk.staff.pause("bob", "lunch")
+        scene.desk.staff.pause(BOB, "lunch")
         await scene.at(2.0)
         scene.ask(V.CONSULT, TO_BOB)
         await scene.at(3.0)
-        call = scene.call("ann")
+        call = scene.call(ANN)
         assert call
         assert (call.notice, call.mode) == ("not free", M.HELD)
         scene.ask(V.HANG_UP)
         await scene.at(4.0)
-        scene.desk.staff.set_available("bob")
+        scene.desk.staff.set_available(BOB)
 
     play(scenario)
 
@@ -302,13 +305,13 @@ def test_an_outside_number_never_sees_anything() -> None:
         assert scene.inside == {"ann", OUTSIDE}
         scene.ask(V.SHARE)
         await scene.at(5.0)
-        call = scene.call("ann")
+        call = scene.call(ANN)
         assert call
         assert not call.shared
         scene.ask(V.TRANSFER)
         await scene.at(6.0)
         assert scene.inside == {"caller", OUTSIDE}
-        assert not scene.sees("ann")
+        assert not scene.sees(ANN)
         await scene.at(20.0)
         assert scene.phone.end == "hung up", "the number hung up"
 
@@ -345,8 +348,8 @@ def test_when_who_is_consulted_hangs_up_the_agent_has_the_caller_again(
         assert scene.inside == {"ann", endpoint} | ({"caller"} if together else set())
         await scene.at(9.0)
         assert (scene.inside, scene.mode()) == ({"ann", "caller"}, M.TALKING)
-        assert scene.sees("ann")
-        assert scene.state("bob") is S.AVAILABLE
+        assert scene.sees(ANN)
+        assert scene.state(BOB) is S.AVAILABLE
         scene.ask(V.HANG_UP)
 
     play(scenario, {endpoint: AgentBehaviour(after=1.0, talks=5.0)})
@@ -359,10 +362,10 @@ def test_wrap_up_is_for_who_had_the_caller() -> None:
         await scene.at(4.0)
         scene.ask(V.TRANSFER)
         await scene.at(5.0)
-        assert scene.state("ann") is S.WRAP_UP
-        scene.ask(V.HANG_UP, agent="bob")
+        assert scene.state(ANN) is S.WRAP_UP
+        scene.ask(V.HANG_UP, agent=BOB)
         await scene.at(6.0)
-        assert scene.state("bob") is S.WRAP_UP, "bob had the caller too"
+        assert scene.state(BOB) is S.WRAP_UP, "bob had the caller too"
 
     play(scenario)
 
@@ -372,10 +375,10 @@ def test_a_colleague_who_does_not_answer_missed_it() -> None:
         await scene.at(2.0)
         scene.ask(V.CONSULT, TO_BOB)
         await scene.at(23.0)
-        call = scene.call("ann")
+        call = scene.call(ANN)
         assert call
-        assert (call.notice, scene.log.misses, scene.state("bob")) == ("no answer", ["bob"], S.AVAILABLE)
-        assert scene.desk.staff["bob"].missed == 1
+        assert (call.notice, scene.log.misses, scene.state(BOB)) == ("no answer", ["bob"], S.AVAILABLE)
+        assert scene.desk.staff[BOB].missed == 1
         scene.ask(V.HANG_UP)
 
     play(scenario, {"bob": AgentBehaviour(RingOutcome.NO_ANSWER, after=20.0)})
@@ -384,16 +387,16 @@ def test_a_colleague_who_does_not_answer_missed_it() -> None:
 def test_a_pause_wished_for_in_the_call_holds_afterwards() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.at(2.0)
-        scene.desk.staff.pause("ann", "lunch")
+        scene.desk.staff.pause(ANN, "lunch")
         await scene.at(3.0)
         assert scene.mode() is M.TALKING
         scene.ask(V.HANG_UP)
         await scene.at(4.0)
-        assert scene.state("ann") is S.WRAP_UP
-        scene.desk.staff.end_wrap_up("ann")
-        assert (scene.state("ann"), scene.desk.staff["ann"].reason) == (S.PAUSED, "lunch")
+        assert scene.state(ANN) is S.WRAP_UP
+        scene.desk.staff.end_wrap_up(ANN)
+        assert (scene.state(ANN), scene.desk.staff[ANN].reason) == (S.PAUSED, "lunch")
         await scene.at(12.0)
-        scene.desk.staff.set_available("ann")
+        scene.desk.staff.set_available(ANN)
 
     play(scenario)
 
@@ -407,20 +410,20 @@ def test_a_late_result_reaches_whoever_has_the_caller() -> None:
 
     async def scenario(scene: Scene) -> None:
         arrive = scene.office.progress.result_arrived
-        session = f"session {CODE}"
+        session = SessionRef(f"session {CODE}")
         await scene.at(2.0)
         arrive(session, LOGGED_IN)
         assert results(scene) == {"ann": 1}
         scene.ask(V.CONSULT, TO_BOB)
         await scene.at(4.0)
         arrive(session, LOGGED_IN)
-        arrive("another session", LOGGED_IN)
+        arrive(SessionRef("another session"), LOGGED_IN)
         assert results(scene) == {"ann": 2, "bob": 1}
         scene.ask(V.TRANSFER)
         await scene.at(5.0)
         arrive(session, LOGGED_IN)
         assert results(scene) == {"bob": 2}, "and what bob was told before is not forgotten"
-        scene.ask(V.HANG_UP, agent="bob")
+        scene.ask(V.HANG_UP, agent=BOB)
 
     play(scenario)
 
@@ -436,11 +439,11 @@ def test_all_three_together_and_each_can_leave() -> None:
         scene.ask(V.CONFERENCE)
         await scene.at(5.0)
         assert (scene.inside, scene.mode()) == ({"ann", "bob", "caller"}, M.CONFERENCE)
-        assert not scene.sees("bob")
-        scene.ask(V.MUTE, agent="bob")
+        assert not scene.sees(BOB)
+        scene.ask(V.MUTE, agent=BOB)
         await scene.at(6.0)
         assert scene.phone.bridges[0].muted == {"bob"}
-        scene.ask(V.HANG_UP, agent="bob")
+        scene.ask(V.HANG_UP, agent=BOB)
         await scene.at(7.0)
         assert (scene.inside, scene.mode()) == ({"ann", "caller"}, M.TALKING)
         scene.ask(V.CONSULT, TO_BOB)
@@ -450,8 +453,8 @@ def test_all_three_together_and_each_can_leave() -> None:
         scene.ask(V.HANG_UP)
         await scene.at(11.0)
         assert scene.inside == {"bob", "caller"}, "who stays has the caller"
-        assert (scene.sees("ann"), scene.sees("bob")) == (False, True)
-        scene.ask(V.HANG_UP, agent="bob")
+        assert (scene.sees(ANN), scene.sees(BOB)) == (False, True)
+        scene.ask(V.HANG_UP, agent=BOB)
 
     play(scenario)
 
@@ -464,12 +467,12 @@ def test_a_blind_transfer_to_a_colleague() -> None:
         await scene.at(2.0)
         scene.ask(V.BLIND, TO_BOB)
         await scene.at(2.5)
-        assert (scene.state("ann"), scene.inside) == (S.WRAP_UP, set())
-        assert not scene.sees("ann")
+        assert (scene.state(ANN), scene.inside) == (S.WRAP_UP, set())
+        assert not scene.sees(ANN)
         await scene.at(4.0)
         assert scene.inside == {"bob", "caller"}
-        assert scene.sees("bob")
-        scene.ask(V.HANG_UP, agent="bob")
+        assert scene.sees(BOB)
+        scene.ask(V.HANG_UP, agent=BOB)
 
     play(scenario)
 
@@ -479,12 +482,12 @@ def test_a_blind_transfer_to_a_queue_keeps_the_waiting_time() -> None:
         await scene.at(2.0)
         scene.ask(V.BLIND, TO_TAXES)
         await scene.at(2.5)
-        offer = scene.desk.view("bob").offer
+        offer = scene.desk.view(BOB).offer
         assert offer
         assert (offer.queue, offer.waiting_since) == ("taxes", about(0.0, within=0.1))
         await scene.at(5.0)
-        assert scene.sees("bob")
-        scene.ask(V.HANG_UP, agent="bob")
+        assert scene.sees(BOB)
+        scene.ask(V.HANG_UP, agent=BOB)
         await scene.at(6.0)
         assert [(one.queue, one.agent) for one in scene.log.records] == [("default", "ann"), ("taxes", "bob")]
 
@@ -501,10 +504,10 @@ def test_a_store_that_is_away_does_not_hold_a_transfer_up_for_long(monkeypatch: 
         await scene.at(2.0)
         scene.ask(V.BLIND, TO_TAXES)
         await scene.at(2.0 + KEPT_SECONDS - 0.1)
-        assert scene.sees("ann"), "the note of it comes first"
+        assert scene.sees(ANN), "the note of it comes first"
         await scene.at(2.0 + KEPT_SECONDS + 0.1)
-        assert not scene.sees("ann")
-        assert scene.desk.view("bob").offer
+        assert not scene.sees(ANN)
+        assert scene.desk.view(BOB).offer
 
     play(scenario)
 
@@ -514,7 +517,7 @@ def test_a_blind_transfer_to_a_number() -> None:
         await scene.at(2.0)
         scene.ask(V.BLIND, TO_NUMBER)
         await scene.at(2.5)
-        assert (scene.state("ann"), scene.inside) == (S.WRAP_UP, set())
+        assert (scene.state(ANN), scene.inside) == (S.WRAP_UP, set())
         await scene.at(4.0)
         assert scene.inside == {"caller", OUTSIDE}
         assert scene.desk.in_hand == {}, "nobody's screen shows anything"
@@ -526,18 +529,18 @@ def test_a_blind_transfer_to_a_number() -> None:
 
 def test_a_blind_transfer_to_a_colleague_who_is_not_free_brings_the_caller_back_at_once() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.desk.staff.pause("bob", "lunch")
+        scene.desk.staff.pause(BOB, "lunch")
         await scene.at(2.0)
         scene.ask(V.BLIND, TO_BOB)
         await scene.at(2.5)
         assert [ticket.queue for ticket in scene.desk.waiting] == ["default"]
-        scene.desk.staff.end_wrap_up("ann")
+        scene.desk.staff.end_wrap_up(ANN)
         await scene.at(5.0)
-        assert scene.sees("ann")
+        assert scene.sees(ANN)
         scene.ask(V.HANG_UP)
         await scene.at(11.0)
         assert scene.phone.rung == ["ann", "ann"]
-        scene.desk.staff.set_available("bob")
+        scene.desk.staff.set_available(BOB)
 
     play(scenario)
 
@@ -550,9 +553,9 @@ def test_who_comes_back_from_a_transfer_in_vain_is_in_front_of_who_came_later() 
         scene.ask(V.BLIND, TO_BOB)
         await scene.at(5.0)
         assert [ticket.call for ticket in scene.desk.waiting] == ["call", "other"]
-        scene.desk.staff.end_wrap_up("ann")
+        scene.desk.staff.end_wrap_up(ANN)
         await scene.at(8.0)
-        assert scene.sees("ann")
+        assert scene.sees(ANN)
         scene.ask(V.HANG_UP)
         await waits
 
@@ -569,9 +572,9 @@ def test_a_blind_transfer_in_vain_puts_the_caller_back_in_the_queue(target: Targ
         await scene.at(5.0)
         [ticket] = scene.desk.waiting
         assert (ticket.queue, ticket.since) == ("default", about(0.0, within=0.1))
-        scene.desk.staff.end_wrap_up("ann")
+        scene.desk.staff.end_wrap_up(ANN)
         await scene.at(8.0)
-        assert scene.sees("ann"), "ann is the only one who serves this queue"
+        assert scene.sees(ANN), "ann is the only one who serves this queue"
         scene.ask(V.HANG_UP)
 
     play(scenario, {"bob": no, OUTSIDE: no})
@@ -586,8 +589,8 @@ def test_an_agent_who_hangs_up_the_phone_while_consulting_has_transferred() -> N
         scene.ask(V.CONSULT, TO_BOB)
         await scene.at(8.0)
         assert scene.inside == {"bob", "caller"}
-        assert (scene.sees("ann"), scene.sees("bob")) == (False, True)
-        scene.ask(V.HANG_UP, agent="bob")
+        assert (scene.sees(ANN), scene.sees(BOB)) == (False, True)
+        scene.ask(V.HANG_UP, agent=BOB)
 
     play(scenario, {"ann": AgentBehaviour(after=1.0, talks=5.0)})
 
@@ -597,10 +600,10 @@ def test_an_agent_who_hangs_up_while_the_other_phone_rings_has_transferred_blind
         await scene.at(2.0)
         scene.ask(V.CONSULT, TO_BOB)
         await scene.at(7.0)
-        assert (scene.inside, scene.state("ann")) == (set(), S.WRAP_UP)
+        assert (scene.inside, scene.state(ANN)) == (set(), S.WRAP_UP)
         await scene.at(14.0)
         assert scene.inside == {"bob", "caller"}
-        scene.ask(V.HANG_UP, agent="bob")
+        scene.ask(V.HANG_UP, agent=BOB)
 
     play(scenario, {"ann": AgentBehaviour(after=1.0, talks=5.0), "bob": AgentBehaviour(after=10.0, talks=LONG)})
 
@@ -608,7 +611,7 @@ def test_an_agent_who_hangs_up_while_the_other_phone_rings_has_transferred_blind
 @pytest.mark.parametrize("by", ["button", "phone"])
 def test_an_agent_who_hangs_up_while_a_queue_is_asked_has_sent_the_caller_there(by: str) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.desk.staff.pause("bob", "lunch")
+        scene.desk.staff.pause(BOB, "lunch")
         await scene.at(2.0)
         scene.ask(V.CONSULT, TO_TAXES)
         await scene.at(3.0)
@@ -619,10 +622,10 @@ def test_an_agent_who_hangs_up_while_a_queue_is_asked_has_sent_the_caller_there(
         [ticket] = scene.desk.waiting
         assert (ticket.queue, ticket.asker, round(ticket.since)) == ("taxes", None, 0)
         assert scene.phone.heard[-1][1] in (P.PLACE_1, P.HEAR_AGAIN), "and hears so"
-        scene.desk.staff.set_available("bob")
+        scene.desk.staff.set_available(BOB)
         await scene.at(10.0)
-        assert (scene.sees("ann"), scene.sees("bob")) == (False, True)
-        scene.ask(V.HANG_UP, agent="bob")
+        assert (scene.sees(ANN), scene.sees(BOB)) == (False, True)
+        scene.ask(V.HANG_UP, agent=BOB)
         await scene.at(11.0)
         assert [(one.queue, one.agent) for one in scene.log.records] == [("default", "ann"), ("taxes", "bob")]
 
@@ -682,8 +685,8 @@ def test_what_is_refused_and_why() -> None:
         assert scene.ask(V.CONSULT, Target("queue", "nowhere")) == "target"
         assert scene.ask(V.CONSULT, Target("number", "112 or so")) == "target"
         assert scene.ask(V.HANG_UP, TO_BOB) == "target"
-        assert scene.ask(V.HANG_UP, agent="bob") == "gone"
-        assert scene.desk.command("ann", "another call", Command(V.HANG_UP)) == "gone"
+        assert scene.ask(V.HANG_UP, agent=BOB) == "gone"
+        assert scene.desk.command(ANN, CallId("another call"), Command(V.HANG_UP)) == "gone"
         assert scene.mode() is M.TALKING
         scene.ask(V.HANG_UP)
 
@@ -704,7 +707,7 @@ def test_two_buttons_in_one_moment_have_an_order() -> None:
         await scene.at(5.0)
         scene.ask(V.TRANSFER)
         await scene.at(6.0)
-        scene.ask(V.HANG_UP, agent="bob")
+        scene.ask(V.HANG_UP, agent=BOB)
 
     play(scenario)
 
@@ -717,7 +720,7 @@ def test_no_outside_number_where_they_are_not_allowed() -> None:
         assert scene.ask(V.CONSULT, TO_BOB) is None
         await scene.at(4.0)
         assert scene.ask(V.CONSULT, TO_TAXES) == scene.ask(V.BLIND, TO_TAXES) == "later", "one at a time"
-        assert scene.ask(V.TRANSFER, agent="bob") == scene.ask(V.SHARE, agent="bob") == "later"
+        assert scene.ask(V.TRANSFER, agent=BOB) == scene.ask(V.SHARE, agent=BOB) == "later"
         scene.ask(V.RESUME)
         await scene.at(5.0)
         scene.ask(V.HANG_UP)

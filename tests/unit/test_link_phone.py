@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.idcontact import AuthResult, AuthStatus, Received
+from idbellen.domain.ids import SessionRef
 from idbellen.ports import Session
 from idbellen.stores.sqlite import open_store
 from idbellen.web.credentials import Credentials, basic
@@ -61,7 +62,7 @@ async def platform(
 
 
 async def add(store: SqliteStore, clock: Clock, code: str, result: AuthResult | None) -> None:
-    session = Session(f"session {code}", "report_move")
+    session = Session(SessionRef(f"session {code}"), "report_move")
     await store.start(session, attr_handle=f"a{code}", page_handle=f"p{code}", now=clock())
     if result:
         await store.attach_result(session.reference, Received(result, code, clock() + 600))
@@ -128,7 +129,7 @@ async def test_a_late_result_is_seen_and_a_failed_one_is_told(tmp_path: Path) ->
         assert await link(client, CODE) == 200
         assert (await info(client))[1]["auth_result"] is None
         failed = AuthResult(AuthStatus.FAILED, {})
-        await store.attach_result(f"session {CODE}", Received(failed, "late", clock() + 600))
+        await store.attach_result(SessionRef(f"session {CODE}"), Received(failed, "late", clock() + 600))
         assert (await info(client))[1]["auth_result"] == {"status": "failed", "attributes": {}}
 
 
@@ -146,7 +147,7 @@ async def test_it_is_forgotten_in_the_end(tmp_path: Path) -> None:
         assert (await info(client))[0] == 404
         await add(store, clock, "0987654321", RESULT)
         assert await link(client, "0987654321", "call 2") == 200
-        assert await store.by_reference(f"session {CODE}") is None
+        assert await store.by_reference(SessionRef(f"session {CODE}")) is None
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idbellen.domain import lockout
+from idbellen.domain.ids import AgentName
 from idbellen.domain.lockout import Lockout, Try
 from idbellen.domain.logins import Attack, AttackWatch, LoginLimits
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+ANN = AgentName("ann")
 
 HOUR = 3600.0
 
@@ -172,7 +175,7 @@ def test_a_full_table_keeps_those_that_failed_most_and_those_under_way(monkeypat
 
 def tried(limits: LoginLimits, name: str, address: str, now: float = 0.0, *, browser: str = "") -> bool:
     """Try a wrong password; gives whether it was evaluated."""
-    attempt = limits.attempt(name, address=address, browser=browser)
+    attempt = limits.attempt(AgentName(name), address=address, browser=browser)
     evaluated = not attempt.begin(now)
     if evaluated:
         attempt.failed(now)
@@ -201,7 +204,7 @@ def test_colleagues_behind_one_address_do_not_notice_who_mistypes() -> None:
     for second in range(3600):
         tried(limits, "forgetful", "town hall", second)
         for number in range(3):
-            colleague = limits.attempt(f"colleague {number}", address="town hall")
+            colleague = limits.attempt(AgentName(f"colleague {number}"), address="town hall")
             assert colleague.begin(second) == 0
             colleague.succeeded(second)
 
@@ -223,12 +226,14 @@ def test_an_attack_on_one_account_is_told_once_in_a_while() -> None:
         return AttackWatch(failures=4, addresses=3, seconds=60)
 
     one = watch()
-    assert not any(one.failed("ann", f"address {number % 2}", 0.0) for number in range(50)), "two addresses"
+    assert not any(one.failed(ANN, f"address {number % 2}", 0.0) for number in range(50)), "two addresses"
     slow = watch()
-    assert not any(slow.failed("ann", f"address {number}", 21.0 * number) for number in range(50)), "too slow"
+    assert not any(slow.failed(ANN, f"address {number}", 21.0 * number) for number in range(50)), "too slow"
     wide = watch()
-    assert not any(wide.failed(f"agent {number}", f"address {number}", 0.0) for number in range(50)), "many accounts"
+    assert not any(wide.failed(AgentName(f"agent {number}"), f"address {number}", 0.0) for number in range(50)), (
+        "many accounts"
+    )
     many = watch()
-    told = [many.failed("ann", f"address {number}", float(number)) for number in range(120)]
+    told = [many.failed(ANN, f"address {number}", float(number)) for number in range(120)]
     assert [number for number, attack in enumerate(told) if attack] == [3, 63]
     assert told[3] == Attack(failures=4, addresses=4)

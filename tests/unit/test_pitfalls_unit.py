@@ -27,6 +27,7 @@ from idbellen.asterisk.probe import Probe
 from idbellen.asterisk.switchboard import LONGEST_BACKOFF_SECONDS, Switchboard
 from idbellen.domain.agents import AgentState
 from idbellen.domain.codes import new_code
+from idbellen.domain.ids import AgentName, CallId, Secret
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.statistics import CallOutcome
 from idbellen.web.issuing import dial_address
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from idbellen.ports import Session
+
+A = AgentName("a")
 
 
 # The connection with Asterisk
@@ -383,13 +386,13 @@ def test_08_whatever_the_cause_the_agent_is_freed_and_the_caller_keeps_the_place
             asterisk.answer(leg, "a")
         asterisk.hang_up(leg, cause)
         await asyncio.sleep(1)
-        assert staff["a"].state is AgentState.AVAILABLE
+        assert staff[A].state is AgentState.AVAILABLE
         assert stage.calls.misses == ["a"]
         await asyncio.sleep(7)
         # After a rest of five seconds.
         asterisk.answer(*asterisk.rung[1])
         await asyncio.sleep(2)
-        assert agent_now(staff, "a").state is AgentState.IN_CALL
+        assert agent_now(staff, A).state is AgentState.IN_CALL
         [inside] = asterisk.bridges.values()
         assert "first" in inside
         for caller in ("first", "second"):
@@ -437,7 +440,7 @@ def test_09_answers_and_hangups_in_any_order(order: tuple[str, ...], apart: floa
             if apart:
                 await asyncio.sleep(apart)
         await asyncio.sleep(30)
-        assert stage.office.desk.staff["a"].state is AgentState.AVAILABLE
+        assert stage.office.desk.staff[A].state is AgentState.AVAILABLE
 
     on_stage(story)
 
@@ -481,7 +484,7 @@ def test_10_a_caller_who_has_just_gone_is_no_agents_miss() -> None:
         asterisk.come_in("caller")
         await asyncio.sleep(10)
         assert asterisk.rung == []
-        agent = stage.office.desk.staff.agents["a"]
+        agent = stage.office.desk.staff.agents[A]
         assert (agent.state, agent.missed) == (AgentState.AVAILABLE, 0)
         assert stage.office.desk.waiting == []
 
@@ -498,7 +501,7 @@ def test_10_a_hangup_in_the_tick_of_the_answer() -> None:
         asterisk.hang_up("caller")
         await asyncio.sleep(5)
         assert asterisk.left == (set(), {})
-        assert stage.office.desk.staff["a"].state is AgentState.AVAILABLE
+        assert stage.office.desk.staff[A].state is AgentState.AVAILABLE
 
     on_stage(story)
 
@@ -525,11 +528,11 @@ def test_11_a_channel_that_takes_the_place_of_another_is_nobody(who: str, told: 
         asterisk.phones["a"] = Behaviour()
         asterisk.come_in("caller")
         await asyncio.sleep(8)
-        call = desk.view("a").call
+        call = desk.view(A).call
         assert call
         secret = call.secret
         assert secret
-        assert desk.may_see("a", secret)
+        assert desk.may_see(A, secret)
         heard = sum("/play/" in asked for asked in asterisk.asked)
         replaced = asterisk.rung[0][0] if who == "agent" else "caller"
         asterisk.channels.add("other")
@@ -542,8 +545,8 @@ def test_11_a_channel_that_takes_the_place_of_another_is_nobody(who: str, told: 
             asterisk.hang_up(replaced)
             asterisk.tell(replacement("other", replaced))
         await asyncio.sleep(0.5)
-        assert not desk.may_see("a", secret)
-        assert desk.view("a").call is None
+        assert not desk.may_see(A, secret)
+        assert desk.view(A).call is None
         assert "other" not in asterisk.channels
         await asyncio.sleep(20)
         assert asterisk.left == (set(), {})
@@ -602,7 +605,7 @@ class CountingSessions(FakeSessions):
         super().__init__(*codes)
         self.asked: list[str] = []
 
-    async def claim(self, code: str, *, call: str, secret: str, now: float) -> Session | None:
+    async def claim(self, code: str, *, call: CallId, secret: Secret, now: float) -> Session | None:
         self.asked.append(code)
         return await super().claim(code, call=call, secret=secret, now=now)
 

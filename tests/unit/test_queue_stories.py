@@ -17,6 +17,7 @@ from idbellen.calls.stay import recorded
 from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState, PhoneState
 from idbellen.domain.hours import OpeningHours, parse_day
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret
 from idbellen.domain.notes import CallNote
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import Goodbye, Plain, QueueRules, Queues, Strategy, ToExtension, ToQueue, WayOut
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from idbellen.calls.desk import Reservation
     from idbellen.calls.office import CallRules, Office
 
+A = AgentName("a")
+CALL, CALLBACK, CALL_3, NOBODY = CallId("call"), CallId("callback"), CallId("call 3"), CallId("nobody")
+DEFAULT, SECOND, TAXES = QueueName("default"), QueueName("second"), QueueName("taxes")
+
 NEVER = OpeningHours({}, {}, ALWAYS.timezone)
 P = Prompt
 CODES = (CODE, WRONG, "5757575757", "3131313131")
@@ -42,9 +47,9 @@ CODES = (CODE, WRONG, "5757575757", "3131313131")
 def tell(  # noqa: PLR0913 - each has its usual value
     *phones: FakePhone,
     queue: QueueRules,
-    more: Mapping[str, QueueRules] | None = None,
+    more: Mapping[QueueName, QueueRules] | None = None,
     agents: tuple[str, ...] = (),
-    hours: OpeningHours | Mapping[str, OpeningHours] = ALWAYS,
+    hours: OpeningHours | Mapping[QueueName, OpeningHours] = ALWAYS,
     rules: CallRules = RULES,
     beside: Callable[[Office], Coroutine[Any, Any, None]] | None = None,
     sessions: FakeSessions | None = None,
@@ -54,7 +59,7 @@ def tell(  # noqa: PLR0913 - each has its usual value
     sessions = sessions or FakeSessions(*CODES)
 
     async def story() -> None:
-        queues = Queues({"default": queue, **(more or {})})
+        queues = Queues({DEFAULT: queue, **(more or {})})
         office = new_office(rules, sessions, queues, hours, log, most_missed=3)
         staff = office.desk.staff
         for name in agents:
@@ -86,10 +91,10 @@ def waiting_caller(call: str = "call", code: str = CODE, **how: Any) -> FakePhon
     return FakePhone(call, typed(code, at=1.0, gap=0.0), **how)
 
 
-def moves_at(at: float, queue: str) -> Callable[[Office], Coroutine[Any, Any, None]]:
+def moves_at(at: float, queue: QueueName) -> Callable[[Office], Coroutine[Any, Any, None]]:
     async def move(office: Office) -> None:
         await asyncio.sleep(at)
-        assert office.desk.move_to_queue("call", queue)
+        assert office.desk.move_to_queue(CALL, queue)
 
     return move
 
@@ -146,14 +151,14 @@ def test_the_expected_wait_is_shorter_as_soon_as_more_agents_are_at_work() -> No
     async def come(office: Office) -> None:
         desk = office.desk
         await asyncio.sleep(10.0)
-        minutes.append(desk.standing("call").minutes)
-        desk._standings.handled("default", 240.0)
+        minutes.append(desk.standing(CALL).minutes)
+        desk._standings.handled(DEFAULT, 240.0)
         for name in ("a", "b"):
             desk.staff.set_phone(name, PhoneState.BUSY)
             desk.staff.log_in_by_phone(account(name))
-            minutes.append(desk.standing("call").minutes)
-        desk.staff.pause("a", "lunch")
-        minutes.append(desk.standing("call").minutes)
+            minutes.append(desk.standing(CALL).minutes)
+        desk.staff.pause(A, "lunch")
+        minutes.append(desk.standing(CALL).minutes)
 
     tell(waiting_caller(hangs_up=20.0), queue=QueueRules(), beside=come)
     assert minutes == [None, 4, 2, 4]
@@ -161,7 +166,7 @@ def test_the_expected_wait_is_shorter_as_soon_as_more_agents_are_at_work() -> No
 
 def test_an_unverified_caller_is_told_no_wait_where_verified_callers_go_first() -> None:
     """Whoever calls later and is verified goes first, and nobody knows how many that will be."""
-    rules = replace(RULES, purposes={"report_move": PurposeRules("default", admit_unverified=True)})
+    rules = replace(RULES, purposes={"report_move": PurposeRules(DEFAULT, admit_unverified=True)})
 
     def heard(*, verified: bool, verified_first: bool) -> list[Prompt]:
         sessions = FakeSessions(*CODES)
@@ -234,7 +239,7 @@ def test_skills_decide_who_is_rung() -> None:
 
 
 def test_priority_of_the_purpose_and_a_supervisor_decide_who_is_next() -> None:
-    rules = replace(RULES, purposes={"report_move": PurposeRules("default", admit_unverified=False, priority=7)})
+    rules = replace(RULES, purposes={"report_move": PurposeRules(DEFAULT, admit_unverified=False, priority=7)})
     phones = [FakePhone(f"call {n}", typed(code, at=1.0 + n, gap=0.0)) for n, code in enumerate(CODES)]
     for phone in phones:
         phone.agents = {"a": AgentBehaviour(after=1.0, talks=5.0)}
@@ -243,10 +248,10 @@ def test_priority_of_the_purpose_and_a_supervisor_decide_who_is_next() -> None:
         await asyncio.sleep(10.0)
         desk = office.desk
         assert {ticket.priority for ticket in desk.waiting} == {7}
-        assert desk.move_to_front("call 2")
-        assert desk.move_to_front("call 3")
-        assert not desk.move_to_front("nobody")
-        assert desk.standing("call 3").place == 1
+        assert desk.move_to_front(CallId("call 2"))
+        assert desk.move_to_front(CALL_3)
+        assert not desk.move_to_front(NOBODY)
+        assert desk.standing(CALL_3).place == 1
         desk.staff.log_in_by_phone(account("a"))
 
     log = tell(*phones, queue=QueueRules(), rules=rules, beside=supervisor)
@@ -264,10 +269,10 @@ def test_however_an_offer_fails_the_caller_stays_ahead_of_who_came_later(outcome
 
     async def come(office: Office) -> None:
         await asyncio.sleep(3.0)
-        assert office.desk.staff["a"].state is AgentState.RINGING
-        office.desk.staff.pause("a", "lunch")
+        assert office.desk.staff[A].state is AgentState.RINGING
+        office.desk.staff.pause(A, "lunch")
         await asyncio.sleep(7.0)
-        assert agent_now(office.desk.staff, "a").state is AgentState.PAUSED
+        assert agent_now(office.desk.staff, A).state is AgentState.PAUSED
         assert [ticket.call for ticket in office.desk.waiting] == ["first", "second"]
         office.desk.staff.log_in_by_phone(account("b"))
 
@@ -296,7 +301,7 @@ def test_a_phone_that_can_be_rung_again_gets_the_caller_at_once() -> None:
             assert phone.rung == []
         await asyncio.sleep(10.0)
         staff.set_phone("a", PhoneState.IDLE)
-        assert staff["a"].state is AgentState.OFFERED
+        assert staff[A].state is AgentState.OFFERED
 
     async def come(office: Office) -> None:
         office.desk.staff.set_phone("a", PhoneState.UNREGISTERED)
@@ -317,17 +322,17 @@ def test_an_expired_rest_gets_the_caller_at_once() -> None:
 def test_a_call_without_a_channel_holds_a_code_and_waits_in_turn() -> None:
     async def story() -> None:
         sessions = FakeSessions(CODE)
-        office = new_office(RULES, sessions, Queues({"default": QueueRules()}), ALWAYS, FakeCallLog(), most_missed=3)
+        office = new_office(RULES, sessions, Queues({DEFAULT: QueueRules()}), ALWAYS, FakeCallLog(), most_missed=3)
         rung: list[str] = []
 
         async def ring(reservations: Sequence[Reservation]) -> Party:
             rung.extend(reservation.agent for reservation in reservations)
             return Party(FakeLeg("a", AgentBehaviour(), "channel"), reservations[0], AsyncExitStack())
 
-        async with claimed("callback", CODE, "secret", office) as claim:
+        async with claimed(CALLBACK, CODE, Secret("secret"), office) as claim:
             assert claim
-            memo = office.notes.call(CallNote("callback", "", claim.secret, server=""))
-            ticket = office.ticket("callback", claim.session, server="")
+            memo = office.notes.call(CallNote(CALLBACK, "", claim.secret, server=""))
+            ticket = office.ticket(CALLBACK, claim.session, server="")
             memo.change(ticket=ticket)
             with recorded(ticket, office.calls, office.notes, office.clock, arrived=now()) as stay:
                 waiting = asyncio.create_task(
@@ -335,8 +340,8 @@ def test_a_call_without_a_channel_holds_a_code_and_waits_in_turn() -> None:
                 )
                 await asyncio.sleep(5.0)
                 assert [ticket.call for ticket in office.desk.waiting] == ["callback"]
-                assert office.desk.standing("callback").place == 1
-                assert office.desk.move_to_front("callback")
+                assert office.desk.standing(CALLBACK).place == 1
+                assert office.desk.move_to_front(CALLBACK)
                 office.desk.staff.log_in_by_phone(account("a"))
                 party = await waiting
             assert isinstance(party, Party)
@@ -356,9 +361,9 @@ def test_a_caller_who_hangs_up_at_any_moment_frees_all_whose_phones_ring(strateg
     for moment in range(3, 120):
         phone = waiting_caller(agents={"a": AgentBehaviour(after=0.05, talks=0.02), "b": no, "c": no})
         phone.hangs_up = 1.0 + moment / 1000
-        names = ("a", "b", "c")
+        names = tuple(map(AgentName, "abc"))
 
-        async def look(office: Office, names: tuple[str, ...] = names) -> None:
+        async def look(office: Office, names: tuple[AgentName, ...] = names) -> None:
             await asyncio.sleep(10.0)
             assert {office.desk.staff[name].state for name in names} == {AgentState.AVAILABLE}
             assert office.desk._reserved == {}
@@ -377,7 +382,7 @@ def test_a_hangup_in_the_very_moment_of_the_offer_frees_the_agent(turns: int) ->
             await asyncio.sleep(0)
         office.desk.staff.log_in_by_phone(account("a"))
         await asyncio.sleep(1.0)
-        assert office.desk.staff["a"].state is AgentState.AVAILABLE
+        assert office.desk.staff[A].state is AgentState.AVAILABLE
         assert office.desk._reserved == {}
 
     tell(phone, queue=QueueRules(), beside=come)
@@ -392,13 +397,13 @@ def test_who_is_moved_keeps_the_waiting_time_and_is_recorded_in_both_queues() ->
     async def supervisor(office: Office) -> None:
         desk = office.desk
         await asyncio.sleep(21.0)
-        assert desk.move_to_queue("call", "taxes")
-        assert not desk.move_to_queue("nobody", "taxes")
+        assert desk.move_to_queue(CALL, TAXES)
+        assert not desk.move_to_queue(NOBODY, TAXES)
         await asyncio.sleep(10.0)
         assert [(ticket.queue, round(ticket.since)) for ticket in desk.waiting] == [("taxes", 1)]
         desk.staff.log_in_by_phone(account("a", taxes=0))
 
-    log = tell(phone, queue=QueueRules(music="harp"), more={"taxes": QueueRules(music="drum")}, beside=supervisor)
+    log = tell(phone, queue=QueueRules(music="harp"), more={TAXES: QueueRules(music="drum")}, beside=supervisor)
     assert outcomes(log) == [("default", "left"), ("taxes", "answered")]
     assert [round(record.waited) for record in log.records] == [20, 11]
     assert when(phone, P.PLACE_1) == pytest.approx([1.0, 21.0], abs=0.2), "the place in the new queue is told"
@@ -407,7 +412,7 @@ def test_who_is_moved_keeps_the_waiting_time_and_is_recorded_in_both_queues() ->
 
 def test_who_is_moved_and_hangs_up_has_abandoned_the_new_queue() -> None:
     log = tell(
-        waiting_caller(hangs_up=30.0), queue=QueueRules(), more={"taxes": QueueRules()}, beside=moves_at(10.0, "taxes")
+        waiting_caller(hangs_up=30.0), queue=QueueRules(), more={TAXES: QueueRules()}, beside=moves_at(10.0, TAXES)
     )
     assert outcomes(log) == [("default", "left"), ("taxes", "abandoned")]
 
@@ -417,36 +422,36 @@ def test_who_is_moved_and_hangs_up_has_abandoned_the_new_queue() -> None:
 )
 def test_the_longest_wait_is_that_of_the_queue_one_is_in(old: float, new: float, told_at: list[float]) -> None:
     phone = waiting_caller(hangs_up=300.0)
-    more = {"taxes": QueueRules(longest=new, ways_out={CallOutcome.TOO_LONG: ToExtension("taxes", "1", 1)})}
-    tell(phone, queue=QueueRules(longest=old), more=more, beside=moves_at(10.0, "taxes"))
+    more = {TAXES: QueueRules(longest=new, ways_out={CallOutcome.TOO_LONG: ToExtension("taxes", "1", 1)})}
+    tell(phone, queue=QueueRules(longest=old), more=more, beside=moves_at(10.0, TAXES))
     assert when(phone, P.QUEUE_TOO_LONG) == pytest.approx(told_at, abs=0.1)
     assert phone.end == ("taxes,1,1" if told_at else "")
 
 
 def test_who_is_moved_is_let_into_a_full_queue() -> None:
     phones = [waiting_caller("there", hangs_up=30.0), FakePhone("moved", typed(WRONG, at=5.0, gap=0.0), hangs_up=30.0)]
-    rules = replace(RULES, purposes={"report_move": PurposeRules("taxes", admit_unverified=False)})
+    rules = replace(RULES, purposes={"report_move": PurposeRules(TAXES, admit_unverified=False)})
 
     async def supervisor(office: Office) -> None:
         await asyncio.sleep(3.0)
-        office.desk.move_to_queue("there", "default")
+        office.desk.move_to_queue(CallId("there"), DEFAULT)
         await asyncio.sleep(7.0)
-        assert office.desk.move_to_queue("moved", "default")
+        assert office.desk.move_to_queue(CallId("moved"), DEFAULT)
         await asyncio.sleep(1.0)
-        assert office.desk.waiting_in("default") == 2
+        assert office.desk.waiting_in(DEFAULT) == 2
 
-    tell(*phones, queue=QueueRules(length=1), more={"taxes": QueueRules()}, rules=rules, beside=supervisor)
+    tell(*phones, queue=QueueRules(length=1), more={TAXES: QueueRules()}, rules=rules, beside=supervisor)
 
 
 def test_who_is_moved_while_a_phone_rings_in_vain_waits_in_the_new_queue() -> None:
     phone = waiting_caller(agents={"a": AgentBehaviour(RingOutcome.DECLINED, after=15.0)}, hangs_up=30.0)
-    log = tell(phone, queue=QueueRules(), more={"taxes": QueueRules()}, agents=("a",), beside=moves_at(10.0, "taxes"))
+    log = tell(phone, queue=QueueRules(), more={TAXES: QueueRules()}, agents=("a",), beside=moves_at(10.0, TAXES))
     assert outcomes(log) == [("default", "left"), ("taxes", "abandoned")]
 
 
 def test_who_is_moved_while_a_phone_rings_is_of_the_queue_that_was_answered() -> None:
     phone = waiting_caller(agents={"a": AgentBehaviour(after=15.0, talks=5.0)})
-    log = tell(phone, queue=QueueRules(), more={"taxes": QueueRules()}, agents=("a",), beside=moves_at(10.0, "taxes"))
+    log = tell(phone, queue=QueueRules(), more={TAXES: QueueRules()}, agents=("a",), beside=moves_at(10.0, TAXES))
     assert outcomes(log) == [("default", "answered")]
 
 
@@ -496,15 +501,15 @@ def test_too_long(way: WayOut, last: Prompt, end: str) -> None:
 @pytest.mark.parametrize(
     ("rules", "outcome"),
     [
-        (QueueRules(ways_out={CallOutcome.UNSTAFFED: ToQueue("second")}), "unstaffed"),
-        (QueueRules(longest=30.0, ways_out={CallOutcome.TOO_LONG: ToQueue("second")}), "too_long"),
-        (QueueRules(longest=0.5, length=1, ways_out={CallOutcome.FULL: ToQueue("second")}), "full"),
+        (QueueRules(ways_out={CallOutcome.UNSTAFFED: ToQueue(SECOND)}), "unstaffed"),
+        (QueueRules(longest=30.0, ways_out={CallOutcome.TOO_LONG: ToQueue(SECOND)}), "too_long"),
+        (QueueRules(longest=0.5, length=1, ways_out={CallOutcome.FULL: ToQueue(SECOND)}), "full"),
     ],
 )
 def test_another_queue_takes_whom_this_one_cannot(rules: QueueRules, outcome: str) -> None:
     first = FakePhone("first", typed(WRONG, at=0.9, gap=0.0), hangs_up=1.2 if outcome == "full" else 0.1)
     phone = waiting_caller(hangs_up=60.0)
-    log = tell(first, phone, queue=rules, more={"second": QueueRules()})
+    log = tell(first, phone, queue=rules, more={SECOND: QueueRules()})
     records = [record for record in log.records if record.call == "call"]
     assert [(record.queue, record.outcome.value) for record in records] == [
         ("default", outcome), ("second", "abandoned"),
@@ -514,8 +519,8 @@ def test_another_queue_takes_whom_this_one_cannot(rules: QueueRules, outcome: st
 
 def test_a_closed_queue_sends_on_to_one_that_is_open() -> None:
     phone = waiting_caller(hangs_up=60.0)
-    to_second = QueueRules(ways_out={CallOutcome.CLOSED: ToQueue("second")})
-    log = tell(phone, queue=to_second, more={"second": QueueRules()}, hours={"default": NEVER, "second": ALWAYS})
+    to_second = QueueRules(ways_out={CallOutcome.CLOSED: ToQueue(SECOND)})
+    log = tell(phone, queue=to_second, more={SECOND: QueueRules()}, hours={DEFAULT: NEVER, SECOND: ALWAYS})
     assert outcomes(log) == [("default", "closed"), ("second", "abandoned")]
 
 
@@ -533,7 +538,7 @@ def test_the_longest_wait_does_not_cut_a_ringing_phone_off() -> None:
 
 def test_another_queue_keeps_the_waiting_time_and_a_circle_ends_in_the_plain_queue() -> None:
     phone = waiting_caller()
-    to = {"default": ToQueue("default"), "second": ToQueue("second")}
+    to = {"default": ToQueue(DEFAULT), "second": ToQueue(SECOND)}
     since: list[float] = []
 
     async def look(office: Office) -> None:
@@ -544,7 +549,7 @@ def test_another_queue_keeps_the_waiting_time_and_a_circle_ends_in_the_plain_que
     log = tell(
         phone,
         queue=QueueRules(longest=30.0, ways_out={CallOutcome.TOO_LONG: to["second"]}),
-        more={"second": QueueRules(longest=30.0, ways_out={CallOutcome.TOO_LONG: to["default"]})},
+        more={SECOND: QueueRules(longest=30.0, ways_out={CallOutcome.TOO_LONG: to["default"]})},
         rules=RULES,
         hours=ALWAYS,
         beside=look,
@@ -563,8 +568,8 @@ def test_who_comes_back_from_a_transfer_in_vain_is_not_turned_away_because_it_cl
     async def send_on(office: Office) -> None:
         await asyncio.sleep(100.0)
         office.desk.staff.log_in_by_phone(account("b", taxes=0))
-        assert office.desk.command("a", "call", Command(Verb.BLIND, Target("agent", "b"))) is None
-        office.desk.staff.pause("a", "lunch")
+        assert office.desk.command(A, CALL, Command(Verb.BLIND, Target("agent", "b"))) is None
+        office.desk.staff.pause(A, "lunch")
         await asyncio.sleep(20.0)
         assert [ticket.queue for ticket in office.desk.waiting] == ["default"]
 

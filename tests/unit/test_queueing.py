@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idbellen.domain.agents import Agent, AgentState, PhoneState
+from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.prompts import reason_prompt
 from idbellen.domain.queueing import (
     Goodbye,
@@ -31,16 +32,19 @@ from idbellen.domain.queueing import (
 )
 from idbellen.domain.statistics import SENT_AWAY, CallOutcome
 
+MOVES, TAXES = QueueName("moves"), QueueName("taxes")
+
 S = AgentState
-NAMES = ("moves", "taxes")
+NAMES = (MOVES, TAXES)
 
 
-def ticket(call: str, since: float = 0.0, queue: str = "moves", **more: Any) -> Ticket:
-    return replace(Ticket(call, f"session {call}", "p", queue, since), **more)
+def ticket(call: str, since: float = 0.0, queue: QueueName = MOVES, **more: Any) -> Ticket:
+    return replace(Ticket(CallId(call), SessionRef(f"session {call}"), "p", queue, since), **more)
 
 
 def agent(name: str, *, idle: float = 0.0, offered: float = 0.0, **queues: int) -> Agent:
-    return Agent(name, f"PJSIP/{name}", queues, S.AVAILABLE, idle_since=idle, offered_at=offered)
+    served = {QueueName(queue): penalty for queue, penalty in queues.items()}
+    return Agent(AgentName(name), f"PJSIP/{name}", served, S.AVAILABLE, idle_since=idle, offered_at=offered)
 
 
 def pairs(waiting: list[Ticket], agents: list[Agent], rules: QueueRules | None = None) -> list[tuple[str, ...]]:
@@ -57,19 +61,19 @@ def test_verified_then_priority_then_the_longest_wait() -> None:
         ticket("put ahead", 50.0, verified=False, ahead=1),
         ticket("unverified and urgent", 60.0, verified=False, priority=2),
     ]
-    first_verified = Queues({"moves": QueueRules()})
+    first_verified = Queues({MOVES: QueueRules()})
     assert [one.call for one in first_verified.in_order(waiting)] == [
         "put ahead", "urgent", "old", "new", "unverified and urgent", "unverified",
     ]  # fmt: skip
-    all_alike = Queues({"moves": QueueRules(verified_first=False)})
+    all_alike = Queues({MOVES: QueueRules(verified_first=False)})
     assert [one.call for one in all_alike.in_order(waiting)] == [
         "put ahead", "unverified and urgent", "urgent", "unverified", "old", "new",
     ]  # fmt: skip
-    assert places(waiting, first_verified)["old"] == 3
+    assert places(waiting, first_verified)[CallId("old")] == 3
 
 
 def test_places_are_counted_in_each_queue() -> None:
-    waiting = [ticket("a", 1.0), ticket("b", 2.0, "taxes"), ticket("c", 3.0), ticket("d", 4.0, "taxes")]
+    waiting = [ticket("a", 1.0), ticket("b", 2.0, TAXES), ticket("c", 3.0), ticket("d", 4.0, TAXES)]
     assert places(waiting, Queues({})) == {"a": 1, "b": 1, "c": 2, "d": 2}
 
 
@@ -98,7 +102,7 @@ def test_ring_all_offers_to_all_of_the_lowest_penalty_and_to_nobody_twice() -> N
 
 
 def test_a_caller_whom_nobody_serves_does_not_hold_up_others() -> None:
-    assert pairs([ticket("a", 1.0), ticket("b", 2.0, "taxes")], [agent("x", taxes=0)]) == [("b", "x")]
+    assert pairs([ticket("a", 1.0), ticket("b", 2.0, TAXES)], [agent("x", taxes=0)]) == [("b", "x")]
 
 
 def test_an_agent_does_not_consult_themselves() -> None:
@@ -115,9 +119,9 @@ def test_who_rests_or_has_no_phone_gets_nothing() -> None:
 
 def test_a_queue_is_staffed_by_whoever_is_logged_in() -> None:
     paused = replace(agent("x", moves=0), state=S.PAUSED)
-    assert staffed("moves", [paused])
-    assert not staffed("taxes", [paused])
-    assert not staffed("moves", [replace(paused, state=S.OFFLINE)])
+    assert staffed(MOVES, [paused])
+    assert not staffed(TAXES, [paused])
+    assert not staffed(MOVES, [replace(paused, state=S.OFFLINE)])
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_why_somebody_cannot_come_in(
     is_open: bool,  # noqa: FBT001
     expected: tuple[CallOutcome, WayOut] | None,
 ) -> None:
-    reason = entry("moves", waiting, rules, [], is_open=is_open)
+    reason = entry(MOVES, waiting, rules, [], is_open=is_open)
     assert (reason and (reason, rules.way_out(reason))) == expected
 
 
@@ -173,7 +177,16 @@ people = st.lists(
     max_size=10,
 ).map(
     lambda rows: [
-        Agent(f"a{number}", "x", queues, state, idle_since=idle, rests_until=rests, offered_at=offered, phone=phone)
+        Agent(
+            AgentName(f"a{number}"),
+            "x",
+            queues,
+            state,
+            idle_since=idle,
+            rests_until=rests,
+            offered_at=offered,
+            phone=phone,
+        )
         for number, (state, idle, rests, offered, queues, phone) in enumerate(rows)
     ]
 )
@@ -190,7 +203,7 @@ all_rules = st.builds(QueueRules, st.sampled_from(list(Strategy)), st.booleans()
 def test_nobody_twice_in_order_and_nobody_idle(
     waiting: list[Ticket], staff: list[Agent], moves: QueueRules, taxes: QueueRules
 ) -> None:
-    queues = Queues({"moves": moves, "taxes": taxes})
+    queues = Queues({MOVES: moves, TAXES: taxes})
     found = match(waiting, staff, queues, 100.0)
     free = {one.name: one for one in staff if one.free(100.0)}
     offered = [name for pair in found for name in pair.agents]
@@ -217,7 +230,7 @@ def test_nobody_twice_in_order_and_nobody_idle(
 def test_each_gets_the_best_of_those_who_are_left(
     waiting: list[Ticket], staff: list[Agent], moves: QueueRules, taxes: QueueRules
 ) -> None:
-    queues = Queues({"moves": moves, "taxes": taxes})
+    queues = Queues({MOVES: moves, TAXES: taxes})
     by_call = {one.call: one for one in waiting}
     left = {one.name: one for one in staff if one.free(100.0)}
     for pair in match(waiting, staff, queues, 100.0):
@@ -238,7 +251,7 @@ def test_each_gets_the_best_of_those_who_are_left(
 
 @given(calls, st.dictionaries(st.sampled_from(NAMES), all_rules))
 def test_places_count_from_one_in_each_queue_in_the_order_of_service(
-    waiting: list[Ticket], rules: dict[str, QueueRules]
+    waiting: list[Ticket], rules: dict[QueueName, QueueRules]
 ) -> None:
     queues = Queues(rules)
     found = places(waiting, queues)
@@ -252,7 +265,7 @@ def test_places_count_from_one_in_each_queue_in_the_order_of_service(
     [
         ("goodbye", Goodbye()),
         ("plain", Plain()),
-        ("queue:taxes", ToQueue("taxes")),
+        ("queue:taxes", ToQueue(TAXES)),
         ("extension:reception,100,1", ToExtension("reception", "100", 1)),
     ],
 )

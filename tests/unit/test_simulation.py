@@ -23,6 +23,7 @@ from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.codes import new_code
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import Match, QueueRules, Queues, Strategy, ToQueue, match
 from idbellen.domain.statistics import CallOutcome
@@ -41,24 +42,26 @@ if TYPE_CHECKING:
     from idbellen.domain.queueing import Ticket
     from idbellen.domain.statistics import CallRecord
 
+RESIDENTS, TAXES, STREET, PERMITS = map(QueueName, ("residents", "taxes", "street", "permits"))
+
 CALLS, AGENTS = 10_000, 200
 DAY = 8 * 3600.0
 # Real codes: their digits are the one thing that chance may choose anew each time.
 CODES = tuple(itertools.islice(dict.fromkeys(new_code(10) for _ in range(CALLS + 100)), CALLS))
 SEED = 20261124
 # How many in a hundred call for each queue; so many agents of a hundred have it as their first.
-SERVED = {"residents": 45, "taxes": 30, "street": 18, "permits": 7}
+SERVED = {RESIDENTS: 45, TAXES: 30, STREET: 18, PERMITS: 7}
 QUEUES = Queues(
     {
-        "residents": QueueRules(Strategy.LONGEST_IDLE, wrap_up=30.0, announce=0.0),
-        "taxes": QueueRules(
+        RESIDENTS: QueueRules(Strategy.LONGEST_IDLE, wrap_up=30.0, announce=0.0),
+        TAXES: QueueRules(
             Strategy.ROUND_ROBIN,
             verified_first=False,
             longest=300.0,
-            ways_out={CallOutcome.TOO_LONG: ToQueue("street")},
+            ways_out={CallOutcome.TOO_LONG: ToQueue(STREET)},
         ),
-        "street": QueueRules(verified_first=False, announce=120.0),
-        "permits": QueueRules(Strategy.RING_ALL, verified_first=False, wrap_up=10.0, length=15),
+        STREET: QueueRules(verified_first=False, announce=120.0),
+        PERMITS: QueueRules(Strategy.RING_ALL, verified_first=False, wrap_up=10.0, length=15),
     }
 )
 MEAN_TALK = 280.0
@@ -121,16 +124,16 @@ class Day:
                 self.faults.append(f"{moment}: {agent.name} idles")
 
 
-def a_queue(chance: random.Random) -> str:
+def a_queue(chance: random.Random) -> QueueName:
     [queue] = chance.choices(list(SERVED), list(SERVED.values()))
     return queue
 
 
-def people(chance: random.Random) -> Iterator[tuple[str, dict[str, int]]]:
+def people(chance: random.Random) -> Iterator[tuple[str, dict[QueueName, int]]]:
     firsts = [queue for queue, share in SERVED.items() for _ in range(share * AGENTS // 100)]
     for number, first in enumerate(firsts):
-        others = [queue for queue in SERVED if queue not in (first, "permits")]
-        more = {} if first == "permits" else {chance.choice(others): chance.randint(0, 2)}
+        others = [queue for queue in SERVED if queue not in (first, PERMITS)]
+        more = {} if first == PERMITS else {chance.choice(others): chance.randint(0, 2)}
         yield f"agent {number}", {first: 0} | more
 
 
@@ -140,7 +143,7 @@ def sessions_of(chance: random.Random) -> FakeSessions:
     failed = AuthResult(AuthStatus.FAILED, {})
     for number in range(CALLS):
         result = failed if chance.random() < 0.1 else LOGGED_IN
-        sessions.add(CODES[number], Session(f"session {number}", a_queue(chance), result))
+        sessions.add(CODES[number], Session(SessionRef(f"session {number}"), a_queue(chance), result))
     return sessions
 
 
@@ -176,7 +179,7 @@ async def moods(day: Day) -> None:
     desk, staff = day.office.desk, day.office.desk.staff
     later = asyncio.get_running_loop().call_later
 
-    def ask(name: str, call: str, verb: Verb, target: Target | None = None) -> None:
+    def ask(name: AgentName, call: CallId, verb: Verb, target: Target | None = None) -> None:
         if desk.command(name, call, Command(verb, target)) is None:
             day.transfers[verb.value] += 1
 
@@ -204,7 +207,7 @@ async def moods(day: Day) -> None:
 async def whole_day() -> Day:
     chance = random.Random(SEED)
     log, sessions = FakeCallLog(), sessions_of(chance)
-    purposes = {queue: PurposeRules(queue, admit_unverified=True) for queue in SERVED}
+    purposes: dict[str, PurposeRules] = {queue: PurposeRules(queue, admit_unverified=True) for queue in SERVED}
     rules = replace(RULES, purposes=purposes, active_every=DAY)
     office = new_office(rules, sessions, QUEUES, log=log, most_missed=3)
     day = Day(office, log, sessions)

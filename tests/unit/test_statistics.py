@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from idbellen.calls import statistics as module
 from idbellen.calls.statistics import Statistics
 from idbellen.domain.board import Day
+from idbellen.domain.ids import AgentName, CallId, QueueName
 from idbellen.domain.statistics import (
     OFFERED,
     AgentFigures,
@@ -39,14 +40,17 @@ from tests.support.values import about
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+ANN, BOB = AgentName("ann"), AgentName("bob")
+MOVES = QueueName("moves")
+
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 NOON = dt.datetime(2026, 3, 10, 12, tzinfo=AMSTERDAM).timestamp()
 
 
 def call(waited: float = 10.0, outcome: CallOutcome = CallOutcome.ANSWERED, **changes: Any) -> CallRecord:
-    agent = "ann" if outcome is CallOutcome.ANSWERED else None
+    agent = ANN if outcome is CallOutcome.ANSWERED else None
     talked = 60.0 if agent else 0.0
-    record = CallRecord("call", "moves", "report_move", True, NOON, waited, outcome, agent, talked)
+    record = CallRecord(CallId("call"), MOVES, "report_move", True, NOON, waited, outcome, agent, talked)
     return replace(record, **changes)
 
 
@@ -107,8 +111,8 @@ def test_every_caller_counts_once(calls: list[CallRecord]) -> None:
 
 def test_figures_of_an_agent() -> None:
     calls = [call(talked=10.0, wrap_up=1.0), call(talked=20.0), call(agent="bob"), call(9.0, CallOutcome.ABANDONED)]
-    assert agent_figures(calls, "ann") == AgentFigures(2, 30.0, 1.0)
-    assert agent_figures(calls, "cas") == AgentFigures()
+    assert agent_figures(calls, ANN) == AgentFigures(2, 30.0, 1.0)
+    assert agent_figures(calls, AgentName("cas")) == AgentFigures()
 
 
 def test_quarters_of_a_day() -> None:
@@ -143,7 +147,7 @@ def test_quarters_of_days_on_which_clocks_change(day: dt.date, zone: str, count:
 
 def test_days_and_queues() -> None:
     calls = [call(arrived=NOON + 86400), call(queue="taxes"), call(), call(30.0)]
-    days = by_day(calls, AMSTERDAM, {"moves": Target(within=60.0)})
+    days = by_day(calls, AMSTERDAM, {MOVES: Target(within=60.0)})
     assert [(day.isoformat(), queue, of.answered_within) for day, queue, of in days] == [
         ("2026-03-10", "moves", 2), ("2026-03-10", "taxes", 1), ("2026-03-11", "moves", 1),
     ]  # fmt: skip
@@ -242,21 +246,21 @@ def run(story: Callable[[Scene], Coroutine[None, None, None]], *kept: CallRecord
 def test_a_call_counts_at_once_and_is_stored_beside_it() -> None:
     async def story(scene: Scene) -> None:
         statistics = scene.statistics
-        assert statistics.today("moves") == Figures()
+        assert statistics.today(MOVES) == Figures()
         statistics.ended(call())
-        assert statistics.today("moves").answered == 1
-        assert statistics.today("moves", Target(within=1.0)).answered_within == 0
-        assert statistics.today("taxes").answered == 0
-        assert statistics.agent_today("ann") == AgentFigures(1, 60.0, 0.0)
+        assert statistics.today(MOVES).answered == 1
+        assert statistics.today(MOVES, Target(within=1.0)).answered_within == 0
+        assert statistics.today(QueueName("taxes")).answered == 0
+        assert statistics.agent_today(ANN) == AgentFigures(1, 60.0, 0.0)
         assert (scene.changes, scene.history.kept) == (1, [])
         await asyncio.sleep(1)
         assert scene.history.kept == [call()]
         statistics.ended(call(wrap_up=9.0))
-        assert statistics.agent_today("ann") == AgentFigures(1, 60.0, 9.0), "the same call, with its wrap-up"
-        assert statistics.today("moves").offered == 1
-        statistics.missed("ann")
-        assert statistics.day("ann") == Day(1, 60.0, 1)
-        assert statistics.day("bob") == Day()
+        assert statistics.agent_today(ANN) == AgentFigures(1, 60.0, 9.0), "the same call, with its wrap-up"
+        assert statistics.today(MOVES).offered == 1
+        statistics.missed(ANN)
+        assert statistics.day(ANN) == Day(1, 60.0, 1)
+        assert statistics.day(BOB) == Day()
 
     run(story)
 
@@ -266,12 +270,12 @@ def test_a_wrap_up_is_added_to_the_call_that_it_followed() -> None:
         first, last = call(arrived=NOON - 500.0, talked=100.0), call(call="last", arrived=NOON - 90.0, talked=80.0)
         for record in (first, last):
             scene.statistics.ended(record)
-        scene.statistics.wrapped_up("ann", NOON + 0.2, NOON + 25.2)
-        assert scene.statistics.agent_today("ann") == AgentFigures(2, 180.0, about(25.0))
+        scene.statistics.wrapped_up(ANN, NOON + 0.2, NOON + 25.2)
+        assert scene.statistics.agent_today(ANN) == AgentFigures(2, 180.0, about(25.0))
         # Of a call that a colleague has now, of which there is no record yet; and of somebody who had none.
-        scene.statistics.wrapped_up("ann", NOON + 60.0, NOON + 70.0)
-        scene.statistics.wrapped_up("bob", NOON + 60.0, NOON + 70.0)
-        assert scene.statistics.agent_today("ann").wrap_up == pytest.approx(25.0)
+        scene.statistics.wrapped_up(ANN, NOON + 60.0, NOON + 70.0)
+        scene.statistics.wrapped_up(BOB, NOON + 60.0, NOON + 70.0)
+        assert scene.statistics.agent_today(ANN).wrap_up == pytest.approx(25.0)
         await asyncio.sleep(1.0)
         assert [record.wrap_up for record in scene.history.kept if record.call == "last"][-1] == pytest.approx(25.0)
 
@@ -282,8 +286,8 @@ def test_a_start_reads_what_today_has_brought() -> None:
     async def story(scene: Scene) -> None:
         scene.statistics.ended(call(wrap_up=5.0))
         await scene.statistics.load()
-        assert scene.statistics.today("moves").offered == 2
-        assert scene.statistics.agent_today("ann").wrap_up == 5.0, "what came in meanwhile is newer"
+        assert scene.statistics.today(MOVES).offered == 2
+        assert scene.statistics.agent_today(ANN).wrap_up == 5.0, "what came in meanwhile is newer"
 
     run(story, call(), call(call="other"), call(call="yesterday", arrived=NOON - 86400))
 
@@ -292,18 +296,18 @@ def test_a_day_ends_at_local_midnight() -> None:
     async def story(scene: Scene) -> None:
         statistics = scene.statistics
         statistics.ended(call())
-        statistics.missed("ann")
+        statistics.missed(ANN)
         changes = scene.changes
         await asyncio.sleep(12 * 3600 - 1)
-        assert (statistics.today("moves").offered, scene.changes) == (1, changes)
+        assert (statistics.today(MOVES).offered, scene.changes) == (1, changes)
         await asyncio.sleep(2)
         assert scene.changes == changes + 1, "dashboards are told although nobody calls"
-        assert statistics.today("moves") == Figures()
-        assert statistics.day("ann") == Day()
+        assert statistics.today(MOVES) == Figures()
+        assert statistics.day(ANN) == Day()
         statistics.ended(call(call="late", arrived=NOON + 12 * 3600 - 5))
-        assert statistics.today("moves") == Figures(), "who arrived yesterday counts for yesterday"
+        assert statistics.today(MOVES) == Figures(), "who arrived yesterday counts for yesterday"
         statistics.ended(call(call="new", arrived=NOON + 12 * 3600 + 1))
-        assert statistics.today("moves").offered == 1
+        assert statistics.today(MOVES).offered == 1
         await asyncio.sleep(1)
         assert len(scene.history.kept) == 3
 
@@ -317,7 +321,7 @@ def test_a_history_that_fails_is_tried_again_and_told_once() -> None:
             scene.statistics.ended(call())
             scene.statistics.ended(call(call="second"))
             await asyncio.sleep(200)
-            assert scene.statistics.today("moves").offered == 2
+            assert scene.statistics.today(MOVES).offered == 2
             assert 6 <= scene.history.tried <= 9, "with growing pauses"
             scene.history.failing = False
             await asyncio.sleep(61)
@@ -340,7 +344,7 @@ def test_a_history_that_stays_away_costs_records_but_no_call(monkeypatch: pytest
             for number in range(5):
                 scene.statistics.ended(call(call=str(number)))
         assert [line["call"] for line in lines] == ["3", "4"]
-        assert scene.statistics.today("moves").offered == 5
+        assert scene.statistics.today(MOVES).offered == 5
 
     run(story)
 

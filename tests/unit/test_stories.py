@@ -13,6 +13,7 @@ from idbellen.calls.patience import RETRY_SECONDS
 from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CitizenView, Stage
+from idbellen.domain.ids import AgentName, Secret, SessionRef
 from idbellen.domain.prompts import Prompt
 from idbellen.ports import RingOutcome
 from tests.support import virtualtime
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
     from idbellen.calls.office import Office
     from idbellen.domain.idcontact import AuthResult
+
+A = AgentName("a")
+SESSION_OF_THIRD = SessionRef("session 5757575757")
 
 
 def test_right_at_once() -> None:
@@ -154,7 +158,7 @@ def arrives(sessions: FakeSessions, result: AuthResult, at: float) -> Callable[[
     async def arrive(office: Office) -> None:
         await asyncio.sleep(at)
         sessions.set_result(CODE, result)
-        office.progress.result_arrived(f"session {CODE}", result)
+        office.progress.result_arrived(SessionRef(f"session {CODE}"), result)
 
     return arrive
 
@@ -212,10 +216,10 @@ def test_a_late_result_reaches_the_agent_who_talks() -> None:
     async def look(office: Office) -> None:
         for at in (14.0, 16.0):
             await asyncio.sleep(at - now())
-            call = office.desk.view("a").call
+            call = office.desk.view(A).call
             assert call
             results.append(call.results)
-            office.desk.shown("a", call.call)
+            office.desk.shown(A, call.call)
             if at == 14.0:
                 await arrives(sessions, LOGGED_IN, at=0.0)(office)
 
@@ -230,17 +234,17 @@ def test_a_late_result_reaches_the_agent_who_talks() -> None:
 def test_the_page_follows_the_call_and_shows_the_words_that_the_agent_sees() -> None:
     seen: list[tuple[float, CitizenView]] = []
     words: list[tuple[str, str] | None] = []
-    reference = f"session {CODE}"
+    reference = SessionRef(f"session {CODE}")
 
     async def follow(office: Office) -> None:
         with office.progress.watch(reference) as news:
             while True:
                 view = office.progress.view(reference)
                 seen.append((round(now(), 1), view))
-                call = office.desk.view("a").call
+                call = office.desk.view(A).call
                 if call:
                     words.append(call.words)
-                    office.desk.shown("a", call.call)
+                    office.desk.shown(A, call.call)
                 if view.stage is Stage.ENDED:
                     return
                 await news.changed()
@@ -276,10 +280,10 @@ def test_place_and_expected_wait_are_those_of_the_queue() -> None:
 
     async def look(office: Office) -> None:
         await asyncio.sleep(50)
-        views.append(office.progress.view(f"session {WRONG}"))
-        views.append(office.progress.view("session 5757575757"))
+        views.append(office.progress.view(SessionRef(f"session {WRONG}")))
+        views.append(office.progress.view(SESSION_OF_THIRD))
         await asyncio.sleep(100)
-        views.append(office.progress.view("session 5757575757"))
+        views.append(office.progress.view(SESSION_OF_THIRD))
 
     tell(first, second, third, codes=(CODE, WRONG, "5757575757"), beside=look)
     assert [(view.stage, view.place) for view in views] == [(Stage.QUEUED, 1), (Stage.QUEUED, 2), (Stage.QUEUED, 1)]
@@ -292,7 +296,7 @@ def test_a_caller_who_is_cut_off_in_the_queue_can_call_again() -> None:
     async def look(office: Office) -> None:
         for _ in range(3):
             await asyncio.sleep(5)
-            stages.append(office.progress.view(f"session {CODE}").stage)
+            stages.append(office.progress.view(SessionRef(f"session {CODE}")).stage)
 
     phone = FakePhone(keys=typed(CODE, at=1), agents={"a": AgentBehaviour(after=60)}, hangs_up=12)
     tell(phone, beside=look)
@@ -309,7 +313,7 @@ def test_the_auth_plugin_is_told_at_each_configured_moment() -> None:
 
     phone = FakePhone(keys=typed(CODE, at=1), agents={"a": AgentBehaviour(after=2, talks=60)})
     tell(phone, beside=remember)
-    reference = f"session {CODE}"
+    reference = SessionRef(f"session {CODE}")
     assert [what for _, what in told] == [f"active {reference}"] * 4 + [f"logout {reference}"]
     connected = told[1][0]
     assert [round(at - connected) for at, _ in told[1:4]] == [0, 25, 50]
@@ -392,14 +396,14 @@ def test_an_agent_without_a_dashboard_goes_offline_after_the_grace() -> None:
     async def story() -> None:
         desk = new_office(RULES, FakeSessions(CODE)).desk
         with desk.staff.present(account("a")):
-            desk.staff.set_available("a")
+            desk.staff.set_available(A)
         await asyncio.sleep(14)
-        assert desk.view("a").agent.state is AgentState.AVAILABLE
+        assert desk.view(A).agent.state is AgentState.AVAILABLE
         with desk.staff.present(account("a")):
             await asyncio.sleep(100)
-            assert desk.view("a").agent.state is AgentState.AVAILABLE
+            assert desk.view(A).agent.state is AgentState.AVAILABLE
         await asyncio.sleep(16)
-        assert desk.view("a").agent.state is AgentState.OFFLINE
+        assert desk.view(A).agent.state is AgentState.OFFLINE
 
     virtualtime.run(story())
 
@@ -412,17 +416,17 @@ def test_only_the_agent_in_the_call_may_see_its_secret() -> None:
         office = new_office(RULES, FakeSessions(CODE))
         desk = office.desk
         with desk.staff.present(account("a")), desk.staff.present(account("b")):
-            desk.staff.set_available("a")
+            desk.staff.set_available(A)
             call = asyncio.create_task(Stories(office).take(phone))
             await asyncio.sleep(8)
-            view = desk.view("a").call
+            view = desk.view(A).call
             assert view is not None
             assert view.secret is not None
-            seen.extend([desk.may_see("a", view.secret), desk.may_see("b", view.secret)])
-            seen.extend([desk.may_see("a", "other"), desk.may_see("a", "é")])
-            desk.shown("a", view.call)
+            seen.extend([desk.may_see(A, view.secret), desk.may_see(AgentName("b"), view.secret)])
+            seen.extend([desk.may_see(A, Secret("other")), desk.may_see(A, Secret("é"))])
+            desk.shown(A, view.call)
             await call
-            seen.append(desk.may_see("a", view.secret))
+            seen.append(desk.may_see(A, view.secret))
         await asyncio.sleep(20)
 
     virtualtime.run(story())

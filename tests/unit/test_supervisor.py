@@ -23,6 +23,7 @@ from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.statistics import Statistics
 from idbellen.domain.agents import AgentState
 from idbellen.domain.codes import Fingerprints
+from idbellen.domain.ids import AgentName, CallId, QueueName
 from idbellen.domain.queueing import QueueRules, Queues
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.ports import Role
@@ -56,6 +57,9 @@ from tests.support.supervision import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+BERT = AgentName("bert")
+RESIDENTS = QueueName("residents")
 
 
 @pytest.fixture
@@ -140,7 +144,7 @@ async def test_who_is_no_supervisor_any_more_can_do_nothing(stage: Stage) -> Non
         stage.logins["boss"] = replace(BOSS, role=Role.AGENT)
         await board.socket.send_json({"type": "pause", "id": 1, "agent": "bert", "reason": ""})
         assert await closed(board.socket) == aiohttp.WSCloseCode.POLICY_VIOLATION
-    assert stage.staff["bert"].state is AgentState.AVAILABLE
+    assert stage.staff[BERT].state is AgentState.AVAILABLE
     assert stage.store.audited == []
 
 
@@ -185,11 +189,11 @@ async def test_changes_melt_into_some_snapshots_per_second(stage: Stage) -> None
     stage.agent("bert")
     async with wallboard(stage) as board:
         for _ in range(50):
-            stage.staff.pause("bert", "")
+            stage.staff.pause(BERT, "")
             await asyncio.sleep(0.01)
-            stage.staff.set_available("bert")
+            stage.staff.set_available(BERT)
             await asyncio.sleep(0.01)
-        stage.staff.pause("bert", "lunch")
+        stage.staff.pause(BERT, "lunch")
         seen = 0
         while not board.snapshot["agents"] or board.snapshot["agents"][0]["reason"] != "lunch":
             await board.next()
@@ -215,9 +219,9 @@ async def test_an_agents_state_is_set(stage: Stage) -> None:
     stage.agent("bert")
     async with wallboard(stage) as board:
         assert await board.ask("pause", agent="bert", reason="lunch") is None
-        assert (stage.staff["bert"].state, stage.staff["bert"].reason) == (AgentState.PAUSED, "lunch")
+        assert (stage.staff[BERT].state, stage.staff[BERT].reason) == (AgentState.PAUSED, "lunch")
         assert await board.ask("available", agent="bert") is None
-        assert stage.staff["bert"].state is AgentState.AVAILABLE
+        assert stage.staff[BERT].state is AgentState.AVAILABLE
         assert await board.ask("pause", agent="bert", reason="holiday") == "target"
         assert await board.ask("pause", agent="nobody", reason="") == "gone"
         assert await board.ask("available", agent="nobody") == "gone"
@@ -234,7 +238,7 @@ async def test_callers_are_moved(stage: Stage) -> None:
         assert await board.ask("front", call="second") is None
         assert [ticket.call for ticket in stage.desk.waiting] == ["second", "first"]
         assert await board.ask("move", call="first", queue="taxes") is None
-        assert {ticket.call: ticket.queue for ticket in stage.desk.waiting}["first"] == "taxes"
+        assert {ticket.call: ticket.queue for ticket in stage.desk.waiting}[CallId("first")] == "taxes"
         assert await board.ask("move", call="first", queue="taxes") == "target"
         assert await board.ask("move", call="first", queue="unknown") == "target"
         assert await board.ask("move", call="gone", queue="taxes") == "gone"
@@ -297,7 +301,7 @@ async def test_nothing_is_done_that_is_not_on_record(stage: Stage) -> None:
     stage.agent("bert")
     stage.agent("carla")
     stage.talk("carla")
-    stage.staff.pause("bert", "")
+    stage.staff.pause(BERT, "")
     stage.caller("first", waited=20)
     stage.caller("second", waited=10)
     stage.store.works = False
@@ -307,8 +311,8 @@ async def test_nothing_is_done_that_is_not_on_record(stage: Stage) -> None:
         assert await board.ask("front", call="second") == "unrecorded"
         assert await board.ask("move", call="second", queue="taxes") == "unrecorded"
         assert await board.ask("monitor", agent="carla", mode="listen") == "unrecorded"
-    assert stage.staff["bert"].state is AgentState.PAUSED
-    assert stage.staff["carla"].afterwards is AgentState.AVAILABLE
+    assert stage.staff[BERT].state is AgentState.PAUSED
+    assert stage.staff[AgentName("carla")].afterwards is AgentState.AVAILABLE
     assert [(ticket.call, ticket.queue) for ticket in stage.desk.waiting] == [
         ("first", "residents"), ("second", "residents"),
     ]  # fmt: skip
@@ -349,7 +353,7 @@ async def page(stage: Stage, path: str, *, status: int = 200) -> str:
 async def test_history_by_day_and_queue(stage: Stage) -> None:
     yesterday, earlier = today() - dt.timedelta(days=1), today() - dt.timedelta(days=30)
     stage.history(yesterday)
-    stage.history(yesterday, queue="taxes", calls=10)
+    stage.history(yesterday, queue=QueueName("taxes"), calls=10)
     stage.history(earlier, calls=5)
     text = await page(stage, "/wallboard/history")
     assert f"/wallboard/history/{yesterday}" in text
@@ -418,7 +422,7 @@ async def test_logging_out_of_the_dashboard_closes_the_wallboard(tmp_path: Path)
         await store.add_account(replace(BOSS, password_hash=hash_password(PASSWORD)))
         figures = Statistics(store, time.time, AMSTERDAM)
         staff = Staff(time.time, StaffRules())
-        desk = Desk(time.time, staff, DeskRules(Queues({"residents": QueueRules()})), figures)
+        desk = Desk(time.time, staff, DeskRules(Queues({RESIDENTS: QueueRules()})), figures)
         dashboard = DashboardSite(
             url=url, language="nl", purposes={}, queues={}, methods={}, pause_reasons={}, masked=frozenset(),
             logins=Logins(store, b"k" * 32, url, 3600, 7200, time.time), way_in=PasswordForm("nl", Addresses()),
@@ -457,7 +461,7 @@ async def test_what_is_old_is_forgotten(tmp_path: Path, monkeypatch: pytest.Monk
         for ago in (32, 29):
             arrived = time.time() - ago * day
             await store.keep_call(
-                CallRecord(f"call {ago}", "residents", "report_move", True, arrived, 1.0, CallOutcome.ANSWERED)
+                CallRecord(CallId(f"call {ago}"), RESIDENTS, "report_move", True, arrived, 1.0, CallOutcome.ANSWERED)
             )
         figures = Statistics(store, time.time, AMSTERDAM)
         rounds = asyncio.Queue[float]()

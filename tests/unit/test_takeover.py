@@ -21,6 +21,7 @@ from idbellen.calls.found import Found, as_claimed, as_found
 from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.notes import CallNote
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
@@ -39,16 +40,20 @@ if TYPE_CHECKING:
     from idbellen.domain.notes import TalkNote
     from idbellen.ports import Session
 
+ANN, BOB, CARLA = AgentName("ann"), AgentName("bob"), AgentName("carla")
+FIRST = CallId("first")
+DEFAULT = QueueName("default")
+
 Way = Literal["planned", "kill -9"]
-Step = tuple[float, str, Verb, Target | None]
+Step = tuple[float, AgentName, Verb, Target | None]
 
 WAYS: tuple[Way, ...] = ("planned", "kill -9")
 V = Verb
 TO_BOB, TO_TAXES, TO_NUMBER = Target("agent", "bob"), Target("queue", "taxes"), Target("number", "+31201234567")
 OUTSIDE = "PJSIP/+31201234567@trunk"
-QUEUES = Queues({"default": QueueRules(wrap_up=30.0), "taxes": QueueRules()})
+QUEUES = Queues({DEFAULT: QueueRules(wrap_up=30.0), QueueName("taxes"): QueueRules()})
 # bob serves only the second queue, so that the first caller is ann's.
-AGENTS = {"ann": {"default": 0}, "bob": {"taxes": 0}, "carla": {"default": 1, "taxes": 1}}
+AGENTS = {ANN: {"default": 0}, BOB: {"taxes": 0}, CARLA: {"default": 1, "taxes": 1}}
 CODES = tuple(f"{first}234567890" for first in "135790")
 LONG = 1000.0
 # What the page takes to come back.
@@ -60,7 +65,7 @@ SETTLED_SECONDS = 0.05
 class World:
     """What outlasts a process, and the process that there is now; None in between."""
 
-    def __init__(self, *, at_once: bool, agents: Sequence[str] = ("ann", "bob")) -> None:
+    def __init__(self, *, at_once: bool, agents: Sequence[AgentName] = (ANN, BOB)) -> None:
         self.sessions = FakeSessions(*CODES, at_once=at_once)
         self.log = FakeCallLog()
         self.phones: dict[str, FakePhone] = {}
@@ -70,7 +75,7 @@ class World:
         self.faults: list[str] = []
         self.office: Office | None = None
         self.notes = FakeNotes(at_once=at_once)
-        self._before: dict[tuple[str, str], TalkNote] = {}
+        self._before: dict[tuple[CallId, AgentName], TalkNote] = {}
         self._settled = 0.0
         self._agents = agents
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,7 +99,7 @@ class World:
         for name in self._agents:
             asyncio.get_running_loop().call_later(BACK_SECONDS, self._open_page, office, name)
 
-    def _open_page(self, office: Office, name: str) -> None:
+    def _open_page(self, office: Office, name: AgentName) -> None:
         if office is self.office:
             watch = self._pages.enter_context(office.desk.staff.present(account(name, **AGENTS[name])))
             watch.notify()
@@ -221,7 +226,7 @@ class World:
         if any((held.offer is None) == (held.call is None) for held in desk._reserved.values()):
             self.faults.append(f"{now()}: {desk._reserved}")
 
-    def _compare(self, name: str, view: CallView) -> None:
+    def _compare(self, name: AgentName, view: CallView) -> None:
         """See that an agent whose call was taken up goes on as they were."""
         before = self._before.pop((view.call, name), None)
         if before:
@@ -266,7 +271,7 @@ class World:
             assert len(queues) == len({(record.queue, record.arrived) for record in stays[phone.call]})
         for code in CODES:
             served = f"session {code}" in self.sessions.finished
-            claimed = await self.sessions.claim(code, call="afterwards", secret=code, now=now())
+            claimed = await self.sessions.claim(code, call=CallId("afterwards"), secret=Secret(code), now=now())
             assert (claimed is None) == served, "a session is over if and only if an agent spoke with the citizen"
 
     async def close(self) -> None:
@@ -279,19 +284,19 @@ class World:
 # At every moment of some stories
 
 STEPS: dict[str, Sequence[Step]] = {
-    "talk and be hung up on": [(3.0, "ann", V.HANG_UP, None)],
-    "hold": [(1.3, "ann", V.HOLD, None), (1.4, "ann", V.RESUME, None)],
+    "talk and be hung up on": [(3.0, ANN, V.HANG_UP, None)],
+    "hold": [(1.3, ANN, V.HOLD, None), (1.4, ANN, V.RESUME, None)],
     "consult and transfer": [
-        (1.3, "ann", V.CONSULT, TO_BOB), (2.5, "ann", V.SHARE, None), (2.6, "ann", V.TRANSFER, None),
+        (1.3, ANN, V.CONSULT, TO_BOB), (2.5, ANN, V.SHARE, None), (2.6, ANN, V.TRANSFER, None),
     ],
-    "consult a queue and return": [(1.3, "ann", V.CONSULT, TO_TAXES), (2.5, "ann", V.RESUME, None)],
-    "call off": [(1.3, "ann", V.CONSULT, TO_BOB), (1.4, "ann", V.RESUME, None)],
+    "consult a queue and return": [(1.3, ANN, V.CONSULT, TO_TAXES), (2.5, ANN, V.RESUME, None)],
+    "call off": [(1.3, ANN, V.CONSULT, TO_BOB), (1.4, ANN, V.RESUME, None)],
     "conference": [
-        (1.3, "ann", V.CONSULT, TO_BOB), (2.5, "ann", V.CONFERENCE, None), (2.6, "ann", V.HANG_UP, None),
+        (1.3, ANN, V.CONSULT, TO_BOB), (2.5, ANN, V.CONFERENCE, None), (2.6, ANN, V.HANG_UP, None),
     ],
-    "blind": [(1.3, "ann", V.BLIND, TO_BOB)],
-    "blind to a queue": [(1.3, "ann", V.BLIND, TO_TAXES)],
-    "outside": [(1.3, "ann", V.CONSULT, TO_NUMBER), (2.5, "ann", V.TRANSFER, None)],
+    "blind": [(1.3, ANN, V.BLIND, TO_BOB)],
+    "blind to a queue": [(1.3, ANN, V.BLIND, TO_TAXES)],
+    "outside": [(1.3, ANN, V.CONSULT, TO_NUMBER), (2.5, ANN, V.TRANSFER, None)],
 }  # fmt: skip
 # Around everything that a step takes: a millisecond each.
 MOMENTS = sorted(
@@ -306,7 +311,7 @@ async def _begin(world: World) -> FakePhone:
     phone.agents = {"ann": long, "bob": long, OUTSIDE: long}
     await world.start()
     assert world.office
-    for name in ("ann", "bob"):
+    for name in (ANN, BOB):
         world._open_page(world.office, name)
         world.office.desk.staff.set_available(name)
     world.call(phone, CODES[0])
@@ -346,12 +351,12 @@ def test_a_process_that_ends_at_any_moment_loses_nobody(name: str, way: Way, *, 
 
 
 # When nothing can be noted, when what is asked, and who talks with the caller then.
-NOT_NOTED: dict[str, tuple[float, str]] = {
-    "": (0.5, "ann"),
-    "blind": (1.25, "bob"),
-    "blind to a queue": (1.25, "bob"),
-    "conference": (1.25, "bob"),
-    "consult and transfer": (1.25, "bob"),
+NOT_NOTED: dict[str, tuple[float, AgentName]] = {
+    "": (0.5, ANN),
+    "blind": (1.25, BOB),
+    "blind to a queue": (1.25, BOB),
+    "conference": (1.25, BOB),
+    "consult and transfer": (1.25, BOB),
 }
 
 
@@ -394,8 +399,8 @@ def test_whose_code_was_right_but_could_not_be_noted_is_not_asked_again(name: st
         world = World(at_once=False)
         await world.start()
         assert world.office
-        world._open_page(world.office, "ann")
-        world.office.desk.staff.set_available("ann")
+        world._open_page(world.office, ANN)
+        world.office.desk.staff.set_available(ANN)
         phone = FakePhone("first", typed(CODES[0], at=1.0, gap=0.0), hangs_up=40.0 if there else 1.5)
         phone.agents = {"ann": AgentBehaviour(after=1.0, talks=LONG)}
         world.call(phone, CODES[0])
@@ -426,10 +431,10 @@ def test_whose_code_was_right_but_could_not_be_noted_is_not_asked_again(name: st
 def test_who_shares_a_phone_is_not_taken_for_the_other() -> None:
     async def main() -> None:
         office = new_office(RULES, FakeSessions(*CODES), QUEUES)
-        ticket = Ticket("first", "session", "report_move", "default", 0.0, verified=True)
-        note = CallNote("first", "channel", "secret", ticket)
+        ticket = Ticket(FIRST, SessionRef("session"), "report_move", DEFAULT, 0.0, verified=True)
+        note = CallNote(FIRST, "channel", Secret("secret"), ticket)
         with ExitStack() as here:
-            for name in ("ann", "bob"):
+            for name in (ANN, BOB):
                 here.enter_context(office.desk.staff.present(replace(account(name), endpoint="PJSIP/shared")))
             [found] = as_found([note], {"channel": Found("bridge", {"leg": "PJSIP/shared"})}, office.desk)
             assert [party.agent for party in found.parties] == [None]
@@ -443,7 +448,7 @@ def test_who_was_sent_on_but_could_not_be_noted_waits(way: Way) -> None:
         world = World(at_once=False)
         phone = await _begin(world)
         assert world.office
-        world.office.desk.staff.pause("bob", "")
+        world.office.desk.staff.pause(BOB, "")
         asyncio.get_running_loop().call_later(1.25, setattr, world.notes, "away", True)
         await _ask(world, STEPS["blind to a queue"], phone)
         await asyncio.sleep(4.5 - now())
@@ -484,7 +489,7 @@ def test_whom_an_agent_left_to_others_waits_for_them(way: Way, verb: Verb, ends:
         world = World(at_once=False)
         await world.start()
         assert world.office
-        for name in ("ann", "bob"):
+        for name in (ANN, BOB):
             world._open_page(world.office, name)
             world.office.desk.staff.set_available(name)
         phone = FakePhone("first", typed(CODES[0], at=0.0, gap=0.0), hangs_up=20.0)
@@ -492,7 +497,7 @@ def test_whom_an_agent_left_to_others_waits_for_them(way: Way, verb: Verb, ends:
         phone.agents = {"ann": AgentBehaviour(after=1.0, talks=1.0), "bob": AgentBehaviour(after=1.0, talks=LONG)}
         world.call(phone, CODES[0])
         await asyncio.sleep(1.3 - now())
-        assert world.office.desk.command("ann", "first", Command(verb, target)) is None
+        assert world.office.desk.command(ANN, FIRST, Command(verb, target)) is None
         await asyncio.sleep(ends - now())
         await world.end(way)
         await asyncio.sleep(0.5)
@@ -500,7 +505,7 @@ def test_whom_an_agent_left_to_others_waits_for_them(way: Way, verb: Verb, ends:
         await asyncio.sleep(10.0 - now())
         [phone] = world.phones.values()
         desk = world.office.desk
-        assert (phone.end, desk.staff["ann"].state) == ("", AgentState.WRAP_UP)
+        assert (phone.end, desk.staff[ANN].state) == ("", AgentState.WRAP_UP)
         if target is TO_TAXES:
             assert desk.in_hand.keys() == {"bob"}
         else:
@@ -540,7 +545,7 @@ def test_a_call_that_failed_is_no_longer_noted_when_the_apology_is_played(*, in_
             await asyncio.sleep(1.0)
             [phone] = world.phones.values()
             assert world.office
-            wanted = world.office.desk._places["first"].wanted
+            wanted = world.office.desk._places[FIRST].wanted
             assert wanted
             wanted.set_exception(RuntimeError("a fault of ours"))
         else:
@@ -555,12 +560,12 @@ def test_a_call_that_failed_is_no_longer_noted_when_the_apology_is_played(*, in_
 
 async def _in_call(*, served: bool, hangs_up: float) -> tuple[World, FakePhone]:
     """Give a world nine seconds after its start, with a caller who waits, or talks with an agent."""
-    world = World(at_once=False, agents=("ann",))
+    world = World(at_once=False, agents=(ANN,))
     await world.start()
     await asyncio.sleep(2 * BACK_SECONDS)
     assert world.office
     if served:
-        world.office.desk.staff.set_available("ann")
+        world.office.desk.staff.set_available(ANN)
     phone = FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=hangs_up)
     world.call(phone, CODES[0])
     await asyncio.sleep(9.0 - now())
@@ -573,7 +578,7 @@ def test_what_fails_after_the_hand_over_is_the_next_processs(fault: Exception) -
         world, phone = await _in_call(served=False, hangs_up=100.0)
         assert world.office
         world.office.notes.hand_over()
-        wanted = world.office.desk._places["first"].wanted
+        wanted = world.office.desk._places[FIRST].wanted
         assert wanted
         wanted.set_exception(fault)
         await asyncio.sleep(30.0)
@@ -597,7 +602,7 @@ def test_whose_session_was_deleted_meanwhile_talks_on_or_is_asked_afresh(way: Wa
         [phone] = world.phones.values()
         if talks:
             assert (phone.rung, phone.heard[before:]) == (["ann"], [])
-            assert world.office.desk.in_hand["ann"].secret
+            assert world.office.desk.in_hand[ANN].secret
         else:
             assert Prompt.WELCOME in prompts(phone)[before:]
             assert world.office.desk.waiting == []
@@ -669,7 +674,7 @@ def test_who_hangs_up_before_the_next_process_goes_on_is_in_the_history(
         await world.end("kill -9")
         by_secret = world.sessions.by_secret
 
-        async def busy(secret: str) -> Session | None:
+        async def busy(secret: Secret) -> Session | None:
             await asyncio.sleep(3.0)
             return await by_secret(secret)
 
@@ -832,7 +837,7 @@ class Takeovers(RuleBasedStateMachine):
 
     @precondition(lambda self: self.up)
     @rule(name=PEOPLE, works=st.booleans())
-    def an_agent_pauses_or_not(self, name: str, *, works: bool) -> None:
+    def an_agent_pauses_or_not(self, name: AgentName, *, works: bool) -> None:
         async def wish() -> None:
             staff = self.office.desk.staff
             if works:

@@ -15,6 +15,7 @@ from idbellen.calls.staff import Staff, StaffRules
 from idbellen.calls.statistics import Statistics
 from idbellen.calls.wallboard import Wallboard
 from idbellen.domain.board import CallView
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.queueing import QueueRules, Queues, Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord, Figures, Target, day_bounds, figures, quarters, total
 from idbellen.ports import Account
@@ -25,11 +26,16 @@ from tests.support.supervision import FakeStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+ANNA = AgentName("anna")
+CALL = CallId("call")
+RESIDENTS, TAXES = QueueName("residents"), QueueName("taxes")
+SESSION = SessionRef("session")
+
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 DAY = dt.date(2026, 3, 10)
 START = day_bounds(DAY, AMSTERDAM)[0]
 NOON = START + 12 * 3600.0
-TITLES = Titles({"report_move": "Verhuizing"}, {"residents": "Burgerzaken"})
+TITLES = Titles({"report_move": "Verhuizing"}, {RESIDENTS: "Burgerzaken"})
 numbers = itertools.count()
 
 
@@ -49,17 +55,18 @@ class Scene:
         self._scope = scope
         self.staff = Staff(lambda: self.now, StaffRules())
         self.figures = Statistics(FakeStore(), lambda: self.now, AMSTERDAM)
-        rules = Queues({"residents": QueueRules(wrap_up=30.0), "taxes": QueueRules()})
+        rules = Queues({RESIDENTS: QueueRules(wrap_up=30.0), TAXES: QueueRules()})
         self.desk = Desk(lambda: self.now, self.staff, DeskRules(rules), self.figures)
-        self.wallboard = Wallboard(self.desk, self.figures, {"residents": Target(), "taxes": Target(within=60.0)})
+        self.wallboard = Wallboard(self.desk, self.figures, {RESIDENTS: Target(), TAXES: Target(within=60.0)})
 
     def agent(self, name: str, *queues: str) -> None:
-        account = Account(name, f"PJSIP/{name}", "", queues=dict.fromkeys(queues, 0))
+        served = dict.fromkeys(map(QueueName, queues), 0)
+        account = Account(AgentName(name), f"PJSIP/{name}", "", queues=served)
         self._scope.enter_context(self.staff.present(account))
-        self.staff.set_available(name)
+        self.staff.set_available(account.name)
 
-    def caller(self, call: str, queue: str = "residents", *, waited: float, verified: bool = True) -> None:
-        ticket = Ticket(call, "session", "report_move", queue, self.now - waited, verified)
+    def caller(self, call: str, queue: QueueName = RESIDENTS, *, waited: float, verified: bool = True) -> None:
+        ticket = Ticket(CallId(call), SESSION, "report_move", queue, self.now - waited, verified)
         self._scope.enter_context(self.desk.place(ticket))
 
 
@@ -72,11 +79,11 @@ async def scene() -> AsyncIterator[Scene]:
 async def test_a_queue_counts_its_own(scene: Scene) -> None:
     scene.caller("a", waited=90)
     scene.caller("b", waited=30, verified=False)
-    scene.caller("c", "taxes", waited=10)
+    scene.caller("c", TAXES, waited=10)
     scene.agent("anna", "residents")
     scene.agent("bert", "taxes")
     scene.agent("carla")
-    scene.staff.pause("anna", "lunch")
+    scene.staff.pause(ANNA, "lunch")
     residents, taxes = scene.wallboard.board().queues
     assert (residents.name, residents.waiting, residents.longest_since) == ("residents", 2, NOON - 90)
     assert (taxes.waiting, taxes.longest_since) == (1, NOON - 10)
@@ -122,28 +129,28 @@ async def test_an_agent_through_a_call(scene: Scene) -> None:
         found: dict[str, object] = board_snapshot(scene.wallboard.board(), TITLES, scene.now)["agents"][0]
         return found
 
-    ticket = Ticket("call", "session", "report_move", "residents", scene.now)
-    reservation = scene.desk.reserve("anna", ticket)
+    ticket = Ticket(CALL, SESSION, "report_move", RESIDENTS, scene.now)
+    reservation = scene.desk.reserve(ANNA, ticket)
     assert reservation
     assert shown()["state"] == "ringing"
     reservation.ringing()
-    reservation.connect(CallView("call", "session", "report_move", "residents", scene.now, "secret", None))
-    scene.staff.pause("anna", "")
+    reservation.connect(CallView(CALL, SESSION, "report_move", RESIDENTS, scene.now, Secret("secret"), None))
+    scene.staff.pause(ANNA, "")
     scene.now += 75
     assert shown() == {
         "name": "anna", "state": "in_call", "reason": "", "seconds": 75.0, "afterwards": "paused", "phone": "unknown",
         "queues": ["Burgerzaken"], "call": {"queue": "Burgerzaken", "purpose": "Verhuizing", "seconds": 75.0},
     }  # fmt: skip
-    scene.staff.set_available("anna")
+    scene.staff.set_available(ANNA)
     reservation.release()
     assert (shown()["state"], shown()["call"]) == ("wrap_up", None)
-    scene.staff.log_out_by_phone("anna")
+    scene.staff.log_out_by_phone(ANNA)
 
 
 async def test_who_is_being_offered_is_told(scene: Scene) -> None:
     scene.caller("a", waited=10)
     scene.agent("anna")
-    reservation = scene.desk.reserve("anna", scene.desk.waiting[0])
+    reservation = scene.desk.reserve(ANNA, scene.desk.waiting[0])
     assert reservation
     assert scene.wallboard.board().callers[0].offered_to == ("anna",)
     reservation.release()
@@ -153,7 +160,7 @@ async def test_who_is_being_offered_is_told(scene: Scene) -> None:
 async def test_every_change_is_heard(scene: Scene) -> None:
     changes: tuple[Callable[[], None], ...] = (
         lambda: scene.agent("anna"),
-        lambda: scene.staff.pause("anna", "lunch"),
+        lambda: scene.staff.pause(ANNA, "lunch"),
         lambda: scene.caller("a", waited=0),
         lambda: scene.figures.ended(record()),
     )
@@ -181,7 +188,7 @@ def test_a_sum_of_queues_weighs_means_and_keeps_each_target() -> None:
 
 def test_quarters_add_up_queues_by_their_own_targets() -> None:
     records = [record(waited=40.0), record(waited=40.0, queue="taxes"), record(arrived=START + 9 * 3600 + 900)]
-    found = quarters(records, DAY, AMSTERDAM, {"residents": Target(), "taxes": Target(within=60.0)})
+    found = quarters(records, DAY, AMSTERDAM, {RESIDENTS: Target(), TAXES: Target(within=60.0)})
     assert len(found) == 96
     busy = [(f"{begin:%H:%M}", of.answered, of.service_level) for begin, of in found if of.offered]
     assert busy == [("09:00", 2, 0.5), ("09:15", 1, 1.0)]

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idbellen.domain.codes import new_secret
+from idbellen.domain.ids import Secret
 from idbellen.domain.languages import LANGUAGES as ALL
 from idbellen.domain.words import control_words
 
 WORDS: dict[str, tuple[str, ...]] = {tag: facts.words for tag, facts in ALL.items()}
 LANGUAGES = sorted(WORDS)
-SECRET = "kP3vQ0yQpYh1V0bM0m0o5m2mJx8bq7S1c6d4e5f6g7h"
+SECRET = Secret("kP3vQ0yQpYh1V0bM0m0o5m2mJx8bq7S1c6d4e5f6g7h")
 
 # Spellings of one sound, rewritten in this order.
 SOUNDS = {
@@ -82,7 +83,7 @@ def test_the_words_of_a_secret_are_the_same_in_every_release_and_process(languag
 
 @given(st.text(), st.sampled_from(LANGUAGES))
 def test_the_two_words_differ(secret: str, language: str) -> None:
-    first, second = control_words(secret, language)
+    first, second = control_words(Secret(secret), language)
     assert first != second
     assert {first, second} <= set(WORDS[language])
 
@@ -90,7 +91,7 @@ def test_the_two_words_differ(secret: str, language: str) -> None:
 @pytest.mark.parametrize("place", [0, 1])
 def test_all_words_come_equally_often(place: int) -> None:
     draws = 512 * 50
-    counts = Counter(control_words(f"secret {number}", "nl")[place] for number in range(draws))
+    counts = Counter(control_words(Secret(f"secret {number}"), "nl")[place] for number in range(draws))
     chi_square = sum((counts[word] - 50) ** 2 / 50 for word in WORDS["nl"])
     assert 511 - 5 * 32 < chi_square < 511 + 5 * 32, "511 degrees of freedom, a standard deviation of 32"
 

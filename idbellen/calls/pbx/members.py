@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from idbellen.calls.staff import Staff
+    from idbellen.domain.ids import QueueName
 
 log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ class MemberRules:
     The endpoint is ``PJSIP/ann`` and its name ``ann``.
     """
 
-    queues: Mapping[str, str]
+    queues: Mapping[str, QueueName]
     interface: str = "{endpoint}"
 
     def interface_of(self, endpoint: str) -> str:

@@ -18,6 +18,7 @@ from idbellen.calls.active import keeping_active, tell_active
 from idbellen.calls.identify import Claim, claimed
 from idbellen.domain.board import CallView, Stage
 from idbellen.domain.codes import new_code, new_secret
+from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.queueing import Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.talk import Mode
@@ -42,7 +43,7 @@ UNTOLD_SECONDS = 30.0
 class PbxRules:
     """What the PBX's queues are in ours, by name, and how long a call is believed in that nothing is heard of."""
 
-    queues: Mapping[str, str]
+    queues: Mapping[str, QueueName]
     lost: float = 30.0
 
 
@@ -65,7 +66,7 @@ class _PbxStay:
         self.left: float | None = None
         self.answered: float | None = None
         self.abandoned = False
-        self.agent: str | None = None
+        self.agent: AgentName | None = None
 
     def record(self, now: float) -> CallRecord:
         """Give what is kept, at its end."""
@@ -177,7 +178,7 @@ class PbxCalls:
     # Callers of ours
 
     @contextmanager
-    def followed(self, uid: str, name: str, claim: Claim, journey: Journey) -> Iterator[Followed]:
+    def followed(self, uid: str, name: CallId, claim: Claim, journey: Journey) -> Iterator[Followed]:
         """Follow a call for the block; the screen that shows it is cleared at the end."""
         session = claim.session
         call = self._followed[uid] = Followed(uid, self._office.ticket(name, session), claim, journey)
@@ -220,10 +221,10 @@ class PbxCalls:
                 code, now = new_code(UNTOLD_DIGITS), self._desk.clock()
                 await self._office.sessions.issue_code(session.reference, code, now, valid_until=now)
 
-    async def _adopt(self, uid: str, reference: str) -> None:
+    async def _adopt(self, uid: str, reference: SessionRef) -> None:
         """Take up a call that carries the reference of a session, after a restart or a long absence."""
         sessions, now = self._office.sessions, self._desk.clock()
-        name = str(uuid.uuid4())
+        name = CallId(str(uuid.uuid4()))
         try:
             code = new_code(UNTOLD_DIGITS)
             if not await sessions.issue_code(reference, code, now, valid_until=now + UNTOLD_SECONDS):
@@ -266,7 +267,7 @@ class PbxCalls:
         for channel in snapshot.channels:
             if channel.reference and channel.uid not in self._followed and channel.uid not in self._adopting:
                 self._adopting.add(channel.uid)
-                adopted.create_task(self._adopt(channel.uid, channel.reference))
+                adopted.create_task(self._adopt(channel.uid, SessionRef(channel.reference)))
 
     def _lose(self) -> None:
         self._connected = False
@@ -284,7 +285,7 @@ class PbxCalls:
             self._leave_queue(uid, "", abandoned=False)
             self._end_stay(uid)
 
-    def _queue(self, queued: Queued, known_as: str | None = None) -> None:
+    def _queue(self, queued: Queued, known_as: QueueName | None = None) -> None:
         ours = known_as or self._rules.queues.get(queued.queue)
         before = self._stays.get(queued.uid)
         if ours is None or (before and before.left is None and before.ticket.queue == ours and not known_as):
@@ -300,7 +301,7 @@ class PbxCalls:
             call.ticket = ticket = replace(call.ticket, queue=ours, since=since)
             call.journey.enter(Stage.QUEUED)
         else:
-            ticket = Ticket(str(uuid.uuid4()), "", "", ours, since, verified=False)
+            ticket = Ticket(CallId(str(uuid.uuid4())), SessionRef(""), "", ours, since, verified=False)
         stay = self._stays[queued.uid] = _PbxStay(ticket)
         stay.place.enter_context(self._desk.place(ticket))
 
@@ -347,7 +348,7 @@ class PbxCalls:
                 if agent and not call.over.is_set():
                     self._show(call, agent, mode)
 
-    def _wanted(self, call: Followed) -> tuple[str | None, Mode]:
+    def _wanted(self, call: Followed) -> tuple[AgentName | None, Mode]:
         """Give whose dashboard is to show a call: who shows it already, as long as they talk, else who is nearest.
 
         An agent whom the PBX takes out to ask a colleague keeps the screen, while the caller is alone in the bridge.
@@ -371,7 +372,7 @@ class PbxCalls:
         held = name is not None and self._wiring.holds(agents[name])
         return name, Mode.HELD if held else Mode.TALKING
 
-    def _show(self, call: Followed, agent: str, mode: Mode) -> None:
+    def _show(self, call: Followed, agent: AgentName, mode: Mode) -> None:
         if call.screen:
             if call.view and call.view.mode is not mode:
                 call.view = replace(call.view, mode=mode)

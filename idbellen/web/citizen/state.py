@@ -15,6 +15,7 @@ from idbellen.domain.board import CitizenView, Stage
 from idbellen.domain.idcontact import Admission, admission
 
 if TYPE_CHECKING:
+    from idbellen.domain.ids import SessionRef
     from idbellen.domain.languages import Language
     from idbellen.ports import Session
     from idbellen.web.citizen.site import CitizenSite
@@ -34,7 +35,7 @@ class Known:
     chose, None for what the browser prefers.
     """
 
-    session: str
+    session: SessionRef
     code: str = field(default="", repr=False)
     until: float = 0.0
     language: Language | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from aiohttp import WSMsgType, web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from idbellen.domain.ids import AgentName, CallId  # noqa: TC001 - pydantic looks for it
 from idbellen.domain.refusals import Refusal
 from idbellen.domain.talk import Command, Target, TargetKind, Verb
 from idbellen.web.messages import agent_snapshot
@@ -54,7 +55,7 @@ class ShownNotice(_Message):
     """The page shows the attributes of a call."""
 
     type: Literal["shown"]
-    call: str
+    call: CallId
 
 
 class TargetChoice(_Message):
@@ -68,7 +69,7 @@ class CallCommand(_Message):
     """What the agent wants to happen in the call in hand."""
 
     type: Literal["command"]
-    call: str
+    call: CallId
     verb: Verb
     target: TargetChoice | None = None
 
@@ -135,7 +136,7 @@ class Live:
                 with contextlib.suppress(ConnectionError):
                     await socket.send_json({"type": "refused", **refused})
 
-    def _take(self, wish: Wish, name: str) -> dict[str, str] | None:
+    def _take(self, wish: Wish, name: AgentName) -> dict[str, str] | None:
         """Carry out what a dashboard asks for; gives why not, if it cannot be."""
         match wish:
             case AvailableWish():

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from idbellen.calls.audit import on_record
 from idbellen.domain.idcontact import AuthStatus
+from idbellen.domain.ids import QueueName, Secret  # noqa: TC001 - pydantic looks for it
 from idbellen.ports import Role
 from idbellen.web.dashboard.live import Live
 from idbellen.web.forms import read_text
@@ -53,7 +54,7 @@ class DashboardSite:
     url: str
     language: Language
     purposes: Mapping[str, PurposeView]
-    queues: Mapping[str, str]
+    queues: Mapping[QueueName, str]
     methods: Mapping[str, str]
     pause_reasons: Mapping[str, str]
     masked: frozenset[str]
@@ -71,7 +72,7 @@ class AttributesRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    secret: str
+    secret: Secret
 
 
 class RevealRequest(AttributesRequest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idbellen.domain.ids import AgentName
 from idbellen.web.forms import read_form
 from idbellen.web.login.logins import PAGE
 from idbellen.web.login.tries import LONGEST_FIELD, Denial, Tries
@@ -52,7 +53,7 @@ class _Handlers:
     async def log_in(self, request: web.Request) -> web.Response:
         await self._tries.come_in()
         fields = await read_form(request)
-        name, password = fields.get("name", "").strip(), fields.get("password", "")
+        name, password = AgentName(fields.get("name", "").strip()), fields.get("password", "")
         found = await self._tries.account(request, self._form.addresses.of(request), name, password)
         if isinstance(found, Denial):
             return self._deny(name, found)

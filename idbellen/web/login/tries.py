@@ -19,6 +19,7 @@ from idbellen.web.security import set_cookie
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from idbellen.domain.ids import AgentName
     from idbellen.ports import Account, AccountStore, Clock
 
 log = structlog.get_logger()
@@ -60,7 +61,7 @@ class Tries:
         async with self._door:
             await asyncio.sleep(0)
 
-    async def account(self, request: web.Request, address: str, name: str, password: str) -> Account | Denial:
+    async def account(self, request: web.Request, address: str, name: AgentName, password: str) -> Account | Denial:
         """Give the account that a name and a password open, or why they open none."""
         if max(len(name), len(password)) > LONGEST_FIELD:
             # Nobody has these, so nothing can be learned from it.
@@ -94,7 +95,7 @@ class Tries:
             self._watch(account.name, address)
         return Denial("wrong")
 
-    def _watch(self, agent: str, address: str) -> None:
+    def _watch(self, agent: AgentName, address: str) -> None:
         attack = self._attacks.failed(agent, address, self._clock())
         if attack:
             log.warning(
@@ -104,17 +105,17 @@ class Tries:
                 addresses=attack.addresses,
             )
 
-    def remember(self, response: web.StreamResponse, name: str) -> None:
+    def remember(self, response: web.StreamResponse, name: AgentName) -> None:
         """Let a browser be known from now on for the name that was logged in there."""
         mark = self._marks(name).dumps(new_handle())
         set_cookie(response, BROWSER_COOKIE, mark, url=self._url, max_age=BROWSER_SECONDS)
 
-    def _known(self, request: web.Request, name: str) -> str:
+    def _known(self, request: web.Request, name: AgentName) -> str:
         try:
             return str(self._marks(name).loads(request.cookies.get(BROWSER_COOKIE, "")))
         except (BadData, UnicodeEncodeError):
             return ""
 
-    def _marks(self, name: str) -> URLSafeSerializer:
+    def _marks(self, name: AgentName) -> URLSafeSerializer:
         # The mark does not tell whose it is.
         return URLSafeSerializer(self._key, salt=f"known browser of {name}")

@@ -20,6 +20,7 @@ from idbellen.domain.idcontact import (
     TokenRefusedError,
     admission,
 )
+from idbellen.domain.ids import SessionRef
 from idbellen.ports import Attached, Session
 from idbellen.web.forms import read_text
 from idbellen.web.guard import Guard
@@ -93,7 +94,7 @@ class _Handlers:
         start = await self._read_start(request)
         tag, purpose = self._purpose(start.purpose)
         received = None if start.auth_result is None else self._receive(start.auth_result, tag)
-        session = Session(new_handle(), tag, received.result if received else None)
+        session = Session(SessionRef(new_handle()), tag, received.result if received else None)
         attr_handle, page_handle = new_handle(), new_handle()
         kept = await self._site.sessions.start(
             session, attr_handle=attr_handle, page_handle=page_handle, now=self._site.clock(), received=received

@@ -21,6 +21,7 @@ from idbellen.calls.audit import on_record
 from idbellen.domain.codes import new_secret
 from idbellen.domain.digits import code_in
 from idbellen.domain.idcontact import Admission, AuthStatus, admission
+from idbellen.domain.ids import CallId, Secret
 from idbellen.domain.lockout import Lockout, Try
 from idbellen.ports import StoreError
 from idbellen.web.forms import read_text
@@ -73,7 +74,7 @@ class LinkRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    secret: str = field(repr=False)
+    secret: Secret = field(repr=False)
     until: float
 
 
@@ -137,12 +138,12 @@ class _Handlers:
         # A platform that asks again for the same call has its caller start anew.
         await self._unlink(sessionid)
         secret, now = new_secret(), self._site.clock()
-        session = await self._site.sessions.claim(code, call=CALL_PREFIX + sessionid, secret=secret, now=now)
+        session = await self._site.sessions.claim(code, call=_call(sessionid), secret=secret, now=now)
         if session is None:
             return False
         admit = self._site.purposes.get(session.purpose, False)
         if admission(session.result, admit_unverified=admit) is Admission.REFUSE:
-            await self._site.sessions.release(CALL_PREFIX + sessionid)
+            await self._site.sessions.release(_call(sessionid))
             return False
         self._links[sessionid] = _Link(secret, now + self._site.keep)
         return True
@@ -168,7 +169,11 @@ class _Handlers:
 
     async def _unlink(self, sessionid: str) -> None:
         if self._links.pop(sessionid, None):
-            await self._site.sessions.finish(CALL_PREFIX + sessionid)
+            await self._site.sessions.finish(_call(sessionid))
+
+
+def _call(sessionid: str) -> CallId:
+    return CallId(CALL_PREFIX + sessionid)
 
 
 def _result(session: Session) -> dict[str, Any] | None:

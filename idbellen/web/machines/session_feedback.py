@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from types import TracebackType
 
+    from idbellen.domain.ids import SessionRef
     from idbellen.ports import Session, SessionStore
 
 log = structlog.get_logger()
@@ -67,7 +68,7 @@ class HttpFeedback(SessionFeedback):
         if self._http:
             await self._http.close()
 
-    def user_active(self, reference: str) -> None:
+    def user_active(self, reference: SessionRef) -> None:
         """Tell that the citizen of the session with this reference is in contact with us."""
         self._begin("user_active", reference, None)
 
@@ -75,7 +76,7 @@ class HttpFeedback(SessionFeedback):
         """Tell that the citizen or the agent has ended the session."""
         self._begin("logout", session.reference, session)
 
-    def _begin(self, kind: Kind, reference: str, session: Session | None) -> None:
+    def _begin(self, kind: Kind, reference: SessionRef, session: Session | None) -> None:
         if not self._rules.allowed_hosts:
             return
         if len(self._tasks) >= MOST_REQUESTS:
@@ -88,7 +89,7 @@ class HttpFeedback(SessionFeedback):
         task.add_done_callback(self._tasks.discard)
 
     async def _tell(
-        self, kind: Kind, reference: str, session: Session | None, before: asyncio.Task[None] | None
+        self, kind: Kind, reference: SessionRef, session: Session | None, before: asyncio.Task[None] | None
     ) -> None:
         try:
             if before:
@@ -104,7 +105,7 @@ class HttpFeedback(SessionFeedback):
             if self._latest.get(reference) is asyncio.current_task():
                 del self._latest[reference]
 
-    async def _post(self, kind: Kind, reference: str, session_url: str) -> None:
+    async def _post(self, kind: Kind, reference: SessionRef, session_url: str) -> None:
         assert self._http is not None, "used outside its context"  # noqa: S101
         # Neither the address nor what a plugin answers goes into the log: both may tell something of the citizen.
         host = session_url_host(session_url)

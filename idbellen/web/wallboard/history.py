@@ -10,6 +10,7 @@ from aiohttp import web
 from babel.dates import format_date
 
 from idbellen.calls.audit import on_record
+from idbellen.domain.ids import QueueName
 from idbellen.domain.statistics import by_day, daily_csv, day_bounds, day_of, quarters, records_csv, total
 from idbellen.web.wallboard.chart import chart
 
@@ -31,7 +32,7 @@ class Period:
 
     first: dt.date
     last: dt.date
-    queue: str
+    queue: QueueName
 
     def days(self) -> Iterator[dt.date]:
         """Give each day."""
@@ -50,7 +51,7 @@ class History:
         """Show the figures of each day and queue in a period."""
         account = await self._door.enter(request)
         period, wrong = self._asked(request)
-        rows: list[tuple[dt.date, str, Figures]] = []
+        rows: list[tuple[dt.date, QueueName, Figures]] = []
         async for records in self._days(period):
             rows.extend(by_day(records, self._site.timezone, self._site.targets))
         return self._door.render(
@@ -162,7 +163,7 @@ class History:
             if records:
                 yield records
 
-    async def _records(self, day: dt.date, queue: str) -> list[CallRecord]:
+    async def _records(self, day: dt.date, queue: QueueName) -> list[CallRecord]:
         return await self._site.history.calls(*day_bounds(day, self._site.timezone), queue or None)
 
     # What is asked for
@@ -191,8 +192,8 @@ class History:
             return usual, "kept"
         return Period(first, last, queue), ""
 
-    def _queue(self, request: web.Request) -> str:
-        queue = request.query.get("queue", "")
+    def _queue(self, request: web.Request) -> QueueName:
+        queue = QueueName(request.query.get("queue", ""))
         if queue and queue not in self._site.targets:
             raise web.HTTPNotFound(text="There is no such queue.")
         return queue

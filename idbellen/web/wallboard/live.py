@@ -14,6 +14,7 @@ import structlog
 from aiohttp import WSMsgType, web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from idbellen.domain.ids import AgentName, CallId, QueueName  # noqa: TC001 - pydantic looks for it
 from idbellen.domain.refusals import Refusal
 from idbellen.ports import MonitorMode, StoreError
 from idbellen.web.messages import board_snapshot
@@ -45,14 +46,14 @@ class AvailableWish(_Wish):
     """An agent shall be offered calls."""
 
     type: Literal["available"]
-    agent: str
+    agent: AgentName
 
 
 class PauseWish(_Wish):
     """An agent shall be offered no calls; ``reason`` is one of the configured words, or empty."""
 
     type: Literal["pause"]
-    agent: str
+    agent: AgentName
     reason: str
 
 
@@ -60,22 +61,22 @@ class FrontWish(_Wish):
     """A waiting caller shall go first."""
 
     type: Literal["front"]
-    call: str
+    call: CallId
 
 
 class MoveWish(_Wish):
     """A waiting caller shall wait in another queue."""
 
     type: Literal["move"]
-    call: str
-    queue: str
+    call: CallId
+    queue: QueueName
 
 
 class MonitorWish(_Wish):
     """The supervisor wants to hear an agent's call."""
 
     type: Literal["monitor"]
-    agent: str
+    agent: AgentName
     mode: MonitorMode
 
 

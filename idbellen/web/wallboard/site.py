@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from idbellen.calls.supervision import Supervision
     from idbellen.calls.wallboard import Wallboard
+    from idbellen.domain.ids import QueueName
     from idbellen.domain.languages import Language
     from idbellen.domain.statistics import Target
     from idbellen.ports import Account, AuditTrail, Clock, History
@@ -42,7 +43,7 @@ class SupervisorSite:
     timezone: zoneinfo.ZoneInfo
     titles: Titles
     pause_reasons: Mapping[str, str]
-    targets: Mapping[str, Target]
+    targets: Mapping[QueueName, Target]
     percent: int
     history_days: int
     wallboard: Wallboard
