@@ -28,8 +28,8 @@ from idbellen.domain.ids import AgentName, QueueName
 from idbellen.domain.statistics import day_bounds
 from idbellen.ports import Account, Role, StoreError
 from idbellen.service.app import serve
-from idbellen.service.check import Finding, check, check_keys
-from idbellen.service.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key
+from idbellen.service.check import Finding, check, check_keys, describe_key
+from idbellen.service.config import DEFAULT_QUEUE, ConfigError, Settings, load, read_master_key, read_pem, read_secret
 from idbellen.service.listening import notify_systemd
 from idbellen.service.privileges import PrivilegeError, become, service_user
 from idbellen.service.rules import StartError, TakenOverError
@@ -200,6 +200,21 @@ def _add_keys_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     made.set_defaults(run=_keys_generate)
     made.add_argument("directory", type=Path)
     made.add_argument("--kind", choices=("rsa", "ec"), default="rsa", help="of the key pair; default: %(default)s")
+    text = "Take over the key of the plugin before, for which the auth plugins encrypt already: nothing changes there."
+    taken = key_actions.add_parser("import", help=text, description=text)
+    taken.set_defaults(run=_keys_import)
+    taken.add_argument(
+        "file",
+        type=Path,
+        help="its private key (PEM, JWK), or its configuration (TOML, YAML) with decryption_privkey",
+    )
+    taken.add_argument("directory", type=Path, help="where the keys are")
+    taken.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="the passphrase of an encrypted key; without it that is asked for, or read from standard input",
+    )
     text = "Look at all keys that the configuration names; tells their thumbprints, to compare with the other side's."
     _add_action(key_actions, "check", _keys_check, text)
 
@@ -472,14 +487,46 @@ def _fingerprints(settings: Settings) -> Fingerprints:
 
 def _keys_generate(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    user = service_user(options.directory, options.directory) if os.geteuid() == 0 else None
-    made = keys.generate(options.directory, options.kind, group=user.gid if user else None)
+    group, readers = _readers(options.directory)
+    made = keys.generate(options.directory, options.kind, group=group)
     for path in made:
         sys.stdout.write(f"{path}\n")
-    readers = f": user {user} can read them, with its group" if user else ""
     sys.stdout.write(
         f"Made in {time.monotonic() - started:.1f} s."
         f" Give {made[-1].name} to the auth plugins; keep the others secret{readers}.\n"
+    )
+    return 0
+
+
+def _readers(directory: Path) -> tuple[int | None, str]:
+    """Give the group that may read what is made in a folder, besides the owner, and how that is told."""
+    user = service_user(directory, directory) if os.geteuid() == 0 else None
+    return (user.gid, f": user {user} can read them, with its group") if user else (None, "")
+
+
+def _keys_import(options: argparse.Namespace) -> int:
+    def passphrase() -> bytes:
+        if options.passphrase_file:
+            return read_secret(options.passphrase_file).encode()
+        if sys.stdin.isatty():
+            return getpass.getpass("Passphrase of the key: ").encode()
+        return sys.stdin.readline().rstrip("\n").encode()
+
+    try:
+        key = keys.read_private_key(read_pem(options.file), passphrase)
+    except ValueError as fault:
+        raise UsageError(f"keys import: {options.file}: {fault}") from None
+    group, readers = _readers(options.directory)
+    made = keys.take_over(options.directory, key, group=group)
+    for path in made:
+        sys.stdout.write(f"{path}\n")
+    own = options.directory / keys.DECRYPTION_KEY
+    files = [str(path.absolute()) for path in (own, made[0]) if path == made[0] or path.exists()]
+    sys.stdout.write(
+        f"Taken over: {describe_key(key)}. Keep the first file secret{readers}; the second is what the auth plugins"
+        " encrypt for already.\n"
+        "Let the configuration name it, beside all others that are there, and start the service again:\n"
+        f"[idcontact]\ndecryption_key_files = {json.dumps(files)}\n"
     )
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from idbellen.asterisk.ami import AmiError
 from idbellen.asterisk.ari import AriError, GoneError
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
+from idbellen.keys import IMPORTED_KEY
 from idbellen.ports import StoreError
 from idbellen.service.config import ConfigError, Settings, load, read_master_key, read_secret, secret_files
 from idbellen.service.pbx import ami_client
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idbellen.asterisk.ari import Ari
+    from idbellen.domain.idcontact import Key
 
 NEEDED_MODULES = (
     "app_stasis.so",
@@ -75,6 +78,8 @@ async def check(path: Path) -> AsyncIterator[Finding]:
     looks = (
         ("keys", _each(check_keys(settings))),
         ("credentials", _each(_check_credentials(path, settings))),
+        ("session feedback", _each(_check_feedback(settings))),
+        ("login methods", _each(_check_methods(settings))),
         ("store", _check_store(settings)),
         ("ARI", _check_asterisk(settings)),
         ("AMI", _check_ami(settings)),
@@ -112,8 +117,6 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
             yield Finding(what, str(fault))
             continue
         first = thumbprints.setdefault(key.thumbprint(), path)
-        size = f"RSA {key.raw_value.key_size}" if isinstance(key, RSAKey) else f"EC {key.curve_name}"
-        detail = f"{size}, thumbprint {key.thumbprint()}"
         if ours and not key.is_private:
             yield Finding(what, f"{path}: expected a private key")
         elif not ours and key.is_private:
@@ -121,7 +124,9 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
         elif first != path:
             yield Finding(what, f"{path}: the same key as {first}")
         else:
-            yield Finding(what, detail=detail)
+            taken_over = ", taken over from another plugin" if ours and path.name == IMPORTED_KEY else ""
+            yield Finding(what, detail=describe_key(key) + taken_over)
+    yield from _left_out(settings)
     try:
         read_master_key(settings.sessions.master_key_file)
     except ConfigError as fault:
@@ -129,6 +134,23 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("master key")
     yield from _hidden((settings.sessions.master_key_file, *own.decryption_key_files))
+
+
+def describe_key(key: Key) -> str:
+    """Give the kind of a key, and its thumbprint (RFC 7638)."""
+    size = f"RSA {key.raw_value.key_size}" if isinstance(key, RSAKey) else f"EC {key.curve_name}"
+    return f"{size}, thumbprint {key.thumbprint()}"
+
+
+def _left_out(settings: Settings) -> Iterator[Finding]:
+    """Look for a key that was taken over and that the configuration does not name."""
+    named = {path.resolve() for path in settings.idcontact.decryption_key_files}
+    folders = {path.parent for path in (*settings.idcontact.decryption_key_files, settings.sessions.master_key_file)}
+    for path in sorted(folder / IMPORTED_KEY for folder in folders):
+        with contextlib.suppress(OSError):
+            if path.exists() and path.resolve() not in named:
+                fault = f"{path} was taken over and is not used: add it to [idcontact] decryption_key_files"
+                yield Finding(f"decryption key {path.name}", fault)
 
 
 def _hidden(secrets: Iterable[Path]) -> Iterator[Finding]:
@@ -160,6 +182,25 @@ def _check_credentials(config: Path, settings: Settings) -> Iterator[Finding]:
     if isinstance(store, RedisUrl) and store.password:
         secrets[config] = None
     yield from _hidden(secrets)
+
+
+def _check_feedback(settings: Settings) -> Iterator[Finding]:
+    hosts = settings.feedback.allowed_hosts
+    told = (
+        f"goes to {', '.join(hosts)}"
+        if hosts
+        else (
+            "never sent, since [feedback] allowed_hosts is empty: ID Contact demands it where an auth result has a "
+            "session_url; the log then names the host"
+        )
+    )
+    yield Finding("session feedback", detail=told)
+
+
+def _check_methods(settings: Settings) -> Iterator[Finding]:
+    if settings.methods:
+        names = ", ".join(settings.methods)
+        yield Finding("login methods", detail=f"agents see one when the auth result says so (iss): {names}")
 
 
 async def _check_store(settings: Settings) -> AsyncIterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import textwrap
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,6 +234,52 @@ async def test_keys_are_made_once(tmp_path: Path, kind: str) -> None:
     assert load_key((folder / "decryption-key.pem").read_bytes()).key_type == kind.upper()
     code, output = await run_cli("keys", "generate", str(folder))
     assert (code, "nothing is overwritten" in output) == (1, True)
+
+
+async def test_the_key_of_the_plugin_before_is_taken_over(tmp_path: Path, keys_folder: Path) -> None:
+    old, folder = tmp_path / "old.yml", tmp_path / "keys"
+    pem = (keys_folder / "own-rsa/decryption-key.pem").read_text()
+    old.write_text("decryption_privkey:\n  type: RSA\n  key: |\n" + textwrap.indent(pem, "    "))
+    assert (await run_cli("keys", "generate", str(folder), "--kind", "ec"))[0] == 0
+    code, output = await run_cli("keys", "import", str(old), str(folder))
+    assert code == 0
+    made = folder / "decryption-key-imported.pem"
+    assert output.startswith(f"{made}\n{folder}/encryption-key-imported.pub.pem\nTaken over: RSA 2048, thumbprint ")
+    assert load_key(pem.encode()).thumbprint() in output
+    # The line can be put into the configuration as it is.
+    assert output.endswith(f'[idcontact]\ndecryption_key_files = ["{folder}/decryption-key.pem", "{made}"]\n')
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert load_key(made.read_bytes()).as_pem(private=True) == load_key(pem.encode()).as_pem(private=True)
+    code, output = await run_cli("keys", "import", str(old), str(folder))
+    assert (code, output) == (1, f"idbellen: {made}: is there already, and nothing is overwritten\n")
+    code, output = await run_cli("keys", "import", str(tmp_path / "nowhere.pem"), str(folder))
+    assert (code, output) == (1, f"idbellen: {tmp_path}/nowhere.pem: No such file or directory\n")
+    public = keys_folder / "own-rsa/encryption-key.pub.pem"
+    code, output = await run_cli("keys", "import", str(public), str(tmp_path / "new"))
+    assert (code, output.count("\n"), (tmp_path / "new").exists()) == (1, 1, False)
+    assert f"keys import: {public}: a public key: expected the private one" in output
+    code, output = await run_cli("keys", "import", str(old), str(tmp_path / "new"))
+    assert output.endswith(f'decryption_key_files = ["{tmp_path}/new/decryption-key-imported.pem"]\n')
+
+
+async def test_an_encrypted_key_is_taken_over_with_its_passphrase(tmp_path: Path, keys_folder: Path) -> None:
+    locked = tmp_path / "locked.pem"
+    key = load_key((keys_folder / "own-rsa/decryption-key.pem").read_bytes())
+    locked.write_bytes(key.as_pem(private=True, password="a passphrase"))
+    (tmp_path / "passphrase").write_text("a passphrase\n")
+    command = ("keys", "import", str(locked))
+    code, output = await run_cli(*command, str(tmp_path / "none"), given="")
+    assert (code, "encrypted with a passphrase: --passphrase-file gives it" in output) == (1, True)
+    code, output = await run_cli(*command, str(tmp_path / "wrong"), given="another\n")
+    assert (code, "its passphrase is another" in output) == (1, True)
+    assert (await run_cli(*command, str(tmp_path / "typed"), given="a passphrase\n"))[0] == 0
+    filed = ("--passphrase-file", str(tmp_path / "passphrase"))
+    assert (await run_cli(*command, str(tmp_path / "filed"), *filed))[0] == 0
+    for folder in ("typed", "filed"):
+        made = load_key((tmp_path / folder / "decryption-key-imported.pem").read_bytes())
+        assert made.thumbprint() == key.thumbprint()
+    for folder in ("none", "wrong"):
+        assert not (tmp_path / folder).exists()
 
 
 async def test_serve_tells_in_one_line_why_it_cannot_start(installation: Installation) -> None:

@@ -255,6 +255,14 @@ async def test_root_makes_keys_that_the_service_can_read(folder: Path) -> None:
         "cat", keys / "master-key", user=SERVICE.uid, group=SERVICE.gid, extra_groups=[], stdout=subprocess.DEVNULL
     )
     assert await reading.wait() == 0
+    # So with the key of a plugin before, which only root could read.
+    old = folder / "old.pem"
+    old.write_bytes((keys / "decryption-key.pem").read_bytes())
+    own(old, gid=0, mode=0o600)
+    code, output = await run_cli("keys", "import", str(old), str(keys))
+    assert (code, f"secret: user {SERVICE.uid} can read them, with its group" in output) == (0, True)
+    imported = (keys / "decryption-key-imported.pem").stat()
+    assert (imported.st_uid, imported.st_gid, imported.st_mode & 0o777) == (0, SERVICE.gid, 0o640)
     # Of a folder that is root's nothing tells whose the service is.
     code, _ = await run_cli("keys", "generate", str(folder / "new"), "--kind", "ec")
     assert code == 0

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from aiohttp import web
 
+from idbellen.domain.idcontact import load_key
 from idbellen.domain.prompts import Prompt, media
+from idbellen.keys import take_over
 from idbellen.service.check import ABOUT_SOUNDS, NEEDED_MODULES, Finding, check
-from tests.support.installation import PASSWORD, Installation, run_cli
+from tests.support.installation import PASSWORD, Installation, make_keys, run_cli
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
@@ -94,6 +96,42 @@ async def faults(installation: Installation) -> list[Finding]:
 
 async def test_a_good_installation_has_no_faults(installation: Installation) -> None:
     assert await faults(installation) == []
+
+
+async def told(installation: Installation, what: str) -> str:
+    return "\n".join([finding.detail async for finding in check(installation.config) if finding.what == what])
+
+
+async def test_session_feedback_that_is_never_sent_is_told(installation: Installation, keys_folder: Path) -> None:
+    assert "never sent, since [feedback] allowed_hosts is empty" in await told(installation, "session feedback")
+    installation.write(keys_folder, more='[feedback]\nallowed_hosts = ["auth.example", "irma.example:8443"]\n')
+    assert await told(installation, "session feedback") == "goes to auth.example, irma.example:8443"
+
+
+async def test_by_what_login_methods_are_known_is_told(installation: Installation, keys_folder: Path) -> None:
+    assert await told(installation, "login methods") == ""
+    labels = '{ nl = "DigiD", en = "DigiD" }'
+    installation.write(keys_folder, more=f"[methods]\ndigid = {labels}\n")
+    assert await told(installation, "login methods") == "agents see one when the auth result says so (iss): digid"
+
+
+async def test_a_key_that_was_taken_over_and_is_not_used_is_told(
+    installation: Installation, keys_folder: Path, tmp_path: Path
+) -> None:
+    own_keys = tmp_path / "keys"
+    shutil.copytree(keys_folder, own_keys)
+    installation.write(own_keys, asterisk__trunk='"to-main"')
+    # That of another municipality's plugin.
+    key = load_key(make_keys(tmp_path / "other").joinpath("own-rsa/decryption-key.pem").read_bytes())
+    made, _ = take_over(own_keys / "own-rsa", key)
+    [found] = await faults(installation)
+    assert found.fault == f"{made} was taken over and is not used: add it to [idcontact] decryption_key_files"
+    config = installation.config.read_text()
+    installation.config.write_text(config.replace("decryption_key_files = [", f'decryption_key_files = ["{made}", '))
+    assert await faults(installation) == []
+    assert (await told(installation, f"decryption key {made.name}")).endswith(
+        f"RSA 2048, thumbprint {key.thumbprint()}, taken over from another plugin"
+    )
 
 
 @pytest.mark.parametrize("odd", ODD)
