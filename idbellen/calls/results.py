@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.domain.idcontact import loggable
 from idbellen.ports import Attached
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from idbellen.ports import Clock, Session, SessionStore
 
 log = structlog.get_logger()
+
+SECOND = "the session has one already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,29 @@ class Results:
         attached = await self.sessions.attach_result(session.reference, received)
         match attached:
             case Attached.REPLAYED:
-                log.warning("auth result refused", session=session.reference, reason="replayed")
+                self.refused(session, "replayed")
             case Attached.SECOND:
-                log.warning("second auth result refused", session=session.reference)
+                self.refused(session, SECOND)
             case Attached.KEPT:
-                log.info("auth result received", session=session.reference, status=received.result.status.value)
+                self.kept(session, received)
                 self.progress.result_arrived(session.reference, received.result)
         return attached
+
+    def kept(self, session: Session, received: Received) -> None:
+        """Log that a result came, and which of the attributes that its purpose expects did not come with it."""
+        about = {"session": session.reference, "purpose": session.purpose}
+        log.info("auth result received", **about, status=received.result.status.value)
+        expected = self.attributes[session.purpose]
+        missing = received.result.missing(expected)
+        if missing:
+            log.warning(
+                "attributes missing: compare the names in [purposes] attributes with those that the core asks for",
+                **about,
+                missing=",".join(missing),
+                expected=",".join(expected),
+                came=loggable(received.came),
+            )
+
+    def refused(self, session: Session, reason: str) -> None:
+        """Log that a result was refused; the reason holds nothing of it."""
+        log.warning("auth result refused", session=session.reference, purpose=session.purpose, reason=reason)

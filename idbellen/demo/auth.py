@@ -192,6 +192,7 @@ def auth_app(settings: AuthSettings) -> web.Application:
     """
     results = Results(
         settings.dialect,
+        issuer=settings.brand.theme,
         signing_key=settings.signing_key,
         encryption_key=settings.encryption_key,
         sessions_url=f"{settings.public_url.rstrip('/')}/session",

@@ -56,8 +56,10 @@ class UndeliveredError(Exception):
 class Results:
     """Makes the results of one plugin, delivers them, and remembers the last ones."""
 
-    def __init__(self, dialect: Dialect, *, signing_key: str, encryption_key: str, sessions_url: str) -> None:
-        """Take the keys as PEM, and the address below which each session has its own.
+    def __init__(
+        self, dialect: Dialect, *, issuer: str, signing_key: str, encryption_key: str, sessions_url: str
+    ) -> None:
+        """Take what the plugin calls itself, the keys as PEM, and the address below which each session has its own.
 
         Raises:
             ValueError: a key is not written as PEM.
@@ -65,6 +67,7 @@ class Results:
 
         """
         self._dialect = dialect
+        self._issuer = issuer
         self._signing_key = dialect.key_type.import_key(signing_key)
         self._encryption_key = dialect.key_type.import_key(encryption_key)
         self._sessions_url = sessions_url
@@ -102,6 +105,7 @@ class Results:
             signature=self._dialect.signature,
             key_encryption=self._dialect.key_encryption,
             session_url=None if failed else f"{self._sessions_url}/{result.session}",
+            issuer=self._issuer,
         )
 
     async def deliver(self, result: Result) -> None:

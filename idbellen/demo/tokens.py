@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Key = RSAKey | ECKey
 
-ISSUER = "demo-auth"
 LIFETIME_SECONDS = 300
 
 
@@ -50,17 +49,17 @@ def auth_result(  # noqa: PLR0913 - each is a part of the format, and all but on
     key_encryption: str = "RSA-OAEP",
     content_encryption: str = "A128CBC-HS256",
     session_url: str | None = None,
+    issuer: str | None = None,
 ) -> str:
     """Make one auth result, a compact JWE around a compact JWS, valid for five minutes from ``now``.
 
-    ``identity_attributes`` and ``session_url``: None leaves the claim out, as on a refusal. ``status``: ``succes``
-    (ID Contact), ``success`` (Verder Helpen) or ``failed``; not checked, nor is ``subject``, for tests need wrong ones
-    too. ``signing_key`` is private, ``encryption_key`` the reader's public one. For EC keys give ``signature`` ES256
-    and ``key_encryption`` ECDH-ES.
+    ``identity_attributes``, ``session_url`` and ``issuer``: None leaves the claim out, as on a refusal. ``status``:
+    ``succes`` (ID Contact), ``success`` (Verder Helpen) or ``failed``; not checked, nor is ``subject``, for tests need
+    wrong ones too. ``signing_key`` is private, ``encryption_key`` the reader's public one. For EC keys give
+    ``signature`` ES256 and ``key_encryption`` ECDH-ES.
     """
     issued = int(now)
     claims: dict[str, Any] = {
-        "iss": ISSUER,
         "sub": subject,
         "iat": issued,
         "exp": issued + LIFETIME_SECONDS,
@@ -70,6 +69,8 @@ def auth_result(  # noqa: PLR0913 - each is a part of the format, and all but on
         claims["attributes"] = dict(identity_attributes)
     if session_url is not None:
         claims["session_url"] = session_url
+    if issuer is not None:
+        claims["iss"] = issuer
     signed = jws.serialize_compact(
         {"typ": "JWT", "alg": signature}, json.dumps(claims), signing_key, algorithms=[signature]
     )

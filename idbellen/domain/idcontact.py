@@ -10,6 +10,7 @@ import enum
 import hashlib
 import json
 import math
+import re
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from joserfc.errors import DecodeError, JoseError, SecurityWarning, UnsupportedA
 from joserfc.jwk import ECKey, RSAKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 LARGEST_TOKEN = 64 * 1024
 CURVE = "P-256"
@@ -29,6 +30,9 @@ CONTENT_ENCRYPTION = "A128CBC-HS256"
 # No auth plugin vouches for longer; what is far beyond it is most often in milliseconds.
 FARTHEST_SECONDS = 24 * 3600.0
 SUBJECTS = frozenset({"id-contact-attributes", "verder-helpen-attributes"})
+# What names of purposes and attributes look like; what does not may be anything, also what somebody is called.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,63}")
+MOST_NAMES = 20
 
 Key = RSAKey | ECKey
 # Pinned: the key's kind decides the algorithm, never the token.
@@ -54,17 +58,23 @@ class AuthResult:
     """A verified auth result. The attributes are personal data and never show in a representation.
 
     ``session_url``: where the auth plugin wants to be told that the session is in use, and when it has ended;
-    ``method``: by which auth plugin the citizen logged in, as the key that signed is called.
+    ``issuer``: what the auth plugin calls itself in what it signed (RFC 7519, 4.1.1), if it does.
     """
 
     status: AuthStatus
     attributes: dict[str, str] = field(repr=False)
     session_url: str | None = field(default=None, repr=False)
-    method: str | None = None
+    issuer: str | None = None
 
     def with_only(self, names: Collection[str]) -> AuthResult:
         """Drop the attributes that are not named."""
         return replace(self, attributes={name: text for name, text in self.attributes.items() if name in names})
+
+    def missing(self, expected: Iterable[str]) -> list[str]:
+        """Give which of the expected attributes did not come, in their order; none when nobody logged in."""
+        if self.status is AuthStatus.FAILED:
+            return []
+        return [name for name in expected if name not in self.attributes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +83,13 @@ class Received:
 
     ``identity`` is a digest of the token. What is signed inside would not do: it is the same to the letter for two
     results of one second with the same attributes. ``until``: after that (epoch seconds) it is refused as expired.
+    ``came``: the names of all attributes in it, also of those that the purpose does not keep.
     """
 
     result: AuthResult
     identity: str = field(repr=False)
     until: float
+    came: Collection[str] = field(default=(), repr=False)
 
 
 class Admission(enum.Enum):
@@ -97,6 +109,14 @@ def admission(result: AuthResult | None, *, admit_unverified: bool) -> Admission
 
 class TokenRefusedError(Exception):
     """A token is not a valid auth result; the message gives the reason and nothing of its content."""
+
+
+def loggable(names: Iterable[str]) -> str:
+    """Give names that somebody sent as a log may hold them; what does not look like a name is only counted."""
+    every = sorted(names)
+    told = [name for name in every if _NAME.fullmatch(name)][:MOST_NAMES]
+    more = len(every) - len(told)
+    return ",".join([*told, *([f"and {more} more"] if more else [])]) or "none"
 
 
 def session_url_host(session_url: str) -> str | None:
@@ -150,14 +170,12 @@ def load_key(pem: bytes) -> Key:
 class TokenOpener:
     """Opens tokens with our decryption keys and the keys of the auth plugins; ``leeway`` in seconds.
 
-    There may be several of both, of both kinds, so that keys can be replaced while calls go on. ``methods``: how the
-    verification keys are called, in their order.
+    There may be several of both, of both kinds, so that keys can be replaced while calls go on.
     """
 
     decryption_keys: Sequence[Key]
     verification_keys: Sequence[Key]
     leeway: float = 30.0
-    methods: Sequence[str] = ()
 
     def receive(self, token: str, now: float) -> Received:
         """Open and verify a token as it comes in, its times included; ``now`` in epoch seconds.
@@ -169,7 +187,7 @@ class TokenOpener:
         if len(token) > LARGEST_TOKEN:
             raise TokenRefusedError(f"larger than {LARGEST_TOKEN} bytes")
         inner = self._decrypted(token)
-        claims, number = self._verified_claims(inner)
+        claims = self._verified_claims(inner)
         expires, issued = _time(claims, "exp"), _time(claims, "iat")
         if expires + self.leeway < now:
             raise TokenRefusedError("expired")
@@ -177,11 +195,13 @@ class TokenOpener:
             raise TokenRefusedError("claim exp is more than a day ahead: expected seconds since 1970")
         if issued - self.leeway > now:
             raise TokenRefusedError("issued in the future")
+        if claims.get("nbf") is not None and _time(claims, "nbf") - self.leeway > now:
+            raise TokenRefusedError("not valid yet")
         # Without a key to open it nobody can write a token in another way either: its parts are authenticated, and
         # only one spelling of each is accepted.
         identity = hashlib.sha256(token.encode()).hexdigest()
-        method = self.methods[number] if self.methods else None
-        return Received(replace(_auth_result(claims), method=method), identity, expires + self.leeway)
+        result = _auth_result(claims)
+        return Received(result, identity, expires + self.leeway, frozenset(result.attributes))
 
     def _decrypted(self, token: str) -> str:
         fault = "no key for its algorithm"
@@ -205,9 +225,8 @@ class TokenOpener:
             return inner
         raise TokenRefusedError(f"not encrypted for us ({fault})")
 
-    def _verified_claims(self, inner: str) -> tuple[dict[str, Any], int]:
-        """Give the claims, and the number of the key that signed them."""
-        for number, key in enumerate(self.verification_keys):
+    def _verified_claims(self, inner: str) -> dict[str, Any]:
+        for key in self.verification_keys:
             try:
                 signed = jws.deserialize_compact(inner, key, algorithms=[_SIGNATURE[key.key_type]])
                 claims = json.loads(signed.payload)
@@ -216,7 +235,7 @@ class TokenOpener:
             except JoseError:
                 continue
             if isinstance(claims, dict):
-                return claims, number
+                return claims
             raise TokenRefusedError("claims are not an object")
         raise TokenRefusedError("not signed by a known auth plugin with a pinned algorithm")
 
@@ -243,12 +262,13 @@ def _auth_result(claims: dict[str, Any]) -> AuthResult:
     if status is None:
         raise TokenRefusedError("claim status is unknown")
     attributes = claims.get("attributes")
-    if status is AuthStatus.FAILED:
-        # Whatever a failed result holds, nobody vouches for it.
+    # Whatever a failed result holds, nobody vouches for it; and the reference leaves out what is empty.
+    if status is AuthStatus.FAILED or attributes is None:
         attributes = {}
     if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
         raise TokenRefusedError("claim attributes is not an object of strings")
     session_url = claims.get("session_url")
     if session_url is not None and not isinstance(session_url, str):
         raise TokenRefusedError("claim session_url is not a string")
-    return AuthResult(status, attributes, session_url)
+    issuer = claims.get("iss")
+    return AuthResult(status, attributes, session_url, issuer if isinstance(issuer, str) else None)

@@ -31,7 +31,7 @@ class Vault:
 
     def seal(self, result: AuthResult, reference: SessionRef) -> str:
         """Give a result as text that only this key opens, and only for the session with this reference."""
-        content = [result.status.value, result.attributes, result.session_url, result.method]
+        content = [result.status.value, result.attributes, result.session_url, result.issuer]
         return self.seal_text(json.dumps(content), reference)
 
     def unseal(self, sealed: str, reference: SessionRef) -> AuthResult:
@@ -41,8 +41,8 @@ class Vault:
             UnsealError: it was sealed with another key or for another session, or has been changed.
 
         """
-        status, attributes, session_url, method = json.loads(self.unseal_text(sealed, reference))
-        return AuthResult(AuthStatus(status), attributes, session_url, method)
+        status, attributes, session_url, issuer = json.loads(self.unseal_text(sealed, reference))
+        return AuthResult(AuthStatus(status), attributes, session_url, issuer)
 
     def seal_text(self, text: str, bound_to: str) -> str:
         """Give a text as one that only this key opens, and only for what it is bound to."""

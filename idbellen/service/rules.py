@@ -121,13 +121,7 @@ def token_opener(settings: Settings) -> TokenOpener:
         [loaded[path] for path in own.decryption_key_files],
         [loaded[path] for path in own.verification_key_files],
         own.leeway_seconds,
-        [method_name(path) for path in own.verification_key_files],
     )
-
-
-def method_name(key_file: Path) -> str:
-    """Give the name of the login method whose plugin signs with this key: that of the file, up to its first dot."""
-    return key_file.name.partition(".")[0]
 
 
 def load_key_file(path: Path) -> Key:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 NO_CREDENTIALS = "wrong or no credentials"
+NOT_FOUND = "there is nothing at this address: compare it with the one in the other side's configuration"
+# Of a path that is not found.
+MOST_PARTS = 8
+_ABOUT = "about"
 _HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 
 
@@ -40,6 +44,23 @@ def told(fault: web.HTTPException) -> dict[str, str]:
     return {"error": fault.text or fault.reason}
 
 
+def is_about(request: web.Request, **values: str) -> None:
+    """Note whom or what a request is about, for the log if it is refused: no secrets, nothing of a citizen."""
+    request[_ABOUT] = _about(request) | values
+
+
+def _about(request: web.Request) -> dict[str, str]:
+    about: dict[str, str] = request.get(_ABOUT, {})
+    return about
+
+
+def _shape(request: web.Request) -> str:
+    """Give the path of a request without a route, with the parts that we know: others may be handles, or anything."""
+    ours = {part for resource in request.app.router.resources() for part in resource.canonical.split("/")}
+    parts = request.path.split("/", MOST_PARTS)
+    return "/".join(part if part in ours else "*" for part in parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Sees each request before anything else does: ``guarded`` says of which credentials are asked.
@@ -54,6 +75,7 @@ class Guard:
     # What nobody has to show anything for can come ever so often.
     strangers: Repeated = field(default_factory=lambda: Repeated("request refused", reason=NO_CREDENTIALS), init=False)
     unreadable: Repeated = field(default_factory=lambda: Repeated("request refused"), init=False)
+    astray: Repeated = field(default_factory=lambda: Repeated("request refused"), init=False)
 
     def protect(self, app: web.Application) -> None:
         """Guard an application."""
@@ -74,6 +96,7 @@ class Guard:
         async def close(_: web.Application) -> None:
             self.strangers.close()
             self.unreadable.close()
+            self.astray.close()
 
         app.middlewares.append(check)
         app.on_cleanup.append(close)
@@ -81,30 +104,35 @@ class Guard:
     def _answer(self, request: web.Request, fault: Exception) -> web.Response:
         # The path can hold a handle, so the log names the route.
         resource = request.match_info.route.resource
-        route = resource.canonical if resource else "unknown"
+        about = {"route": resource.canonical if resource else _shape(request)} | _about(request)
         match fault:
             case web.HTTPException():
-                self._log(fault, route, request.client_max_size)
+                self._log(fault, request, about)
                 refusal = fault
             case StoreError():
-                log.error("request not served: the store cannot be used", route=route, reason=str(fault))
+                log.error("request not served: the store cannot be used", **about, reason=str(fault))
                 refusal = web.HTTPServiceUnavailable(text="the store cannot be used at this moment")
             case _:
-                log.error("request failed", route=route, exc_info=fault)
+                log.error("request failed", **about, exc_info=fault)
                 refusal = web.HTTPInternalServerError(text="something went wrong; the log says what")
         headers = {name: refusal.headers[name] for name in _HEADERS if name in refusal.headers}
         return web.json_response(self.content(refusal), status=refusal.status, headers=headers)
 
-    def _log(self, refusal: web.HTTPException, route: str, largest: int) -> None:
+    def _log(self, refusal: web.HTTPException, request: web.Request, about: dict[str, str]) -> None:
         match refusal:
             case web.HTTPUnauthorized():
-                self.strangers(route=route)
+                self.strangers(**about)
             case UnreadableError():
-                self.unreadable(route=route, reason=refusal.text)
+                self.unreadable(**about, reason=refusal.text)
             case web.HTTPRequestEntityTooLarge():
-                log.warning("request refused", route=route, reason=f"larger than {largest} bytes")
+                log.warning("request refused", **about, reason=f"larger than {request.client_max_size} bytes")
             case web.HTTPBadRequest() if _detail(refusal):
-                log.warning("request refused", route=route, reason=refusal.text)
+                log.warning("request refused", **about, reason=refusal.text)
+            case web.HTTPMethodNotAllowed():
+                allowed = ", ".join(sorted(refusal.allowed_methods))
+                self.astray(**about, reason=f"expected {allowed}")
+            case web.HTTPNotFound() if request.match_info.http_exception is refusal:
+                self.astray(**about, reason=NOT_FOUND)
 
 
 def _detail(fault: web.HTTPException) -> str:

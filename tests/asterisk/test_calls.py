@@ -46,6 +46,7 @@ async def test_from_code_to_screen(installation: Installation, telephony: Phones
                 {"name": "bsn", "label": "bsn", "value": "999990342"},
             ],
             "method": None,
+            "missing": [],
         }
         assert (await other.attributes(secret))[0] == 403, "another agent"
         async with installation.dashboard("agent1") as second_tab:

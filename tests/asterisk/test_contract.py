@@ -229,7 +229,7 @@ async def test_each_dialect_with_each_kind_of_key_in_each_way(
             assert session == claimed, "the code is this session's"
             assert session
             # What is sealed in the store is this and no more.
-            assert session.result == AuthResult(AuthStatus.SUCCESS, ALLOWED, SESSION_URL, "encryption-key")
+            assert session.result == AuthResult(AuthStatus.SUCCESS, ALLOWED, SESSION_URL)
     files = b"".join(file.read_bytes() for file in installation.folder.glob("idbellen.db*"))
     assert b"report_move" in files
     # The names as they were sealed: "bsn" alone comes about by chance in so much that is sealed.
@@ -246,7 +246,7 @@ async def test_a_large_result_fits_into_the_address_of_the_page(installation: In
     async with store_of(installation) as store:
         session = await store.claim(code, call=CallId(code), secret=Secret(code), now=time.time())
     assert session
-    assert session.result == AuthResult(AuthStatus.SUCCESS, attributes, None, "encryption-key")
+    assert session.result == AuthResult(AuthStatus.SUCCESS, attributes)
 
 
 async def test_the_agent_sees_what_came_before_the_call(installation: Installation) -> None:
@@ -285,6 +285,32 @@ async def test_a_late_result_reaches_the_agent_who_talks(
         await caller.ended()
         await dashboard.until("available")
     assert await deliver(answer["attr_url"], installation.token()) == (404, {"error": "NotFound"}), "after the call"
+
+
+async def test_an_agent_is_told_which_data_did_not_come(install: Install) -> None:
+    installation = await install()
+    some, nothing = {"fullname": "Naam"}, {"fullname": "Naam", "bsn": "bsn"}
+    async with at_the_desk(installation) as (telephony, dashboard, _):
+        for attributes, way, missing in (
+            ({"naam": ATTRIBUTES["fullname"], "bsn": ATTRIBUTES["bsn"]}, with_the_start, some),
+            ({"naam": ATTRIBUTES["fullname"]}, before_the_page, nothing),
+            (None, with_the_browser, nothing),
+        ):
+            _, code = await way(installation, installation.token(attributes))
+            caller = await telephony.call(code)
+            secret = (await dashboard.until("in_call"))["call"]["secret"]
+            _, shown = await dashboard.attributes(secret)
+            assert (shown["status"], shown["missing"]) == ("verified", list(missing.values()))
+            assert len(shown["attributes"]) == 2 - len(missing)
+            caller.go_on()
+            await caller.ended()
+            await dashboard.until("available")
+    lines = [line for line in installation.log.read_text().splitlines() if "attributes missing" in line]
+    for line, (came, lacks) in zip(
+        lines, (("bsn,naam", "fullname"), ("naam", "fullname,bsn"), ("none", "fullname,bsn")), strict=True
+    ):
+        assert "compare the names in [purposes] attributes with those that the core asks for" in line
+        assert re.search(rf"came={came} expected=fullname,bsn missing={lacks} purpose=report_move session=\S", line)
 
 
 async def test_a_caller_who_is_quicker_than_the_result_waits_for_it(installation: Installation) -> None:

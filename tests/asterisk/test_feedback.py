@@ -169,6 +169,18 @@ async def test_a_host_that_is_not_allowed_is_never_told(install: Install, plugin
     assert plugin.told == []
 
 
+async def test_without_any_host_what_is_not_told_is_in_the_log(install: Install, plugin: Plugin) -> None:
+    installation = await install()
+    answer = await started(installation, auth_result=installation.token(session_url=plugin.url("/session?citizen=a")))
+    async with opened(installation, answer["client_url"]) as page:
+        await page.end()
+    await installation.until_log("session feedback not sent: put the host into [feedback] allowed_hosts")
+    assert f"host={plugin.host}" in installation.log.read_text()
+    assert "citizen=" not in installation.log.read_text(), "addresses are not logged"
+    assert await installation.stop() == 0
+    assert plugin.told == []
+
+
 # What goes wrong
 
 
@@ -240,10 +252,22 @@ async def test_who_gave_no_address_is_not_told(plugin: Plugin) -> None:
             teller.user_active(SESSION_0)
             teller.user_active(SessionRef("session that is gone"))
             teller.logout(Session(SESSION_0, "report_move"))
-        async with HttpFeedback(FeedbackRules((), 5.0), sessions(plugin.url())) as teller:
+        async with HttpFeedback(FeedbackRules((), 5.0), sessions(None)) as teller:
             teller.user_active(SESSION_0)
     assert plugin.told == []
     assert logs == []
+
+
+async def test_who_is_not_told_is_in_the_log_once_and_then_counted(plugin: Plugin) -> None:
+    with capture_logs() as logs:
+        async with HttpFeedback(FeedbackRules((), 5.0), sessions(plugin.url(), plugin.url())) as teller:
+            for number in (0, 1, 0):
+                teller.user_active(SessionRef(f"session {number}"))
+    assert plugin.told == []
+    event = "session feedback not sent: put the host into [feedback] allowed_hosts if it is an auth plugin's"
+    first, rest = logs
+    assert (first["event"], first["host"], first["session"]) == (event, plugin.host, "session 0")
+    assert rest == {"event": event, "log_level": "warning", "times": 2}
 
 
 # Addresses

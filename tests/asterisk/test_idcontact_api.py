@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
+import re
+import time
 from typing import TYPE_CHECKING
 
 import aiohttp
+import pytest
+from joserfc import jwe, jws
 
-from tests.asterisk.test_contract import JWT, deliver, post, start, started
+from idbellen.domain.idcontact import load_key
+from tests.asterisk.test_contract import ALLOWED, JWT, deliver, post, start, started, store_of
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from tests.support.installation import Installation
+
+    Install = Callable[..., Awaitable[Installation]]
+
+
+async def new_session(installation: Installation) -> tuple[str, str]:
+    """Start a communication; gives its attr_url, and what the log calls it."""
+    before = len(installation.log.read_text())
+    attr_url = (await started(installation))["attr_url"]
+    found = re.search(r"session started .*session=(\S+)", installation.log.read_text()[before:])
+    assert found
+    return attr_url, found[1]
+
+
+def logged(installation: Installation, text: str) -> list[str]:
+    return [line for line in installation.log.read_text().splitlines() if text in line]
 
 
 async def test_start_answers_with_both_addresses(installation: Installation) -> None:
@@ -69,9 +92,118 @@ async def test_a_client_that_breaks_off_is_no_fault_of_the_service(installation:
 
 async def test_a_result_that_is_too_large_is_told(installation: Installation) -> None:
     photo = installation.token({"fullname": "A", "photo": "x" * 60_000})
-    status, answer = await deliver((await started(installation))["attr_url"], photo)
+    attr_url, session = await new_session(installation)
+    status, answer = await deliver(attr_url, photo)
     assert (status, answer) == (413, {"error": "RequestEntityTooLarge"})
-    await installation.until_log("request refused reason='larger than 69632 bytes' route=/auth_result/{handle}")
+    [line] = logged(installation, "request refused")
+    assert "reason='larger than 69632 bytes' route=/auth_result/{handle}" in line
+    assert "purpose=report_move" in line
+    assert f"session={session}" in line
+
+
+async def test_a_refusal_names_session_and_purpose(installation: Installation) -> None:
+    (attr_url, session), used = await new_session(installation), installation.token()
+    assert (await deliver(attr_url, "nonsense"))[0] == 400
+    assert (await post(attr_url, {"Content-Type": "text/plain"}, data=used))[0] == 400
+    assert (await deliver(attr_url, used))[0] == 200
+    assert (await deliver(attr_url, installation.token()))[0] == 409
+    lines = logged(installation, " refused")
+    assert len(lines) == 3
+    for line, reason in zip(lines, ("not encrypted for us", "expected Content-Type", "has one already"), strict=True):
+        assert reason in line
+        assert "purpose=report_move" in line
+        assert f"session={session}" in line
+    # Of what refuses a start there is no session.
+    assert (await start(installation, auth_result="nonsense"))[0] == 400
+    assert (await start(installation, auth_result=used))[0] == 400
+    assert (await start(installation, purpose="request_permit"))[0] == 400
+    *results, permit = logged(installation, "route=/start_communication")
+    assert [("purpose=report_move" in line) for line in results] == [True, True]
+    assert "purpose=request_permit" in permit
+    assert "unknown purpose: it is not in idbellen's configuration" in permit
+    # What is no name could be anybody's.
+    assert (await start(installation, purpose="Quirijn Zevenaar"))[0] == 400
+    assert "purpose='and 1 more'" in logged(installation, "route=/start_communication")[-1]
+    assert "Quirijn" not in installation.log.read_text()
+
+
+async def test_what_comes_for_no_session_is_in_the_log(installation: Installation) -> None:
+    for _ in range(3):
+        assert await deliver(f"{installation.internal_url}/auth_result/guess", installation.token()) == (
+            404, {"error": "NotFound"},
+        )  # fmt: skip
+    [line] = logged(installation, "auth result refused")
+    assert "there is no such session: it is over, or attr_url was changed" in line
+    await installation.stop()
+    assert "times=2" in logged(installation, "auth result refused")[-1]
+    assert "guess" not in installation.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ({"exp": 10**400}, "claim exp is not a time"),
+        ({"exp": math.inf}, "claim exp is not a time"),
+        ({"exp": math.nan}, "claim exp is not a time"),
+        ({"exp": round(1000 * time.time()) + 300_000}, "claim exp is more than a day ahead: expected seconds"),
+        ({"iat": -(10**400)}, "claim iat is not a time"),
+        ({"iat": round(1000 * time.time())}, "issued in the future"),
+        ({"nbf": time.time() + 3600}, "not valid yet"),
+    ],
+    ids=["huge", "infinite", "not a number", "in milliseconds", "ages ago", "issued in milliseconds", "not yet"],
+)
+async def test_odd_times_are_refused_with_a_reason(
+    installation: Installation, keys_folder: Path, claims: dict[str, float], reason: str
+) -> None:
+    now = round(time.time())
+    usual = {"sub": "id-contact-attributes", "status": "succes", "attributes": ALLOWED, "iat": now, "exp": now + 300}
+    signing = load_key((keys_folder / "auth-rsa/decryption-key.pem").read_bytes())
+    encrypting = load_key((keys_folder / "own-rsa/encryption-key.pub.pem").read_bytes())
+    inner = jws.serialize_compact({"alg": "RS256"}, json.dumps(usual | claims), signing, algorithms=["RS256"])
+    algorithms = ["RSA-OAEP", "A128CBC-HS256"]
+    token = jwe.encrypt_compact(
+        {"alg": algorithms[0], "enc": algorithms[1]}, json.dumps({"njwt": inner}), encrypting, algorithms=algorithms
+    )
+    status, answer = await deliver((await started(installation))["attr_url"], token)
+    assert (status, answer["detail"].startswith(f"auth result refused: {reason}")) == (400, True)
+    assert reason in logged(installation, "request refused")[0]
+
+
+# Addresses
+
+
+async def test_an_address_of_ours_with_a_slash_at_its_end_works(installation: Installation) -> None:
+    for way, wanted in (("/", "http"), ("/page/", "http"), ("/tel/", "tel:")):
+        answer = await started(installation, way=way)
+        assert answer["client_url"].startswith(wanted)
+        assert await deliver(answer["attr_url"], installation.token()) == (200, None)
+    async with store_of(installation) as store:
+        assert not await store.by_attr_handle("")
+    assert not logged(installation, "refused")
+
+
+async def test_what_is_not_found_is_in_the_log_without_what_may_be_personal(installation: Installation) -> None:
+    for path in ("/idcontact/start_communication", "/auth_result/someone/999990342", "/start_communication/"):
+        assert (await post(f"{installation.internal_url}{path}?bsn=999990342", json={"purpose": "report_move"}))[
+            0
+        ] == 404
+    async with aiohttp.ClientSession() as http, http.get(f"{installation.internal_url}/start_communication") as answer:
+        assert answer.status == 405
+    [line] = logged(installation, "request refused")
+    assert "route=/*/start_communication" in line
+    assert "there is nothing at this address: compare it with the one in the other side's configuration" in line
+    # The others are counted, as whatever can come ever so often.
+    await installation.stop()
+    assert "times=3" in logged(installation, "request refused")[-1]
+    assert "999990342" not in installation.log.read_text()
+
+
+async def test_a_method_that_is_not_served_is_in_the_log(installation: Installation) -> None:
+    async with aiohttp.ClientSession() as http, http.get(f"{installation.internal_url}/start_communication") as answer:
+        assert answer.status == 405
+    [line] = logged(installation, "request refused")
+    assert "route=/start_communication" in line
+    assert "expected POST" in line
 
 
 async def test_unknown_addresses_and_methods(installation: Installation) -> None:

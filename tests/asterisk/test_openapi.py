@@ -91,7 +91,11 @@ async def test_every_route_is_documented_and_every_documented_route_is_served(in
         match_info = await router.resolve(request)
         assert match_info.http_exception is None, path
         served.add(match_info.route)
-    assert served == set(router.routes())
+    others = set(router.routes()) - served
+    # As a core posts whose configuration has a slash at the end of our address.
+    assert sorted(route.resource.canonical for route in others if route.resource) == sorted(
+        path.replace("/start", "//start") for path in STARTS
+    )
 
 
 # Whatever is sent

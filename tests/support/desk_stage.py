@@ -33,7 +33,7 @@ ANN = AgentName("ann")
 
 SECRET = Secret("a secret of the stage")
 PERSONAL = {"fullname": "Sanne Voorbeeld", "bsn": "999990019", "address": "Dorpsstraat 1, 1234 AB Voorbeeld"}
-VERIFIED = Session(SessionRef("reference"), "report_move", AuthResult(AuthStatus.SUCCESS, PERSONAL, method="demoid"))
+VERIFIED = Session(SessionRef("reference"), "report_move", AuthResult(AuthStatus.SUCCESS, PERSONAL, issuer="demoid"))
 REASONS = {"lunch": ("Lunch", "Lunch"), "meeting": ("Overleg", "Meeting")}
 
 

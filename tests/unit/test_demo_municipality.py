@@ -251,7 +251,7 @@ async def test_walk_delivering_from_server_to_server(stage: Stage) -> None:
     assert before <= issued <= int(time.time())
     assert re.fullmatch(rf"{base(stage.auth)}/session/[\w-]{{20,}}", claims.pop("session_url"))
     assert claims == {
-        "iss": "demo-auth",
+        "iss": "demoid",
         "sub": "id-contact-attributes",
         "iat": issued,
         "exp": issued + 300,

@@ -23,6 +23,7 @@ from idbellen.domain.idcontact import (
     TokenRefusedError,
     admission,
     load_key,
+    loggable,
 )
 
 if TYPE_CHECKING:
@@ -105,10 +106,38 @@ def test_keys_can_be_replaced_one_after_the_other() -> None:
         after.receive(token(encryption_key=new_ours), NOW)
 
 
-def test_who_signed_tells_the_method() -> None:
-    opener = TokenOpener([OURS], [OTHER, PLUGIN], methods=["digid", "yivi"])
-    assert opener.receive(token(), NOW).result.method == "yivi"
-    assert opener.receive(token(signing_key=OTHER), NOW).result.method == "digid"
+def test_who_issued_it_is_what_the_plugin_says_whoever_signed() -> None:
+    assert OPENER.receive(token(), NOW).result.issuer is None, "as the plugins of the reference"
+    for signing_key in (PLUGIN, OTHER):
+        assert OPENER.receive(token(issuer="yivi", signing_key=signing_key), NOW).result.issuer == "yivi"
+    assert OPENER.receive(claiming(iss=["yivi"]), NOW).result.issuer is None
+
+
+def test_success_without_attributes_is_accepted_as_the_reference_does() -> None:
+    for text in (token(identity_attributes=None), token(identity_attributes={}), claiming(attributes=None)):
+        received = OPENER.receive(text, NOW)
+        assert received.result == AuthResult(AuthStatus.SUCCESS, {})
+        assert not received.came
+
+
+def test_what_did_not_come_is_told_in_the_order_of_the_purpose() -> None:
+    came = AuthResult(AuthStatus.SUCCESS, {"bsn": "1", "email": "a"})
+    assert came.missing(("fullname", "bsn", "address")) == ["fullname", "address"]
+    assert came.missing(("email",)) == []
+    assert AuthResult(AuthStatus.FAILED, {}).missing(("fullname",)) == [], "nobody logged in"
+
+
+def test_names_are_told_in_the_log_and_what_may_be_anything_is_counted() -> None:
+    assert loggable(["bsn", "pbdf.gemeente.personalData.fullname"]) == "bsn,pbdf.gemeente.personalData.fullname"
+    assert loggable([]) == "none"
+    assert loggable(["bsn", "Sanne Voorbeeld", "999990019", "", "\x1b[2J", "x" * 65]) == "bsn,and 5 more"
+    assert loggable(["999990019"]) == "and 1 more"
+    assert loggable(f"name{number:02}" for number in range(22)).endswith(",name19,and 2 more")
+
+
+@pytest.mark.parametrize("claims", [{"nbf": NOW + 29}, {"nbf": NOW - 3600}, {"nbf": None}])
+def test_a_result_counts_from_its_nbf_on(claims: dict[str, float | None]) -> None:
+    assert OPENER.receive(claiming(**claims), NOW)
 
 
 def test_a_token_is_known_again_and_no_two_are_alike() -> None:
@@ -235,7 +264,10 @@ def without(name: str) -> str:
         (sealed({"njwt": signed([1])}), "claims are not an object"),
         (token(subject="something-else"), "claim sub"),
         (token(status="maybe"), "claim status"),
-        (token(identity_attributes=None), "claim attributes"),
+        (claiming(attributes=[]), "claim attributes"),
+        (claiming(attributes="fullname"), "claim attributes"),
+        (claiming(nbf=NOW + 31), "not valid yet"),
+        (claiming(nbf="tomorrow"), "claim nbf"),
         (sealed({"njwt": signed(CLAIMS | {"attributes": {"a": 1}})}), "claim attributes"),
         (sealed({"njwt": signed(CLAIMS | {"status": ["succes"]})}), "claim status"),
         (sealed({"njwt": signed(CLAIMS | {"exp": "tomorrow"})}), "claim exp"),

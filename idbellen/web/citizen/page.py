@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from idbellen.calls.results import SECOND
 from idbellen.domain.codes import in_groups
 from idbellen.domain.idcontact import TokenRefusedError
 from idbellen.domain.languages import LANGUAGES
@@ -76,7 +77,7 @@ class _Handlers:
         if known and known.session == session.reference:
             # A reload of this address brings the same result again, perhaps long after it came.
             if token is not None and session.result is not None:
-                log.warning("second auth result refused", session=session.reference)
+                self._site.results.refused(session, SECOND)
                 token = None
         else:
             known = None
@@ -87,7 +88,7 @@ class _Handlers:
                 # ID Contact's second way of delivery: the result comes along with the citizen's browser.
                 received = self._site.results.receive(token, session.purpose)
             except TokenRefusedError as fault:
-                log.warning("auth result refused", session=session.reference, reason=str(fault))
+                self._site.results.refused(session, str(fault))
                 return self._message(request, known, "refused")
         if known is None:
             if await self._site.sessions.open_page(handle) is None:

@@ -47,7 +47,8 @@ class PurposeView:
 class DashboardSite:
     """What the dashboard needs.
 
-    ``queues``, ``methods`` (of citizens' login) and ``pause_reasons``: how they are called in the dashboard's language.
+    ``queues``, ``methods`` (of citizens' login, by the issuer of the auth result) and ``pause_reasons``: how they are
+    called in the dashboard's language.
     ``masked``: the attributes whose value is given only when the agent asks for it.
     """
 
@@ -162,7 +163,8 @@ class _Handlers:
         if result.status is not AuthStatus.SUCCESS:
             return web.json_response({"status": "failed", "attributes": []})
         shown: list[dict[str, str | bool]] = []
-        for name, label in self._site.purposes[session.purpose].attributes.items():
+        labels = self._site.purposes[session.purpose].attributes
+        for name, label in labels.items():
             if name in result.attributes:
                 masked = name in self._site.masked
                 value: dict[str, str | bool] = {"masked": True} if masked else {"value": result.attributes[name]}
@@ -170,8 +172,9 @@ class _Handlers:
         names = ",".join(str(attribute["name"]) for attribute in shown if "value" in attribute)
         log.info("attributes shown", agent=account.name, session=session.reference, attributes=names)
         await on_record(self._site.audit, account.name, "attributes shown", session.reference, attributes=names)
-        method = self._site.methods.get(result.method or "")
-        return web.json_response({"status": "verified", "attributes": shown, "method": method})
+        method = self._site.methods.get(result.issuer or "")
+        missing = [labels[name] for name in result.missing(labels)]
+        return web.json_response({"status": "verified", "attributes": shown, "method": method, "missing": missing})
 
     async def reveal(self, request: web.Request) -> web.Response:
         """Give the value of one masked attribute to the agent who is in that call; not without a note of it."""

@@ -7,6 +7,7 @@ those of the reference implementation of ID Contact; ``docs/openapi.yaml`` descr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,11 +20,13 @@ from idbellen.domain.idcontact import (
     Admission,
     TokenRefusedError,
     admission,
+    loggable,
 )
 from idbellen.domain.ids import SessionRef
 from idbellen.ports import Attached, Session
+from idbellen.telemetry import Repeated
 from idbellen.web.forms import read_text
-from idbellen.web.guard import Guard
+from idbellen.web.guard import Guard, is_about
 from idbellen.web.issuing import NoFreeCodeError, dial_address
 
 if TYPE_CHECKING:
@@ -40,6 +43,8 @@ log = structlog.get_logger()
 
 LARGEST_BODY = LARGEST_TOKEN + 4096
 LARGEST_PURPOSE = 256
+# A core that offers both ways to call as two methods reaches each under an address of its own.
+WAYS: Mapping[str, ClientUrl | None] = {"": None, "/page": "page", "/tel": "tel"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +84,33 @@ def internal_app(site: InternalSite) -> web.Application:
 
     Guard(credentials, guarded).protect(app)
     handlers = _Handlers(site)
-    app.router.add_post("/start_communication", handlers.start_communication)
-    # A core that offers both ways to call as two methods reaches each under an address of its own.
-    app.router.add_post("/{client_url:page|tel}/start_communication", handlers.start_communication)
+    for way, client_url in WAYS.items():
+        start = partial(handlers.start_communication, client_url)
+        app.router.add_post(f"{way}/start_communication", start)
+        # Of a core whose configuration has a slash at the end of our address.
+        app.router.add_post(f"{way}//start_communication", start)
     app.router.add_post("/auth_result/{handle}", handlers.auth_result)
+    app.on_cleanup.append(handlers.close)
     return app
 
 
 class _Handlers:
     def __init__(self, site: InternalSite) -> None:
         self._site = site
+        # Handles that nobody can guess are seldom wrong; addresses that are over can be asked for ever so often.
+        self._over = Repeated(
+            "auth result refused",
+            reason="there is no such session: it is over, or attr_url was changed",
+        )
 
-    async def start_communication(self, request: web.Request) -> web.Response:
+    async def close(self, _: web.Application) -> None:
+        self._over.close()
+
+    async def start_communication(self, wanted: ClientUrl | None, request: web.Request) -> web.Response:
         start = await self._read_start(request)
+        is_about(request, purpose=loggable([start.purpose]))
         tag, purpose = self._purpose(start.purpose)
+        is_about(request, purpose=tag)
         received = None if start.auth_result is None else self._receive(start.auth_result, tag)
         session = Session(SessionRef(new_handle()), tag, received.result if received else None)
         attr_handle, page_handle = new_handle(), new_handle()
@@ -102,13 +120,14 @@ class _Handlers:
         if not kept:
             raise web.HTTPBadRequest(text="auth result refused: replayed")
         log.info("session started", session=session.reference, purpose=tag)
-        client_url: ClientUrl = request.match_info.get("client_url", purpose.client_url)  # type: ignore[assignment]
+        if received:
+            self._site.results.kept(session, received)
         answer = {"client_url": f"{self._site.page_url}/start/{page_handle}"}
-        if client_url == "tel" and self._may_dial(session, purpose):
+        if (wanted or purpose.client_url) == "tel" and self._may_dial(session, purpose):
             try:
                 issued = await self._site.issuer.issue(session.reference)
             except NoFreeCodeError as fault:
-                log.error("no session started", reason=str(fault))  # noqa: TRY400 - it is no fault of the program
+                log.error("no session started", purpose=tag, reason=str(fault))  # noqa: TRY400 - no fault of the program
                 raise web.HTTPServiceUnavailable from None
             answer = {"client_url": dial_address(purpose.phone_number, issued.code)}
         if received is None:
@@ -129,7 +148,7 @@ class _Handlers:
         if tag is None:
             raise web.HTTPBadRequest(text="unknown purpose: it is not in idbellen's configuration")
         if tag != wanted:
-            log.info("unknown purpose taken for another", purpose=tag)
+            log.info("unknown purpose taken for another", purpose=tag, asked=loggable([wanted]))
         return tag, self._site.purposes[tag]
 
     def _may_dial(self, session: Session, purpose: Purpose) -> bool:
@@ -140,7 +159,9 @@ class _Handlers:
     async def auth_result(self, request: web.Request) -> web.Response:
         session = await self._site.sessions.by_attr_handle(request.match_info["handle"])
         if session is None:
+            self._over()
             raise web.HTTPNotFound
+        is_about(request, session=session.reference, purpose=session.purpose)
         if request.content_type != "application/jwt":
             raise web.HTTPBadRequest(text="expected Content-Type: application/jwt")
         received = self._receive((await read_text(request)).strip(), session.purpose)

@@ -16,6 +16,7 @@ from yarl import URL
 
 from idbellen.domain.idcontact import feedback_address, session_url_host
 from idbellen.ports import SessionFeedback
+from idbellen.telemetry import Repeated
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -50,6 +51,10 @@ class HttpFeedback(SessionFeedback):
         self._tasks: set[asyncio.Task[None]] = set()
         self._latest: dict[str, asyncio.Task[None]] = {}
         self._http: aiohttp.ClientSession | None = None
+        # Of every call again and again, until somebody changes the configuration.
+        self._not_allowed = Repeated(
+            "session feedback not sent: put the host into [feedback] allowed_hosts if it is an auth plugin's"
+        )
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=self._rules.timeout)
@@ -65,6 +70,7 @@ class HttpFeedback(SessionFeedback):
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+        self._not_allowed.close()
         if self._http:
             await self._http.close()
 
@@ -77,8 +83,6 @@ class HttpFeedback(SessionFeedback):
         self._begin("logout", session.reference, session)
 
     def _begin(self, kind: Kind, reference: SessionRef, session: Session | None) -> None:
-        if not self._rules.allowed_hosts:
-            return
         if len(self._tasks) >= MOST_REQUESTS:
             log.error("session feedback dropped: auth plugins do not answer", session=reference, type=kind)
             return
@@ -110,11 +114,7 @@ class HttpFeedback(SessionFeedback):
         # Neither the address nor what a plugin answers goes into the log: both may tell something of the citizen.
         host = session_url_host(session_url)
         if host not in self._rules.allowed_hosts:
-            log.warning(
-                "session feedback not sent: put the host into [feedback] allowed_hosts if it is an auth plugin's",
-                session=reference,
-                host=host,
-            )
+            self._not_allowed(session=reference, host=host)
             return
         url = URL(feedback_address(session_url, kind), encoded=True)
         async with self._http.post(url, allow_redirects=False) as answer:
