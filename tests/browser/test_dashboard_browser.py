@@ -338,6 +338,39 @@ async def test_who_is_not_verified_is_told_as_clearly(page: Page, desk: FakeDesk
     await check_look(page, *BOTH_ENDS)
 
 
+async def test_a_verified_caller_whose_data_did_not_come_is_no_green_one(page: Page, desk: FakeDesk) -> None:
+    desk.session = replace(VERIFIED, result=AuthResult(AuthStatus.SUCCESS, {}, issuer="demoid"))
+    desk.show(in_call())
+    await expect(page.locator("#verdict")).to_have_text("Geverifieerd, maar zonder gegevens")
+    lacking = page.locator("#lacking")
+    await expect(lacking).to_have_text(
+        "Deze beller is ingelogd, maar de gegevens zijn niet meegekomen. Vraag wie het is en controleer dat zelf. "
+        "Meld dit aan uw beheerder."
+    )
+    colour = "verdict => getComputedStyle(verdict).backgroundColor"
+    without = await page.locator("#verdict").evaluate(colour)
+    await check_look(page, *ALL_LOOKS)
+    desk.session = VERIFIED
+    desk.show(in_call(call="another"))
+    await with_data(page)
+    await expect(lacking).to_be_hidden()
+    await expect(page.locator("#verdict")).to_have_text("Geverifieerd met DemoID")
+    assert await page.locator("#verdict").evaluate(colour) != without
+
+
+async def test_data_that_came_in_part_are_told_by_name(page: Page, desk: FakeDesk) -> None:
+    desk.session = replace(VERIFIED, result=AuthResult(AuthStatus.SUCCESS, {"fullname": PERSONAL["fullname"]}))
+    desk.show(in_call())
+    await expect(page.locator("#verdict")).to_have_text("Geverifieerd")
+    await expect(page.locator("#attributes dt")).to_have_text(["Onderwerp", "Naam"])
+    await expect(page.locator("#lacking")).to_have_text(
+        "Deze gegevens zijn niet meegekomen: BSN, Adres. Vraag ernaar en controleer ze zelf."
+    )
+    await check_look(page, *BOTH_ENDS)
+    desk.show(view(AgentState.AVAILABLE))
+    await expect(page.locator("#lacking")).to_be_hidden()
+
+
 async def test_who_is_consulted_sees_nothing_until_given(page: Page, desk: FakeDesk) -> None:
     asked = {"part": "consulted", "mode": Mode.CONSULTED, "other": Target("agent", "bob")}
     desk.show(in_call(secret=None, words=None, **asked))

@@ -9,6 +9,7 @@ const PATIENCE_MS = 8000;
 const live = element("live");
 const list = element("attributes");
 const again = element("again");
+const lacking = element("lacking");
 
 let now = null;
 // What the attributes on the screen belong to: fetched again when any of it changes.
@@ -45,6 +46,7 @@ function emptyList() {
   concealing.forEach(clearTimeout);
   concealing = [];
   list.replaceChildren();
+  lack("", false);
 }
 
 function verdict(status) {
@@ -83,9 +85,18 @@ async function fetchData() {
   if (stale()) return;
   emptyList();
   list.append(purpose, ...answer.attributes.map(attributeRow));
-  verdict(answer.status);
-  if (answer.method) element("verdict").textContent += ` ${element("verdict").dataset.with} ${answer.method}`;
+  const missing = answer.missing ?? [];
+  // Nobody is known by a login alone.
+  const nothing = missing.length > 0 && answer.attributes.length === 0;
+  verdict(nothing ? "nothing" : answer.status);
+  if (answer.method && !nothing) element("verdict").textContent += ` ${element("verdict").dataset.with} ${answer.method}`;
+  lack(nothing ? lacking.dataset.all : lacking.dataset.some.replace("{names}", missing.join(", ")), missing.length > 0);
   send({ type: "shown", call: call.id });
+}
+
+function lack(sentence, lacks) {
+  lacking.hidden = !lacks;
+  lacking.textContent = lacks ? sentence : "";
 }
 
 function row(label, value, ...buttons) {
