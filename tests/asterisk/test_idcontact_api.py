@@ -15,6 +15,7 @@ from joserfc import jwe, jws
 
 from idbellen.domain.idcontact import load_key
 from tests.asterisk.test_contract import ALLOWED, JWT, deliver, post, start, started, store_of
+from tests.support.installation import run_cli
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -167,6 +168,30 @@ async def test_odd_times_are_refused_with_a_reason(
     status, answer = await deliver((await started(installation))["attr_url"], token)
     assert (status, answer["detail"].startswith(f"auth result refused: {reason}")) == (400, True)
     assert reason in logged(installation, "request refused")[0]
+
+
+async def test_auth_plugins_that_know_the_plugin_before_need_no_change(
+    install: Install, keys_folder: Path, tmp_path: Path
+) -> None:
+    # Its configuration, with the key for which the token below is encrypted, and one with which it signs.
+    old, other = ((keys_folder / f"{whose}/decryption-key.pem").read_text() for whose in ("own-rsa", "auth-rsa"))
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[global.widget_signing_privkey]\nkey = """\n{other}"""\n[global.decryption_privkey]\nkey = """\n{old}"""\n'
+    )
+    folder = tmp_path / "keys"
+    assert (await run_cli("keys", "generate", str(folder)))[0] == 0
+    code, output = await run_cli("keys", "import", str(config), str(folder))
+    assert code == 0
+    line = output.splitlines()[-1]
+    installation = await install()
+    text = installation.config.read_text()
+    installation.config.write_text(re.sub("decryption_key_files = .*", line, text))
+    await installation.stop()
+    await installation.start()
+    assert await deliver((await started(installation))["attr_url"], installation.token()) == (200, None)
+    code, output = await run_cli("keys", "check", "--config", str(installation.config))
+    assert (code, "taken over from another plugin" in output) == (0, True)
 
 
 # Addresses
