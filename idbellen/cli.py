@@ -382,14 +382,21 @@ def _queues_text(queues: Mapping[QueueName, int]) -> str:
 
 def _ask_password(command: str) -> str:
     if sys.stdin.isatty():
-        password = getpass.getpass("Password: ")
-        if getpass.getpass("Again: ") != password:
+        password = _typed("Password: ")
+        if _typed("Again: ") != password:
             raise UsageError(f"{command}: the two passwords differ")
     else:
         password = sys.stdin.readline().rstrip("\n")
     if len(password) < LEAST_PASSWORD_LENGTH:
         raise UsageError(f"{command}: a password has at least {LEAST_PASSWORD_LENGTH} characters")
     return password
+
+
+def _typed(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise UsageError("nothing was typed") from None
 
 
 def _agent_list(options: argparse.Namespace) -> int:
@@ -509,7 +516,7 @@ def _keys_import(options: argparse.Namespace) -> int:
         if options.passphrase_file:
             return read_secret(options.passphrase_file).encode()
         if sys.stdin.isatty():
-            return getpass.getpass("Passphrase of the key: ").encode()
+            return _typed("Passphrase of the key: ").encode()
         return sys.stdin.readline().rstrip("\n").encode()
 
     try:

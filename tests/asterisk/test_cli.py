@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import textwrap
 from contextlib import closing
 from pathlib import Path
@@ -280,6 +283,34 @@ async def test_an_encrypted_key_is_taken_over_with_its_passphrase(tmp_path: Path
         assert made.thumbprint() == key.thumbprint()
     for folder in ("none", "wrong"):
         assert not (tmp_path / folder).exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"), [("a passphrase\n", "Taken over: RSA 2048"), ("\4", "idbellen: nothing was typed\n")]
+)
+async def test_the_passphrase_is_asked_for_at_a_terminal(
+    tmp_path: Path, keys_folder: Path, typed: str, told: str
+) -> None:
+    locked = tmp_path / "locked.pem"
+    key = load_key((keys_folder / "own-rsa/decryption-key.pem").read_bytes())
+    locked.write_bytes(key.as_pem(private=True, password="a passphrase"))
+    master, slave = os.openpty()
+    command = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "idbellen", "keys", "import", str(locked), str(tmp_path / "keys"),
+        stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        assert command.stdout
+        asked = await asyncio.wait_for(command.stdout.readuntil(b"Passphrase of the key: "), 20)
+        os.write(master, typed.encode())
+        output = asked + await asyncio.wait_for(command.stdout.read(), 20)
+    finally:
+        os.close(master)
+        await command.wait()
+    assert told in output.decode()
+    assert b"Traceback" not in output
+    assert b"a passphrase" not in output
 
 
 async def test_serve_tells_in_one_line_why_it_cannot_start(installation: Installation) -> None:
