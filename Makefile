@@ -33,7 +33,7 @@ quick: check  ## check, and run the tests that need no other program
 	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest $(WORKING) tests/unit
 
 test: check  ## set everything up and run all checks and tests
-	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest $(WAITING)
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest $(WAITING) --cov --cov-report=term
 
 test-machines:  ## as root: type both commands on fresh machines (or on WAYS), and write docs/machines.md
 	@python3 tools/machines $(WAYS)

@@ -881,6 +881,8 @@ class Takeovers(RuleBasedStateMachine):
             self.runner.close()
 
 
+# Like the simulated day: measuring makes the stories more than twice as slow, and these are many examples.
+@pytest.mark.no_cover
 def test_processes_that_end_at_random_moments_lose_nobody() -> None:
     run_state_machine_as_test(
         Takeovers,
