@@ -6,8 +6,8 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idbellen.domain.expected_wait import expected_wait, spoken_minutes
 from idbellen.domain.queueing import Queues, Ticket, places
-from idbellen.domain.waiting import expected_wait, spoken_minutes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

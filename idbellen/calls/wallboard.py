@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from idbellen.calls.watch import Watches
 from idbellen.domain.agents import AgentState
+from idbellen.domain.expected_wait import expected_wait
 from idbellen.domain.statistics import DEFAULT_TARGET
-from idbellen.domain.waiting import expected_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -77,7 +77,7 @@ def reason_prompt(reason: CallOutcome) -> Prompt:
 def standing_prompts(place: int | None, minutes: int | None) -> list[Prompt]:
     """Give the sentences that tell a place and an expected wait, each left out when it is not known.
 
-    ``minutes`` as :func:`idbellen.domain.waiting.spoken_minutes` rounds them.
+    ``minutes`` as :func:`idbellen.domain.expected_wait.spoken_minutes` rounds them.
     """
     told = []
     if place is not None:

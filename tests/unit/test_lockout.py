@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from idbellen.domain import lockout
 from idbellen.domain.ids import AgentName
 from idbellen.domain.lockout import Lockout, Try
-from idbellen.domain.logins import Attack, AttackWatch, LoginLimits
+from idbellen.domain.login_limits import Attack, AttackWatch, LoginLimits
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

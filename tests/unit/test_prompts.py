@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idbellen.domain.expected_wait import spoken_minutes
 from idbellen.domain.prompts import Prompt, media, standing_prompts
-from idbellen.domain.waiting import spoken_minutes
 
 P = Prompt
 

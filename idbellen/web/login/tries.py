@@ -11,7 +11,7 @@ import structlog
 from itsdangerous import BadData, URLSafeSerializer
 
 from idbellen.domain.codes import new_handle
-from idbellen.domain.logins import AttackWatch, LoginLimits
+from idbellen.domain.login_limits import AttackWatch, LoginLimits
 from idbellen.ports import StoreError
 from idbellen.web.login.passwords import BusyError, PasswordChecks
 from idbellen.web.security import set_cookie

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from idbellen.domain.waiting import expected_wait, spoken_minutes
+from idbellen.domain.expected_wait import expected_wait, spoken_minutes
 
 
 def test_every_place_costs_one_agents_share_of_a_call() -> None:
