@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 # So long a caller whose code is in waits for the store, and longer by what one request may take.
 PATIENCE_SECONDS = 4.0
+# So long it is silent between two sentences that we still wait for a caller's auth result.
+AWAITED_AGAIN_SECONDS = 5.0
 
 
 class Handset(Protocol):
@@ -69,9 +71,9 @@ async def identify(
     """
     await phone.answer()
     prompts: Sequence[Prompt] = (Prompt.WELCOME, Prompt.ENTER_CODE)
-    last_digit_at: float | None = None
+    last_key_at: float | None = None
     for attempt in range(1, office.rules.tries + 1):
-        entry, last_digit_at = await collect(phone, prompts, office.rules.entry, last_digit_at)
+        entry, last_key_at = await collect(phone, prompts, office.rules.entry, last_key_at)
         if entry.outcome is not Outcome.COMPLETE:
             log.info("code", call=phone.call, attempt=attempt, accepted=False, entry=entry.outcome.value)
             prompts = (Prompt.CODE_MISSING,)
@@ -87,11 +89,11 @@ async def identify(
 
 
 async def collect(
-    phone: Handset, prompts: Sequence[Prompt], rules: EntryRules, previous_digit_at: float | None
+    phone: Handset, prompts: Sequence[Prompt], rules: EntryRules, previous_key_at: float | None
 ) -> tuple[Entry, float | None]:
-    """Collect one entry; a digit stops the prompt. Gives the entry and when its last digit came."""
+    """Collect one entry; a digit stops the prompt. Gives the entry and when its last key came."""
     now = asyncio.get_running_loop().time
-    collector = Collector(rules, now(), previous_digit_at=previous_digit_at)
+    collector = Collector(rules, now(), previous_key_at=previous_key_at)
     playback = await phone.play(prompts)
 
     async def tell_when_prompt_ended() -> None:
@@ -104,17 +106,16 @@ async def collect(
             prompt_end = group.create_task(tell_when_prompt_ended())
             while True:
                 entry = collector.press(await phone.digit(), now())
-                if collector.started and not prompt_end.done():
+                if (entry or collector.started) and not prompt_end.done():
                     prompt_end.cancel()
                     await playback.stop()
                 if entry:
-                    prompt_end.cancel()
-                    return entry, collector.last_digit_at
+                    return entry, collector.last_key_at
                 timer.reschedule(collector.deadline)
     except TimeoutError:
         # The overall timer can end before a long prompt does, and what comes next must not wait for it.
         await playback.stop()
-        return collector.expire(), collector.last_digit_at
+        return collector.expire(), collector.last_key_at
 
 
 @asynccontextmanager
@@ -159,9 +160,8 @@ async def admitted(phone: Handset, claim: Claim, office: Office) -> bool:
     verdict = admission(claim.session.result, admit_unverified=admit_unverified)
     if verdict is Admission.WAIT:
         with office.progress.watch(reference) as news:
-            playback = await phone.play((Prompt.DATA_AWAITED,))
             try:
-                async with timeout(office.rules.late):
+                async with timeout(office.rules.late), _told_to_wait(phone):
                     while verdict is Admission.WAIT:
                         session = await office.sessions.by_reference(reference)
                         claim.session = session or claim.session
@@ -170,10 +170,35 @@ async def admitted(phone: Handset, claim: Claim, office: Office) -> bool:
                             await news.changed()
             except TimeoutError:
                 pass
-            await playback.stop()
     if verdict is not Admission.ADMIT:
         log.info("login failed or missing", call=phone.call, session=reference, verdict=verdict.value)
     return verdict is Admission.ADMIT
+
+
+@asynccontextmanager
+async def _told_to_wait(phone: Handset) -> AsyncIterator[None]:
+    """Tell a caller for the block that we wait for an auth result; keys that are pressed meanwhile ask for nothing."""
+
+    async def tell() -> None:
+        while True:
+            playing.append(await phone.play((Prompt.DATA_AWAITED,)))
+            await playing[-1].ended()
+            await asyncio.sleep(AWAITED_AGAIN_SECONDS)
+
+    async def let_be() -> None:
+        while True:
+            await phone.digit()
+
+    playing: list[Playback] = []
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(tell()), group.create_task(let_be())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+    for playback in playing[-1:]:
+        await playback.stop()
 
 
 async def _serve_admitted(

@@ -47,7 +47,7 @@ async def run(
         log.info("caller hung up", call=phone.call)
     except* StoreError as faults:
         if not office.notes.handed_over:
-            reason = str(faults.exceptions[0])
+            reason = str(_first(faults))
             log.error("call not served: the store cannot be used", call=phone.call, reason=reason)  # noqa: TRY400
             await _apologise(phone, send_on)
     except* Exception as faults:
@@ -57,6 +57,13 @@ async def run(
             log.exception("call failed", call=phone.call, exc_info=faults)
             await _apologise(phone, send_on)
     log.info("call over", call=phone.call)
+
+
+def _first(faults: BaseException) -> BaseException:
+    """Give a fault that other tasks of the story may have wrapped up."""
+    while isinstance(faults, BaseExceptionGroup):
+        faults = faults.exceptions[0]
+    return faults
 
 
 async def _watch(phone: OnThePhone) -> None:

@@ -16,9 +16,10 @@ DONE = "#"
 class EntryRules:
     """How long a code is and how long a caller may take; times in seconds.
 
-    ``first_digit`` counts from the end of the prompt, ``between_digits`` from the digit before, ``overall``
-    from the start of the entry. ``trailing``: a digit that follows the last one of an entry this soon still
-    belongs to that entry (one too many, or reported late), not to the next.
+    ``first_digit`` counts from the end of the prompt, or from a star; ``between_digits`` from the digit before, and
+    ``overall`` from the start of the entry. No silence is longer than the longer of the first two, but while digits
+    come. ``trailing``: a digit that follows the last one of an entry this soon still belongs to that entry (one too
+    many, or reported late), not to the next.
     """
 
     length: int = 10
@@ -63,15 +64,21 @@ def code_in(keys: str) -> str:
 
 
 class Collector:
-    """Collects one entry."""
+    """Collects one entry.
 
-    def __init__(self, rules: EntryRules, now: float, *, previous_digit_at: float | None = None) -> None:
+    A key that adds nothing to it (a hash or a star before the first digit, A to D, the digit before once more) changes
+    nothing: the prompt goes on, and what time was left is left. So a caller who presses keys hears the next prompt as
+    soon as one who presses none, but for the digits of the entry.
+    """
+
+    def __init__(self, rules: EntryRules, now: float, *, previous_key_at: float | None = None) -> None:
         self._rules = rules
         self._started = now
         self._digits = ""
-        self._prompt_ended: float | None = None
-        self._last_digit_at = previous_digit_at
-        self._in_trail = previous_digit_at is not None
+        self._first_digit_from: float | None = None
+        self._counted_at = now
+        self._last_key_at = previous_key_at
+        self._in_trail = previous_key_at is not None
         self._started_typing = False
 
     @property
@@ -80,41 +87,41 @@ class Collector:
         return self._started_typing
 
     @property
-    def last_digit_at(self) -> float | None:
-        """When the last digit came, for the collector of the next entry."""
-        return self._last_digit_at
+    def last_key_at(self) -> float | None:
+        """When the last key came, for the collector of the next entry."""
+        return self._last_key_at
 
     @property
     def deadline(self) -> float:
-        """When :meth:`expire` is due, if no digit comes before."""
+        """When :meth:`expire` is due, if no key comes before."""
         overall = self._started + self._rules.overall
-        if self._digits and self._last_digit_at is not None:
-            return min(overall, self._last_digit_at + self._rules.between_digits)
-        if self._prompt_ended is not None:
-            return min(overall, self._prompt_ended + self._rules.first_digit)
+        if self._digits:
+            return min(overall, self._counted_at + self._rules.between_digits)
+        if self._first_digit_from is not None:
+            return min(overall, self._first_digit_from + self._rules.first_digit)
         return overall
 
     def prompt_ended(self, now: float) -> None:
         """Start the first-digit timer: the caller now knows what to do."""
-        self._prompt_ended = now
+        self._first_digit_from = now
 
     def press(self, key: str, now: float) -> Entry | None:
         """Take one key (``0`` to ``9``, ``*``, ``#``; others are ignored); gives the entry that it ends."""
-        before, self._last_digit_at = self._last_digit_at, now
+        before, self._last_key_at = self._last_key_at, now
         if self._in_trail and before is not None and now - before < self._rules.trailing:
             return None
         self._in_trail = False
-        self._started_typing = True
-        if key == START_OVER:
-            self._digits = ""
-            self._prompt_ended = now
-        elif key == DONE and self._digits:
+        if not self._digits and key in (START_OVER, DONE):
+            return None
+        if key == DONE:
             return self._end()
-        else:
-            self._digits = with_key(self._digits, key)
-            if len(self._digits) == self._rules.length:
-                return self._end()
-        return None
+        if key == START_OVER:
+            self._digits, self._first_digit_from = "", now
+            return None
+        digits = with_key(self._digits, key)
+        if digits != self._digits:
+            self._digits, self._counted_at, self._started_typing = digits, now, True
+        return self._end() if len(digits) == self._rules.length else None
 
     def expire(self) -> Entry:
         """End the entry because its deadline has passed."""

@@ -321,15 +321,26 @@ class FakeBridge:
 
 class FakePlayback(Playback):
     def __init__(self) -> None:
+        self.began = now()
         self._end = now() + PROMPT_SECONDS
         self.stopped_at: float | None = None
+
+    @property
+    def silent_from(self) -> float:
+        """When it was heard no more."""
+        return self._end if self.stopped_at is None else min(self._end, self.stopped_at)
+
+    @property
+    def heard_out(self) -> bool:
+        """Whether it was not stopped before its end."""
+        return self.silent_from == self._end
 
     async def ended(self) -> None:
         await asyncio.sleep(max(0.0, self._end - now()))
 
     async def stop(self) -> None:
         await asyncio.sleep(0.001)
-        self.stopped_at = now()
+        self.stopped_at = self.stopped_at or now()
 
 
 @dataclass

@@ -50,13 +50,13 @@ def test_any_code_survives_any_doubling(length: int, data: st.DataObject) -> Non
 def test_one_digit_too_many_is_not_taken_for_the_next_entry() -> None:
     first = Collector(RULES, 0)
     assert type_in(first, "1234")
-    second = Collector(RULES, 1, previous_digit_at=first.last_digit_at)
+    second = Collector(RULES, 1, previous_key_at=first.last_key_at)
     assert second.press("5", 0.9) is None
     assert type_in(second, "6789", at=2.0) == Entry(Outcome.COMPLETE, "6789")
 
 
 def test_the_next_entry_may_begin_with_the_digit_that_ended_the_last() -> None:
-    second = Collector(RULES, 1, previous_digit_at=0.6)
+    second = Collector(RULES, 1, previous_key_at=0.6)
     assert type_in(second, "4321", at=3.0) == Entry(Outcome.COMPLETE, "4321")
 
 
@@ -80,3 +80,19 @@ def test_star_gives_the_time_for_a_first_digit_again() -> None:
     collector = Collector(RULES, 0)
     type_in(collector, "12*", at=1.0, gap=1.0)
     assert collector.deadline == 13
+
+
+@pytest.mark.parametrize("key", "#*A")
+def test_a_key_that_adds_nothing_changes_nothing(key: str) -> None:
+    collector = Collector(RULES, 0)
+    assert collector.press(key, 1) is None
+    assert not collector.started
+    collector.prompt_ended(4)
+    assert collector.press(key, 9) is None
+    assert collector.deadline == 14
+
+
+def test_only_what_goes_on_with_the_code_gives_more_time() -> None:
+    collector = Collector(RULES, 0)
+    type_in(collector, "1111A1", at=1.0, gap=1.0)
+    assert collector.deadline == 6

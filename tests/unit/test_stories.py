@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from structlog.testing import capture_logs
 
 from idbellen.calls.identify import PATIENCE_SECONDS
 from idbellen.calls.patience import RETRY_SECONDS
@@ -15,7 +16,7 @@ from idbellen.domain.agents import AgentState
 from idbellen.domain.board import CitizenView, Stage
 from idbellen.domain.ids import AgentName, Secret, SessionRef
 from idbellen.domain.prompts import Prompt
-from idbellen.ports import RingOutcome
+from idbellen.ports import RingOutcome, Session, StoreError
 from tests.support import virtualtime
 from tests.support.fakes import (
     LOGGED_IN,
@@ -199,14 +200,30 @@ def test_a_result_that_does_not_come_in_time_refuses_the_code_until_it_is_there(
     sessions = with_result(None)
     phone = FakePhone(keys=typed(CODE, at=1) + typed(CODE, at=30))
     tell(phone, sessions=sessions, beside=arrives(sessions, LOGGED_IN, at=29.0))
-    assert prompts(phone)[2:5] == [Prompt.DATA_AWAITED, Prompt.CODE_WRONG, Prompt.CODE_ACCEPTED]
-    assert phone.heard[3][0] == pytest.approx(1 + 9 * 0.3 + RULES.late, abs=0.1)
+    assert prompts(phone)[2:6] == [*[Prompt.DATA_AWAITED] * 3, Prompt.CODE_WRONG]
+    assert Prompt.CODE_ACCEPTED in prompts(phone)
+    assert phone.heard[5][0] == pytest.approx(1 + 9 * 0.3 + RULES.late, abs=0.1)
 
 
 @pytest.mark.parametrize("hangs_up", [round(0.001 * n, 3) for n in range(30)] + [2.0, 19.999, 20.0, 20.001, 20.005])
 def test_a_hangup_while_a_result_is_awaited_leaves_nothing_behind(hangs_up: float) -> None:
     phone = FakePhone(keys=typed(CODE, at=0.0, gap=0.0001), hangs_up=hangs_up)
     tell(phone, sessions=with_result(None))
+
+
+def test_a_store_that_fails_while_a_result_is_awaited_is_named_in_the_log() -> None:
+    class Failing(FakeSessions):
+        async def by_reference(self, reference: str) -> Session | None:
+            raise StoreError(f"no answer about {reference}")
+
+    sessions = Failing(CODE)
+    sessions.set_result(CODE, None)
+    phone = FakePhone(keys=typed(CODE, at=1))
+    with capture_logs() as lines:
+        tell(phone, sessions=sessions)
+    [line] = [line for line in lines if line["log_level"] == "error"]
+    assert line["reason"] == f"no answer about session {CODE}"
+    assert (prompts(phone)[-1], phone.end) == (Prompt.APOLOGY, "plain queue")
 
 
 def test_a_late_result_reaches_the_agent_who_talks() -> None:
