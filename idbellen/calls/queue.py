@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from idbellen.calls.desk import Desk, Place, Reservation
     from idbellen.calls.stay import Stay
     from idbellen.domain.queueing import Ticket
-    from idbellen.ports import Phone, RingOutcome
+    from idbellen.ports import Phone, Playback, RingOutcome
 
     Ring = Callable[[Sequence[Reservation]], Awaitable[Party | RingOutcome]]
     Company = Callable[[Place], Coroutine[None, None, None]]
+
+# A key that is pressed this soon may still belong to the code.
+KEYED_IN_SECONDS = 1.0
 
 
 async def in_queue(
@@ -53,9 +56,15 @@ async def in_queue(
 
 
 async def keep_company(phone: Phone, desk: Desk, greeting: Sequence[Prompt], place: Place) -> None:
-    """Tell the place on entry, at intervals, and when a key asks for it; music in between."""
+    """Tell the place on entry, at intervals, and when a key asks for it; music in between.
+
+    However often the key is pressed while the place is told, it is not told again for that; pressed during another
+    sentence it is told once, after that.
+    """
     now = asyncio.get_running_loop().time
     told = comforted = now()
+    # Whoever leans on the last digit of the code has asked for nothing yet.
+    heeded = now() + KEYED_IN_SECONDS
     # For whom an agent's phone rings already, a place in the queue says nothing.
     first = [Prompt.PLEASE_WAIT] if place.being_offered else [*_standing(place, desk), Prompt.HEAR_AGAIN]
     prompts: Sequence[Prompt] = [*greeting, *first]
@@ -63,20 +72,36 @@ async def keep_company(phone: Phone, desk: Desk, greeting: Sequence[Prompt], pla
         rules = desk.queues[place.ticket.queue]
         playback = await phone.play(prompts)
         await phone.music(rules.music)
-        await playback.ended()
+        asked = await _asked_during(phone, playback, heeded)
         again = told + rules.announce if rules.announce else float("inf")
         comfort = comforted + rules.comfort if rules.comfort else float("inf")
-        if await _asked(phone, min(again, comfort)) or again <= comfort:
-            told = now()
+        if asked or await _asked(phone, min(again, comfort)) or again <= comfort:
+            told, heeded = now(), float("inf")
             prompts = _standing(place, desk) or [Prompt.STILL_WAITING]
         else:
-            comforted = now()
+            comforted = heeded = now()
             prompts = [Prompt.STILL_WAITING]
 
 
 def _standing(place: Place, desk: Desk) -> list[Prompt]:
     standing = desk.standing(place.ticket.call)
     return standing_prompts(standing.place, standing.minutes)
+
+
+async def _asked_during(phone: Phone, playback: Playback, heeded: float) -> bool:
+    """Wait for the end of prompts; gives whether the key was pressed from a moment of the loop's clock on."""
+    asked = False
+
+    async def listen() -> None:
+        nonlocal asked
+        while True:
+            asked |= await phone.digit() == HEAR_AGAIN_KEY and asyncio.get_running_loop().time() >= heeded
+
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(listen())
+        await playback.ended()
+        listening.cancel()
+    return asked
 
 
 async def _asked(phone: Phone, until: float) -> bool:

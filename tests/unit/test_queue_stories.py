@@ -25,7 +25,16 @@ from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Command, Target, Verb
 from idbellen.ports import RingOutcome
 from tests.support import virtualtime
-from tests.support.fakes import LOGGED_IN, AgentBehaviour, FakeCallLog, FakeLeg, FakePhone, FakeSessions, now
+from tests.support.fakes import (
+    LOGGED_IN,
+    PROMPT_SECONDS,
+    AgentBehaviour,
+    FakeCallLog,
+    FakeLeg,
+    FakePhone,
+    FakeSessions,
+    now,
+)
 from tests.support.stories import ALWAYS, CODE, FAILED, RULES, WRONG, account, new_office, prompts, typed
 from tests.support.values import about, agent_now
 
@@ -117,6 +126,23 @@ def test_the_key_tells_the_place_again_and_other_keys_do_nothing() -> None:
     phone.keys = [*phone.keys, (20.0, "5"), (30.0, "1"), (40.0, "1")]
     tell(phone, queue=QueueRules(announce=60.0))
     assert when(phone, P.PLACE_1) == pytest.approx([1.0, 30.0, 40.0], abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (20.0, [1.0, 20.0]),  # while music plays: the other four come while the place is told
+        (3.0, [1.0, 1.0 + PROMPT_SECONDS]),  # while the caller is told which key to press
+        (41.0, [1.0, 40.0 + PROMPT_SECONDS]),  # while a friendly sentence plays
+        (1.0, [1.0]),  # with the code
+    ],
+)
+def test_the_key_pressed_five_times_tells_the_place_once(first: float, told: list[float]) -> None:
+    phone = waiting_caller(hangs_up=58.0)
+    phone.keys = [*phone.keys, *[(first + 0.2 * number, "1") for number in range(5)]]
+    tell(phone, queue=QueueRules(announce=0.0, comfort=39.0))
+    assert when(phone, P.PLACE_1) == pytest.approx(told, abs=0.2)
+    assert all(playback.heard_out for playback in phone.playbacks[1:]), "no sentence is cut"
 
 
 def test_no_interval_is_no_announcement() -> None:
