@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from idbellen.calls.active import keeping_active
 from idbellen.calls.conversation import converse_on
 from idbellen.calls.flow import Caller, connect, surroundings_of, take_call, through_queues, wait_and_talk
-from idbellen.calls.identify import Claim, held
+from idbellen.calls.identify import Claim, held, words_of
 from idbellen.calls.patience import patiently
 from idbellen.calls.reach import reattach
 from idbellen.calls.stay import recorded
-from idbellen.domain.words import control_words
 from idbellen.ports import Session
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ async def resume_call(phone: Phone, note: CallNote, office: Office) -> None:
             if claim:
                 memo = office.notes.call(note)
                 phone.on_play(memo.playing)
-                words = control_words(claim.secret, claim.session.language or office.rules.language)
+                words = words_of(claim, office)
                 try:
                     with office.progress.call(claim.session.reference, phone.call, words) as journey:
                         gone_on = True

@@ -44,7 +44,7 @@ class Surroundings:
     desk: Desk
     ticket: Ticket
     secret: Secret
-    words: tuple[str, str]
+    words: tuple[str, str] | None
     outside: Callable[[str], str]
     connected: Callable[[], None]
     noted: Callable[[TalkNote], None]

@@ -30,9 +30,9 @@ from idbellen.domain.statistics import CallOutcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from idbellen.calls.identify import Claim
+    from idbellen.calls.identify import Claim, Farewell
     from idbellen.calls.notes import Memo
-    from idbellen.calls.office import CallRules, Office
+    from idbellen.calls.office import Office
     from idbellen.calls.progress import Journey
     from idbellen.domain.notes import TalkNote
     from idbellen.ports import Phone
@@ -65,8 +65,9 @@ async def take_call(phone: Phone, office: Office) -> None:
         await connect(Caller(phone, claim, journey, memo), office, ticket)
 
     try:
-        if not await identify(phone, office, serve, secret):
-            await turn_away(phone, office.rules)
+        farewell = await identify(phone, office, serve, secret)
+        if farewell:
+            await turn_away(phone, farewell)
     finally:
         memo.forget()
 
@@ -74,7 +75,7 @@ async def take_call(phone: Phone, office: Office) -> None:
 async def connect(caller: Caller, office: Office, ticket: Ticket) -> None:
     """Queue a caller whose code was right, until an agent answers, and let them talk."""
     tell_active("code_accepted", caller.claim.session, office)
-    greeting = (Prompt.CODE_ACCEPTED,)
+    greeting = (caller.claim.greeting,)
     await through_queues(caller, office, ticket, ticket.since, partial(wait_and_talk, caller, office, greeting))
 
 
@@ -180,12 +181,10 @@ async def leave(phone: Phone, exit_: Exit) -> None:
             assert_never(way)
 
 
-async def turn_away(phone: Phone, rules: CallRules) -> None:
-    """Let a caller go who could not be verified: to the plain queue, or with a goodbye."""
-    log.info("not verified", call=phone.call, way_out=rules.unverified)
-    if rules.unverified == "plain":
-        await say(phone, Prompt.NOT_VERIFIED)
+async def turn_away(phone: Phone, farewell: Farewell) -> None:
+    """Let a caller go whom no code verified: to the plain queue, or with a goodbye."""
+    await say(phone, farewell.prompt)
+    if farewell.way_out == "plain":
         await phone.to_plain_queue()
     else:
-        await say(phone, Prompt.NOT_VERIFIED_GOODBYE)
         await phone.hang_up()

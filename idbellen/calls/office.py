@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from idbellen.domain.idcontact import AuthStatus
-from idbellen.domain.queueing import Ticket
+from idbellen.domain.queueing import Ticket, WithoutCode
 from idbellen.domain.whereabouts import MAIN
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class PurposeRules:
 class CallRules:
     """What a call may take; times in seconds. ``unverified``: the way out for callers without a right code.
 
+    ``without_code``: the way of those who say that they have none; None: they cannot say so, as ``entry`` knows too.
     ``late``: how long a caller waits for an auth result that is still to come. ``language``: of the prompts.
     ``active_moments`` and ``active_every``: when the auth plugin is told that its session is in use. ``outside``:
     gives the endpoint over which an outside number is rung.
@@ -45,6 +46,7 @@ class CallRules:
     entry: EntryRules
     tries: int
     unverified: Literal["plain", "goodbye"]
+    without_code: WithoutCode | None
     late: float
     language: str
     active_moments: frozenset[ActiveMoment]

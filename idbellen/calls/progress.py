@@ -30,7 +30,7 @@ MOST_ENDED = 10_000
 class Journey:
     """The call of one session, from the accepted code on."""
 
-    def __init__(self, progress: Progress, reference: SessionRef, call: CallId, words: tuple[str, str]) -> None:
+    def __init__(self, progress: Progress, reference: SessionRef, call: CallId, words: tuple[str, str] | None) -> None:
         self._progress = progress
         self._reference = reference
         self.call = call
@@ -56,7 +56,7 @@ class Progress:
         desk.staff.news.on_change(self._queue_changed)
 
     @contextmanager
-    def call(self, reference: SessionRef, call: CallId, words: tuple[str, str]) -> Iterator[Journey]:
+    def call(self, reference: SessionRef, call: CallId, words: tuple[str, str] | None) -> Iterator[Journey]:
         """Follow the call of a session for the block; one that was not connected can be made again."""
         journey = self._journeys[reference] = Journey(self, reference, call, words)
         self.notify(reference)

@@ -19,7 +19,8 @@ class EntryRules:
     ``first_digit`` counts from the end of the prompt, or from a star; ``between_digits`` from the digit before, and
     ``overall`` from the start of the entry. No silence is longer than the longer of the first two, but while digits
     come. ``trailing``: a digit that follows the last one of an entry this soon still belongs to that entry (one too
-    many, or reported late), not to the next.
+    many, or reported late), not to the next. ``without_code``: a hash before the first digit says that the caller has
+    no code; but this soon after an earlier entry (``hash_trailing``) it is the end of that one, as some are used to.
     """
 
     length: int = 10
@@ -27,6 +28,8 @@ class EntryRules:
     between_digits: float = 8.0
     overall: float = 120.0
     trailing: float = 0.8
+    hash_trailing: float = 3.0
+    without_code: bool = False
 
 
 class Outcome(enum.Enum):
@@ -35,6 +38,7 @@ class Outcome(enum.Enum):
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
     SILENCE = "silence"
+    WITHOUT_CODE = "without code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,9 @@ def code_in(keys: str) -> str:
 class Collector:
     """Collects one entry.
 
-    A key that adds nothing to it (a hash or a star before the first digit, A to D, the digit before once more) changes
-    nothing: the prompt goes on, and what time was left is left. So a caller who presses keys hears the next prompt as
-    soon as one who presses none, but for the digits of the entry.
+    A key that adds nothing to it (a star before the first digit, A to D, the digit before once more; a hash before the
+    first digit, unless that says something) changes nothing: the prompt goes on, and what time was left is left. So a
+    caller who presses keys hears the next prompt as soon as one who presses none, but for the digits of the entry.
     """
 
     def __init__(self, rules: EntryRules, now: float, *, previous_key_at: float | None = None) -> None:
@@ -79,6 +83,7 @@ class Collector:
         self._counted_at = now
         self._last_key_at = previous_key_at
         self._in_trail = previous_key_at is not None
+        self._hash_counts_from = now if previous_key_at is None else now + rules.hash_trailing
         self._started_typing = False
 
     @property
@@ -112,7 +117,8 @@ class Collector:
             return None
         self._in_trail = False
         if not self._digits and key in (START_OVER, DONE):
-            return None
+            none = key == DONE and self._rules.without_code and now >= self._hash_counts_from
+            return Entry(Outcome.WITHOUT_CODE) if none else None
         if key == DONE:
             return self._end()
         if key == START_OVER:

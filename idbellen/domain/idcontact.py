@@ -47,6 +47,7 @@ class AuthStatus(enum.Enum):
 
     SUCCESS = "success"
     FAILED = "failed"
+    NOT_TRIED = "not tried"  # a caller without a code; no auth plugin says so
 
 
 # ID Contact writes "succes", Verder Helpen "success".

@@ -13,7 +13,23 @@ class Prompt(enum.Enum):
     """A sentence by its key; the sound file of that name lies in ``sounds/<language>/idbellen/``."""
 
     WELCOME = "welcome"
-    ENTER_CODE = "enter-code"
+    ENTER_CODE_8 = "enter-code-8"
+    ENTER_CODE_9 = "enter-code-9"
+    ENTER_CODE_10 = "enter-code-10"
+    ENTER_CODE_11 = "enter-code-11"
+    ENTER_CODE_12 = "enter-code-12"
+    ENTER_CODE_13 = "enter-code-13"
+    ENTER_CODE_14 = "enter-code-14"
+    ENTER_CODE_15 = "enter-code-15"
+    ENTER_CODE_16 = "enter-code-16"
+    ENTER_CODE_17 = "enter-code-17"
+    ENTER_CODE_18 = "enter-code-18"
+    ENTER_CODE_19 = "enter-code-19"
+    ENTER_CODE_20 = "enter-code-20"
+    START_OVER = "start-over"
+    WITHOUT_CODE = "without-code"
+    WITHOUT_CODE_CONNECT = "without-code-connect"
+    WITHOUT_CODE_GOODBYE = "without-code-goodbye"
     CODE_WRONG = "code-wrong"
     CODE_MISSING = "code-missing"
     DATA_AWAITED = "data-awaited"
@@ -67,6 +83,11 @@ class Prompt(enum.Enum):
 HEAR_AGAIN_KEY = "1"
 
 _BY_KEY = {prompt.value: prompt for prompt in Prompt}
+
+
+def enter_code_prompt(digits: int) -> Prompt:
+    """Give the sentence that asks for a code of so many digits, 8 to 20."""
+    return Prompt[f"ENTER_CODE_{digits}"]
 
 
 def reason_prompt(reason: CallOutcome) -> Prompt:

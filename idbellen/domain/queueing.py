@@ -57,6 +57,14 @@ class ToExtension:
     kind: ClassVar[str] = "extension"
 
 
+@dataclass(frozen=True, slots=True)
+class ForPurpose:
+    """A caller without a code is served as somebody who is not verified and calls for this purpose."""
+
+    purpose: str
+
+
+WithoutCode = Goodbye | Plain | ForPurpose
 WayOut = Goodbye | Plain | ToQueue | ToExtension
 USUAL_WAYS_OUT: Mapping[CallOutcome, WayOut] = MappingProxyType({CallOutcome.CLOSED: Goodbye()})
 
@@ -79,6 +87,22 @@ def parse_way_out(text: str) -> WayOut:
         context, extension, priority = target.split(",")
         return ToExtension(context, extension, int(priority))
     raise ValueError('"goodbye", "plain", "queue:NAME" or "extension:CONTEXT,EXTENSION,PRIORITY"')
+
+
+def parse_without_code(text: str) -> WithoutCode | None:
+    """Give where a caller without a code goes; None where no key asks for that.
+
+    Raises:
+        ValueError: it is none of them; the message says what could be written.
+
+    """
+    ways: dict[str, WithoutCode | None] = {"off": None, Goodbye.kind: Goodbye(), Plain.kind: Plain()}
+    kind, _, purpose = text.partition(":")
+    if kind == "purpose" and purpose:
+        return ForPurpose(purpose)
+    if text not in ways:
+        raise ValueError('"plain", "goodbye", "purpose:NAME" or "off"')
+    return ways[text]
 
 
 @dataclass(frozen=True, slots=True)

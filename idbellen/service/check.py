@@ -12,6 +12,7 @@ from idbellen.asterisk.ami import AmiError
 from idbellen.asterisk.ari import AriError, GoneError
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.prompts import Prompt, media
+from idbellen.domain.queueing import Plain
 from idbellen.keys import IMPORTED_KEY
 from idbellen.ports import StoreError
 from idbellen.service.config import ConfigError, Settings, load, read_master_key, read_secret, secret_files
@@ -302,8 +303,9 @@ async def _dialplan_fault(ari: Ari, settings: Settings) -> str:
     if app["value"] != settings.asterisk.app:
         return f"IDBELLEN_APP is {app['value']!r} in Asterisk, but [asterisk] app is {settings.asterisk.app!r}"
     plain = await ari.request("GET", "/asterisk/variable", variable="IDBELLEN_PLAIN")
-    if settings.calls.unverified == "plain" and not plain["value"]:
-        return 'IDBELLEN_PLAIN is empty in Asterisk, but [calls] unverified is "plain": nobody would be helped'
+    for key in ("unverified", "without_code"):
+        if getattr(settings.calls, key) in ("plain", Plain()) and not plain["value"]:
+            return f'IDBELLEN_PLAIN is empty in Asterisk, but [calls] {key} is "plain": nobody would be helped'
     return ""
 
 

@@ -35,7 +35,17 @@ from pydantic_settings import (
 from idbellen.domain.hours import parse_day
 from idbellen.domain.ids import QueueName
 from idbellen.domain.languages import LANGUAGES, Language
-from idbellen.domain.queueing import QueueRules, ToQueue, WayOut, parse_way_out
+from idbellen.domain.queueing import (
+    ForPurpose,
+    Goodbye,
+    Plain,
+    QueueRules,
+    ToQueue,
+    WayOut,
+    WithoutCode,
+    parse_way_out,
+    parse_without_code,
+)
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.whereabouts import MAIN
 from idbellen.stores.redis_url import RedisUrl, parse_redis_url
@@ -98,6 +108,10 @@ def _way_out(value: object) -> WayOut:
     return parse_way_out(value if isinstance(value, str) else "")
 
 
+def _without_code(value: object) -> WithoutCode | None:
+    return parse_without_code(value if isinstance(value, str) else "")
+
+
 def _outside_endpoint(value: str) -> str:
     if value.count("{number}") != 1 or "/" not in value:
         raise ValueError("an endpoint with {number} in it, such as PJSIP/{number}@trunk")
@@ -139,6 +153,7 @@ Day = Annotated[str, AfterValidator(_day)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 ClientUrl = Literal["page", "tel"]
 Way = Annotated[WayOut, PlainValidator(_way_out)]
+ForWithoutCode = Annotated[WithoutCode | None, PlainValidator(_without_code)]
 MemberInterface = Annotated[str, AfterValidator(_member_interface)]
 OutsideEndpoint = Annotated[str, AfterValidator(_outside_endpoint)]
 StorePlace = Annotated[Path | RedisUrl, BeforeValidator(_path_or_url)]
@@ -182,6 +197,10 @@ class Asterisk(Server):
         return {MAIN: self, **self.others}
 
 
+def _as_unverified(validated: dict[str, Any]) -> WithoutCode:
+    return Goodbye() if validated.get("unverified") == "goodbye" else Plain()
+
+
 class Calls(Table):
     """How a call goes; times in seconds."""
 
@@ -192,6 +211,7 @@ class Calls(Table):
     between_digits_seconds: Seconds = 8.0
     overall_seconds: Seconds = 120.0
     unverified: Literal["plain", "goodbye"] = "plain"
+    without_code: ForWithoutCode = Field(default_factory=_as_unverified)
     late_seconds: Annotated[float, Field(ge=0)] = 20.0
     ring_seconds: Seconds = 20.0
     rest_seconds: Seconds = 5.0
@@ -466,12 +486,24 @@ class Settings(BaseSettings):
             if ours not in {*self.queues, DEFAULT_QUEUE}:
                 raise ValueError(f"[pbx.queues] {theirs}: a queue with a table: there is no [queues.{ours}]")
         self._asterisks_reach_each_other()
+        self._purpose_of_callers_without_a_code()
         wanted = self.idcontact.default_purpose
         if wanted is not None and wanted not in self.purposes:
             raise ValueError(f"[idcontact] default_purpose: a purpose with a table: there is no [purposes.{wanted}]")
         if self.cluster and not isinstance(self.sessions.store, RedisUrl):
             raise ValueError("[sessions] store: a store in Redis, which the processes of a [cluster] share")
         return self
+
+    def _purpose_of_callers_without_a_code(self) -> None:
+        way = self.calls.without_code
+        if not isinstance(way, ForPurpose):
+            return
+        own = self.purposes.get(way.purpose)
+        if own is None:
+            raise ValueError(f"[calls] without_code: a purpose with a table: there is no [purposes.{way.purpose}]")
+        if not own.admit_unverified:
+            key = f"[purposes.{way.purpose}] admit_unverified"
+            raise ValueError(f"{key}: true, since [calls] without_code has callers served for this purpose")
 
     def _asterisks_reach_each_other(self) -> None:
         others = self.asterisk.others

@@ -47,11 +47,13 @@ def call_rules(settings: Settings) -> CallRules:
         first_digit=calls.first_digit_seconds,
         between_digits=calls.between_digits_seconds,
         overall=calls.overall_seconds,
+        without_code=calls.without_code is not None,
     )
     return CallRules(
         entry=entry,
         tries=calls.tries,
         unverified=calls.unverified,
+        without_code=calls.without_code,
         late=calls.late_seconds,
         language=calls.language,
         active_moments=frozenset(settings.feedback.moments),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -15,6 +16,7 @@ from idbellen.domain.agents import AgentState
 from idbellen.domain.board import Stage
 from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.prompts import Prompt
+from idbellen.domain.queueing import ForPurpose, Goodbye, Plain
 from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Mode
 from idbellen.domain.wiring import (
@@ -35,13 +37,14 @@ from idbellen.domain.wiring import (
 )
 from tests.support import virtualtime
 from tests.support.fakes import FakeCallLog, FakePhone, FakeSessions, now
-from tests.support.stories import RULES, account, new_office
+from tests.support.stories import ADMITTING, RULES, account, new_office
 from tests.support.values import agent_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from idbellen.calls.office import Office
+    from idbellen.calls.office import CallRules, Office
+    from idbellen.domain.queueing import WithoutCode
 
 A, B, PJSIP_ANN = AgentName("a"), AgentName("b"), AgentName("PJSIP/ann")
 
@@ -113,13 +116,15 @@ class Pbx:
         return self.office.progress.view(REFERENCE).stage
 
 
-def tell(story: Callable[[Pbx], Coroutine[Any, Any, None]], *, lost: float = 30.0) -> Sessions:
+def tell(
+    story: Callable[[Pbx], Coroutine[Any, Any, None]], *, lost: float = 30.0, rules: CallRules = RULES
+) -> Sessions:
     """Tell a story with two agents whose dashboards are open, of whom the first is available."""
     sessions = Sessions(CODE)
 
     async def run() -> None:
         log = FakeCallLog()
-        office = new_office(RULES, sessions, log=log)
+        office = new_office(rules, sessions, log=log)
         events: asyncio.Queue[PbxEvent] = asyncio.Queue()
         calls = PbxCalls(office, PbxRules({"q": QueueName("default")}, lost))
         pbx = Pbx(office, calls, sessions, log, events)
@@ -237,6 +242,33 @@ def test_a_hangup_before_the_dialplan_goes_on(hangs_up: float) -> None:
 
     sessions = tell(story)
     assert (sessions.finished, sessions.claimed) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("way", "end", "verdict"),
+    [
+        (Plain(), "dialplan", Verdict(verified=False)),
+        (Goodbye(), "hung up", Verdict(verified=False)),
+        (ForPurpose("report_move"), "dialplan", Verdict(verified=False, purpose="report_move", reference=ANY)),
+    ],
+)
+def test_a_caller_who_says_that_they_have_no_code(way: WithoutCode, end: str, verdict: Verdict) -> None:
+    phone = LentPhone(keys=[(1.0, "#")])
+    rules = replace(ADMITTING, entry=replace(RULES.entry, without_code=True), without_code=way)
+
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx, phone)
+        assert (phone.told, phone.end) == ([verdict], end)
+        await pbx.tell(*CONNECTED)
+        call = pbx.office.desk.view("a").call
+        assert (call and call.words) is None
+        assert (call is not None) is isinstance(way, ForPurpose)
+        await pbx.tell(Gone("a1"), Gone("c"))
+        await task
+        [record] = pbx.log.records
+        assert (record.verified, record.outcome) == (False, CallOutcome.ANSWERED)
+
+    tell(story, rules=rules)
 
 
 def test_without_a_right_code_the_dialplan_is_told_so() -> None:

@@ -123,6 +123,29 @@ class FakeSessions(NoSessions):
         self.codes[code] = session
         self._code_of[session.reference] = code
 
+    async def start(
+        self,
+        session: Session,
+        *,
+        attr_handle: str,  # noqa: ARG002
+        page_handle: str,  # noqa: ARG002
+        now: float,  # noqa: ARG002
+        received: Received | None = None,
+    ) -> bool:
+        await travel(until_there=not self._at_once)
+        self._fail_if_away()
+        # As a code, which nobody keys in.
+        self.add(f"no code of {session.reference}", replace(session, result=received.result if received else None))
+        await travel(until_there=self._at_once)
+        return True
+
+    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:  # noqa: ARG002
+        await travel(until_there=not self._at_once)
+        self._fail_if_away()
+        self.add(code, self.codes.pop(self._code_of[reference]))
+        await travel(until_there=self._at_once)
+        return True
+
     def set_result(self, code: str, result: AuthResult | None) -> None:
         self.add(code, replace(self.codes[code], result=result))
 

@@ -35,6 +35,7 @@ RULES = CallRules(
     entry=EntryRules(),
     tries=3,
     unverified="plain",
+    without_code=None,
     late=20.0,
     language="nl",
     active_moments=frozenset({"code_accepted", "connected"}),
@@ -77,13 +78,14 @@ def account(name: str, **queues: int) -> Account:
     return Account(AgentName(name), name, "", queues={QueueName(queue): of for queue, of in queues.items()})
 
 
-def tell(
+def tell(  # noqa: PLR0913 - each has its usual value
     *phones: FakePhone,
     agents: tuple[str, ...] = ("a",),
     rules: CallRules = RULES,
     codes: tuple[str, ...] = (CODE,),
     sessions: FakeSessions | None = None,
     beside: Callable[[Office], Coroutine[Any, Any, None]] | None = None,
+    log: FakeCallLog | None = None,
 ) -> FakeSessions:
     """Tell the stories of some calls at once, in virtual time, and check that nothing is left behind.
 
@@ -92,7 +94,7 @@ def tell(
     sessions = sessions or FakeSessions(*codes)
 
     async def story() -> None:
-        office = new_office(rules, sessions)
+        office = new_office(rules, sessions, log=log)
         desk = office.desk
         names = list(map(AgentName, agents))
         watches = [desk.staff.present(account(name)) for name in agents]

@@ -63,7 +63,7 @@ async def test_a_call_from_the_answer_to_the_end() -> None:
     async def story(phone: AgiPhone) -> None:
         assert phone.uid == "17.4"
         await phone.answer()
-        playback = await phone.play((Prompt.WELCOME, Prompt.ENTER_CODE))
+        playback = await phone.play((Prompt.WELCOME, Prompt.ENTER_CODE_10))
         assert await phone.digit() == "5"
         await playback.stop()
         await phone.tell(Verdict(verified=True, purpose='re"port', priority=2, reference="ref"))
@@ -73,7 +73,7 @@ async def test_a_call_from_the_answer_to_the_end() -> None:
     async with called(story) as asterisk:
         await asterisk.expect("ANSWER", "200 result=0")
         await asterisk.expect(f"STREAM FILE idbellen/welcome {KEYS} 0", "200 result=0 endpos=8000")
-        await asterisk.expect(f"STREAM FILE idbellen/enter-code {KEYS} 0", f"{DIGIT_5} endpos=400")
+        await asterisk.expect(f"STREAM FILE idbellen/enter-code-10 {KEYS} 0", f"{DIGIT_5} endpos=400")
         await asterisk.expect("WAIT FOR DIGIT 50", "200 result=0")
         for name, value in (("PURPOSE", "report"), ("PRIORITY", "2"), ("REFERENCE", "ref"), ("VERIFIED", "1")):
             await asterisk.expect(f'SET VARIABLE IDBELLEN_{name} "{value}"', "200 result=1")
@@ -148,14 +148,14 @@ async def test_a_hangup_is_told(news: str | None) -> None:
 async def test_a_missing_prompt_is_logged_and_the_call_goes_on() -> None:
     async def story(phone: AgiPhone) -> None:
         await phone.answer()
-        await (await phone.play((Prompt.WELCOME, Prompt.ENTER_CODE))).ended()
+        await (await phone.play((Prompt.WELCOME, Prompt.ENTER_CODE_10))).ended()
 
     with capture_logs() as logs:
         async with called(story) as asterisk:
             await asterisk.expect("ANSWER", "200 result=0")
             await asterisk.expect(f"STREAM FILE idbellen/welcome {KEYS} 0", "200 result=-1 endpos=0")
             await asterisk.expect("CHANNEL STATUS", "200 result=6")
-            await asterisk.expect(f"STREAM FILE idbellen/enter-code {KEYS} 0", "200 result=0 endpos=9")
+            await asterisk.expect(f"STREAM FILE idbellen/enter-code-10 {KEYS} 0", "200 result=0 endpos=9")
             assert await asterisk.closed()
     assert any(entry.get("prompt") == "welcome" and entry["log_level"] == "error" for entry in logs)
 

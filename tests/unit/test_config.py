@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from idbellen.demo.pbx import CHECKOUT
+from idbellen.domain.queueing import ForPurpose, Goodbye, Plain, WithoutCode
 from idbellen.service.config import ConfigError, load, read_master_key, read_secret
 from idbellen.stores.redis_url import RedisUrl
 
@@ -45,6 +46,30 @@ password_file = "ari-password-west"
 trunk = "to-west"
 [calls]
 """
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ('unverified = "plain"', Plain()),
+        ('unverified = "goodbye"', Goodbye()),
+        ('unverified = "goodbye"\nwithout_code = "plain"', Plain()),
+        ('without_code = "off"', None),
+    ],
+)
+def test_callers_without_a_code_go_where_those_go_who_are_not_verified_unless_it_is_said(
+    file: Path, said: str, meant: WithoutCode | None
+) -> None:
+    change(file, 'without_code = "plain"', "")
+    change(file, 'unverified = "plain"', said)
+    assert load(file).calls.without_code == meant
+
+
+def test_callers_without_a_code_are_served_only_for_a_purpose_that_admits_them(file: Path) -> None:
+    change(file, 'without_code = "plain"', 'without_code = "purpose:report_move"')
+    assert ":172: [purposes.report_move] admit_unverified: expected true, since [calls] without_code" in fault(file)
+    change(file, "admit_unverified = false", "admit_unverified = true")
+    assert load(file).calls.without_code == ForPurpose("report_move")
 
 
 def test_several_asterisks_have_names_and_trunks(file: Path) -> None:
@@ -109,6 +134,16 @@ def test_the_store_may_be_in_redis(file: Path, url: str, meant: RedisUrl, shown:
         ('unverified = "plain"', 'unverified = "bye"', "[calls] unverified: expected 'plain' or 'goodbye'"),
         ('"127.0.0.1:8081"', '"8081"', "[idcontact] listen: expected an address and a port"),
         ('"https://bellen.gemeente.example"', '"bellen"', "[citizen] url: expected a URL that begins with http"),
+        (
+            'without_code = "plain"',
+            'without_code = "queue:taxes"',
+            ':29: [calls] without_code: expected "plain", "goodbye", "purpose:NAME" or "off"',
+        ),
+        (
+            'without_code = "plain"',
+            'without_code = "purpose:taxes"',
+            ":29: [calls] without_code: expected a purpose with a table: there is no [purposes.taxes]",
+        ),
         ("[calls]\n", "[call]\n", "[call]: unknown"),
         ("[calls]\n", "[call]\n", "[calls]: missing"),
         ("phone_number", "# phone_number", "[calls] phone_number: missing"),

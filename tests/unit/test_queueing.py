@@ -14,6 +14,7 @@ from idbellen.domain.agents import Agent, AgentState, PhoneState
 from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.prompts import reason_prompt
 from idbellen.domain.queueing import (
+    ForPurpose,
     Goodbye,
     Plain,
     QueueRules,
@@ -23,10 +24,12 @@ from idbellen.domain.queueing import (
     ToExtension,
     ToQueue,
     WayOut,
+    WithoutCode,
     entry,
     match,
     next_rested,
     parse_way_out,
+    parse_without_code,
     places,
     staffed,
 )
@@ -271,6 +274,20 @@ def test_places_count_from_one_in_each_queue_in_the_order_of_service(
 )
 def test_a_way_out_as_it_is_written(text: str, way: WayOut) -> None:
     assert parse_way_out(text) == way
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [("off", None), ("goodbye", Goodbye()), ("plain", Plain()), ("purpose:no_code", ForPurpose("no_code"))],
+)
+def test_where_callers_without_a_code_go_as_it_is_written(text: str, way: WithoutCode | None) -> None:
+    assert parse_without_code(text) == way
+
+
+@pytest.mark.parametrize("text", ["", "on", "purpose", "purpose:", "plain:x", "queue:taxes"])
+def test_what_is_no_way_for_callers_without_a_code_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match='"plain", "goodbye", "purpose:NAME" or "off"'):
+        parse_without_code(text)
 
 
 @pytest.mark.parametrize(

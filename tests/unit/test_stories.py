@@ -55,7 +55,7 @@ def test_right_at_once() -> None:
     sessions = tell(phone)
     assert prompts(phone) == [
         Prompt.WELCOME,
-        Prompt.ENTER_CODE,
+        Prompt.ENTER_CODE_10,
         Prompt.CODE_ACCEPTED,
         Prompt.PLEASE_WAIT,
         Prompt.GOODBYE,
@@ -81,7 +81,7 @@ def test_a_short_absence_of_the_store_is_not_noticed() -> None:
     tell(phone, sessions=sessions)
     [accepted] = [at for at, prompt in phone.heard if prompt is Prompt.CODE_ACCEPTED]
     assert accepted == pytest.approx(sessions.away_until, abs=2 * RETRY_SECONDS)
-    assert prompts(phone)[:3] == [Prompt.WELCOME, Prompt.ENTER_CODE, Prompt.CODE_ACCEPTED]
+    assert prompts(phone)[:3] == [Prompt.WELCOME, Prompt.ENTER_CODE_10, Prompt.CODE_ACCEPTED]
 
 
 def test_nobody_waits_long_for_a_store_that_is_away() -> None:
@@ -104,7 +104,7 @@ def test_wrong_wrong_right() -> None:
     keys = typed(WRONG, at=1) + typed(WRONG, at=10) + typed(CODE, at=20)
     phone = FakePhone(keys=keys)
     tell(phone)
-    assert prompts(phone)[2:5] == [Prompt.CODE_WRONG, Prompt.CODE_WRONG, Prompt.CODE_ACCEPTED]
+    assert prompts(phone)[2:7] == [*[Prompt.CODE_WRONG, Prompt.START_OVER] * 2, Prompt.CODE_ACCEPTED]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_slow_typist_is_not_cut_off() -> None:
 def test_a_pause_in_the_middle_is_told_and_the_code_can_be_keyed_in_again() -> None:
     phone = FakePhone(keys=typed(CODE[:5], at=5) + typed(CODE, at=20))
     tell(phone)
-    assert prompts(phone)[2:4] == [Prompt.CODE_MISSING, Prompt.CODE_ACCEPTED]
+    assert prompts(phone)[2:5] == [Prompt.CODE_MISSING, Prompt.START_OVER, Prompt.CODE_ACCEPTED]
 
 
 def test_one_digit_too_many_after_a_wrong_code_does_not_spoil_the_next() -> None:
@@ -167,7 +167,7 @@ def arrives(sessions: FakeSessions, result: AuthResult, at: float) -> Callable[[
 def test_a_failed_login_sounds_like_a_wrong_code_and_leaves_the_session_alone() -> None:
     phone = FakePhone(keys=typed(CODE, at=1) + typed(CODE, at=12) + typed(CODE, at=24))
     sessions = tell(phone, sessions=with_result(FAILED))
-    assert prompts(phone)[2:] == [Prompt.CODE_WRONG, Prompt.CODE_WRONG, Prompt.NOT_VERIFIED]
+    assert prompts(phone)[2:] == [*[Prompt.CODE_WRONG, Prompt.START_OVER] * 2, Prompt.NOT_VERIFIED]
     assert (phone.rung, sessions.finished) == ([], [])
 
 

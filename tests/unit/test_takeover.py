@@ -709,7 +709,7 @@ def test_a_stay_whose_session_has_gone_ends_with_the_takeover(monkeypatch: pytes
         [record] = world.log.records
         assert record.outcome is CallOutcome.ABANDONED
         assert record.arrived + record.waited == pytest.approx(taken_over, abs=0.1)
-        assert prompts(world.phones[phone.channel])[-2:] == [Prompt.WELCOME, Prompt.ENTER_CODE], "asked afresh"
+        assert prompts(world.phones[phone.channel])[-2:] == [Prompt.WELCOME, Prompt.ENTER_CODE_10], "asked afresh"
         await asyncio.sleep(70.0 - now())
         await world.close()
 

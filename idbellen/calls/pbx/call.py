@@ -15,10 +15,9 @@ from idbellen.calls.identify import identify, say
 from idbellen.calls.pbx.queue import Verdict
 from idbellen.calls.run import OnThePhone, run
 from idbellen.domain.codes import new_secret
-from idbellen.domain.prompts import Prompt
 
 if TYPE_CHECKING:
-    from idbellen.calls.identify import Claim
+    from idbellen.calls.identify import Claim, Farewell
     from idbellen.calls.office import Office
     from idbellen.calls.pbx.queue import PbxCalls
     from idbellen.calls.progress import Journey
@@ -54,23 +53,22 @@ async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> Non
         with calls.followed(phone.uid, phone.call, claim, journey) as call:
             await phone.tell(call.verdict)
             tell_active("code_accepted", claim.session, office)
-            await say(phone, Prompt.CODE_ACCEPTED)
+            await say(phone, claim.greeting)
             await phone.let_go()
             await calls.until_over(call)
 
     async def story() -> None:
-        if not await identify(phone, office, serve, new_secret()):
-            await _turn_away(phone, office)
+        farewell = await identify(phone, office, serve, new_secret())
+        if farewell:
+            await _turn_away(phone, farewell)
 
     await run(phone, story, office, lambda: phone.tell(Verdict(verified=False)))
 
 
-async def _turn_away(phone: PbxPhone, office: Office) -> None:
-    log.info("not verified", call=phone.call, way_out=office.rules.unverified)
+async def _turn_away(phone: PbxPhone, farewell: Farewell) -> None:
     await phone.tell(Verdict(verified=False))
-    if office.rules.unverified == "plain":
-        await say(phone, Prompt.NOT_VERIFIED)
+    await say(phone, farewell.prompt)
+    if farewell.way_out == "plain":
         await phone.let_go()
     else:
-        await say(phone, Prompt.NOT_VERIFIED_GOODBYE)
         await phone.hang_up()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idbellen.calls.active import keeping_active, tell_active
-from idbellen.calls.identify import Claim, claimed
+from idbellen.calls.identify import UNTOLD_DIGITS, UNTOLD_SECONDS, Claim, claimed, words_of
 from idbellen.domain.board import CallView, Stage
 from idbellen.domain.codes import new_code, new_secret
 from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
@@ -23,7 +23,6 @@ from idbellen.domain.queueing import Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.talk import Mode
 from idbellen.domain.wiring import Answered, Gone, LeftQueue, Lost, PbxEvent, Queued, Snapshot, Wiring
-from idbellen.domain.words import control_words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -33,10 +32,6 @@ if TYPE_CHECKING:
     from idbellen.calls.progress import Journey
 
 log = structlog.get_logger()
-
-# For a moment a session that is taken up again has a code of this length, which nobody is told.
-UNTOLD_DIGITS = 20
-UNTOLD_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +227,7 @@ class PbxCalls:
             async with claimed(name, code, new_secret(), self._office) as claim:
                 if claim is None:
                     return
-                words = control_words(claim.secret, claim.session.language or self._office.rules.language)
+                words = words_of(claim, self._office)
                 with (
                     self._office.progress.call(reference, name, words) as journey,
                     self.followed(uid, name, claim, journey) as call,
