@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from idbellen.domain.prompts import Prompt, media
 from idbellen.ports import Role
 from tests.support.installation import PLAIN_CAUSE
 from tests.support.rtp import Stalls, Tone, typed
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
     from tests.support.sipp import Phones
 
 WRONG = "0101010101"
+
+
+def played(event: dict[str, Any]) -> str:
+    """Give the name of the prompt that an event is about."""
+    name: str = event["playback"]["media_uri"].rpartition("/")[2]
+    return name
+
+
+def moment(event: dict[str, Any]) -> dt.datetime:
+    return dt.datetime.fromisoformat(event["timestamp"])
+
+
 # Later than what can still belong to the entry before (EntryRules.trailing).
 LATER_MS = 1000
 
@@ -157,6 +171,89 @@ async def test_star_starts_over_and_hash_ends(installation: Installation, teleph
     await installation.until_log("accepted=True")
     caller.go_on()
     await caller.ended()
+
+
+@pytest.mark.parametrize("keys", ["#", "*", "##**#"])
+async def test_keys_that_add_nothing_neither_stop_the_prompt_nor_the_call(
+    pbx: Pbx, install: Callable[..., Awaitable[Installation]], telephony: Phones, keys: str
+) -> None:
+    installation = await install(without_code='"off"', first_digit_seconds="1")
+    code = await installation.log_in_citizen()
+    async with spy(pbx) as seen:
+        caller = await telephony.call(typed(keys, first_ms=800), code)
+        await installation.until_log("entry=silence", seconds=14)
+    last_key = [e for e in seen.events if e["type"] == "ChannelDtmfReceived"][-1]["timestamp"]
+    asked = [e for e in seen.events if e["type"] == "PlaybackFinished"]
+    assert [played(event) for event in asked] == ["welcome", "enter-code-10"]
+    assert last_key < asked[0]["timestamp"], "the keys came while the first sentence played"
+    caller.go_on()
+    await installation.until_log("accepted=True attempt=2")
+    caller.go_on()
+    await caller.ended()
+
+
+async def test_the_key_pressed_five_times_while_waiting_tells_the_place_once(
+    pbx: Pbx, installation: Installation, telephony: Phones
+) -> None:
+    async with spy(pbx) as seen:
+        caller = await telephony.call(await installation.log_in_citizen(), typed("11111", gap_ms=150))
+        await seen.until_played(media(Prompt.HEAR_AGAIN))
+        caller.go_on()
+        await seen.until_played(media(Prompt.PLACE_1), times=2)
+        # So soon the next would have begun.
+        await asyncio.sleep(1)
+        caller.go_on()
+        await caller.ended()
+    assert seen.keys()[-5:] == ["1"] * 5
+    told = [played(event) for event in seen.events if event["type"] == "PlaybackStarted"]
+    assert told.count("place-1") == 2, "on entry, and when it was asked for"
+
+
+# Callers without a code
+
+
+async def test_a_caller_without_a_code_is_in_the_plain_queue_within_ten_seconds(
+    pbx: Pbx, installation: Installation, telephony: Phones
+) -> None:
+    async with spy(pbx) as seen:
+        caller = await telephony.call(typed("#", first_ms=500))
+        await seen.until("ChannelDestroyed", cause=PLAIN_CAUSE)
+        assert await caller.ended() == "by asterisk"
+    [key] = [moment(e) for e in seen.events if e["type"] == "ChannelDtmfReceived"]
+    [gone] = [moment(e) for e in seen.events if e["type"] == "ChannelDestroyed" and e["cause"] == PLAIN_CAUSE]
+    assert (gone - key).total_seconds() < 10
+    await installation.until_log("without a code attempt=1")
+    await installation.until_nothing_is_left()
+
+
+async def test_a_caller_without_a_code_is_served_as_not_verified(
+    install: Callable[..., Awaitable[Installation]], telephony: Phones
+) -> None:
+    more = """
+[purposes.no_code]
+title = { nl = "Beller zonder code", en = "Caller without a code" }
+attributes = []
+admit_unverified = true
+"""
+    installation = await install(without_code='"purpose:no_code"', more=more)
+    agent = await telephony.agent("agent1")
+    async with installation.dashboard("agent1") as dashboard:
+        await dashboard.available()
+        caller = await telephony.call("#")
+        assert (await dashboard.until("ringing"))["offer"]["purpose"] == "Beller zonder code"
+        talking = await dashboard.until("in_call")
+        await agent.talking()
+        assert talking["call"]["words"] is None
+        assert await dashboard.attributes(talking["call"]["secret"]) == (200, {"status": "failed", "attributes": []})
+        await installation.kill()
+        await installation.start()
+        await dashboard.reconnect()
+        again = await dashboard.until("in_call")
+        assert again["call"]["words"] is None, "nor after a restart"
+        assert (await dashboard.attributes(again["call"]["secret"]))[0] == 200
+        caller.go_on()
+        assert await caller.ended() == "by caller"
+    await installation.until_nothing_is_left()
 
 
 async def test_wrong_wrong_right(installation: Installation, telephony: Phones) -> None:
