@@ -260,7 +260,7 @@ def test_a_caller_who_says_that_they_have_no_code(way: WithoutCode, end: str, ve
         task = await call_in(pbx, phone)
         assert (phone.told, phone.end) == ([verdict], end)
         await pbx.tell(*CONNECTED)
-        call = pbx.office.desk.view("a").call
+        call = pbx.office.desk.view(A).call
         assert (call and call.words) is None
         assert (call is not None) is isinstance(way, ForPurpose)
         await pbx.tell(Gone("a1"), Gone("c"))

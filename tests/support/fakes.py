@@ -139,7 +139,7 @@ class FakeSessions(NoSessions):
         await travel(until_there=self._at_once)
         return True
 
-    async def issue_code(self, reference: str, code: str, now: float, *, valid_until: float) -> bool:  # noqa: ARG002
+    async def issue_code(self, reference: SessionRef, code: str, now: float, *, valid_until: float) -> bool:  # noqa: ARG002
         await travel(until_there=not self._at_once)
         self._fail_if_away()
         self.add(code, self.codes.pop(self._code_of[reference]))

@@ -52,15 +52,20 @@ ODD: dict[str, Callable[[], web.Response]] = {
 
 
 class FakeAri:
-    """Answers as :data:`GOOD` says, but for paths with another answer."""
+    """Answers as :data:`GOOD` says, but for paths with another answer. ``plain``: where its plain queue is."""
 
     def __init__(self) -> None:
         self.port = free_ports()
         self.other: dict[str, Callable[[], web.Response]] = {}
+        self.plain = "plain,s,1"
 
     async def answer(self, request: web.Request) -> web.Response:
         path = request.path.removeprefix("/ari").replace("to-main", "to-west")
-        return self.other[path]() if path in self.other else web.json_response(GOOD[path])
+        if path in self.other:
+            return self.other[path]()
+        if request.query.get("variable") == "IDBELLEN_PLAIN":
+            return web.json_response({"value": self.plain})
+        return web.json_response(GOOD[path])
 
 
 @pytest.fixture
@@ -157,6 +162,21 @@ async def test_a_language_without_any_sound_is_told_as_such(installation: Instal
 async def test_without_what_tells_of_asterisk_it_is_named(installation: Installation, ari: FakeAri) -> None:
     ari.other[INFO] = ODD["404"]
     assert "is res_ari_asterisk.so loaded" in (await faults(installation))[0].fault
+
+
+@pytest.mark.parametrize(
+    ("ways", "key"),
+    [(("plain", "off"), "unverified"), (("goodbye", "plain"), "without_code"), (("goodbye", "goodbye"), "")],
+)
+async def test_callers_are_not_sent_to_a_plain_queue_that_is_not_there(
+    installation: Installation, ari: FakeAri, keys_folder: Path, ways: tuple[str, str], key: str
+) -> None:
+    unverified, without_code = ways
+    installation.write(keys_folder, unverified=f'"{unverified}"', without_code=f'"{without_code}"')
+    assert await faults(installation) == []
+    ari.plain = ""
+    told = [f'[calls] {key} is "plain": nobody would be helped'] if key else []
+    assert [finding.fault.partition("but ")[2] for finding in await faults(installation)] == told
 
 
 @pytest.mark.parametrize(

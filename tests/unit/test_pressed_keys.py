@@ -17,6 +17,7 @@ from idbellen.domain.board import Stage
 from idbellen.domain.codes import new_code
 from idbellen.domain.digits import Collector, EntryRules, Outcome
 from idbellen.domain.idcontact import AuthResult, AuthStatus
+from idbellen.domain.ids import AgentName
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import ForPurpose, Goodbye, Plain
 from idbellen.domain.statistics import CallOutcome
@@ -201,15 +202,16 @@ def test_a_caller_without_a_code_may_be_served_as_not_verified() -> None:
 
     async def look(office: Office) -> None:
         await asyncio.sleep(20)
-        view = office.desk.view("a").call
+        view = office.desk.view(AgentName("a")).call
         assert view
+        assert view.secret
         assert view.purpose == "report_move"
         assert office.progress.view(view.session).stage is Stage.CONNECTED
-        session = await office.sessions.by_secret(view.secret or "")
+        session = await office.sessions.by_secret(view.secret)
         assert session
         assert session.result == AuthResult(AuthStatus.NOT_TRIED, {})
         words.append(view.words)
-        office.desk.shown("a", view.call)
+        office.desk.shown(AgentName("a"), view.call)
 
     phone = FakePhone(keys=[(2.0, "#")])
     sessions = tell(phone, rules=SERVED, beside=look, log=log)
