@@ -75,7 +75,8 @@ async def keep_company(phone: Phone, desk: Desk, greeting: Sequence[Prompt], pla
         asked = await _asked_during(phone, playback, heeded)
         again = told + rules.announce if rules.announce else float("inf")
         comfort = comforted + rules.comfort if rules.comfort else float("inf")
-        if asked or await _asked(phone, min(again, comfort)) or again <= comfort:
+        asked = asked or await _asked(phone, min(again, comfort))
+        if asked or again <= comfort:
             told, heeded = now(), float("inf")
             prompts = _standing(place, desk) or [Prompt.STILL_WAITING]
         else:
