@@ -298,6 +298,23 @@ async def test_claims_of_calls_that_nobody_has_in_hand_are_undone(store: Store) 
     assert await store.release_others([]) == 2
 
 
+async def test_a_session_that_a_call_begins_for_a_caller_without_a_code(store: Store) -> None:
+    """It has its result, of which nobody is told, from the start on, and is as good as over then."""
+    result = AuthResult(AuthStatus.NOT_TRIED, {})
+    for name, code in (("one", CODE), ("two", OTHER_CODE)):
+        begun = Session(SessionRef(name), "report_move")
+        received = Received(result, f"of {name}", 10.0)
+        assert await store.start(
+            begun, attr_handle=f"attr {name}", page_handle=f"page {name}", now=10.0, received=received
+        )
+        assert await store.issue_code(begun.reference, code, 10.0, valid_until=40.0)
+    claimed = await store.claim(CODE, call=A_CALL, secret=Secret("secret"), now=10.0)
+    assert claimed == Session(SessionRef("one"), "report_move", result)
+    assert await store.by_secret(Secret("secret")) == claimed
+    await store.release(A_CALL)
+    assert await store.claim(CODE, call=ANOTHER, secret=Secret("another"), now=41.0) is None, "its code lapses"
+
+
 async def test_notes_are_kept_replaced_and_deleted(store: Store) -> None:
     await store.note({})
     assert await store.notes() == {}

@@ -67,7 +67,7 @@ def test_callers_without_a_code_go_where_those_go_who_are_not_verified_unless_it
 
 def test_callers_without_a_code_are_served_only_for_a_purpose_that_admits_them(file: Path) -> None:
     change(file, 'without_code = "plain"', 'without_code = "purpose:report_move"')
-    assert ":172: [purposes.report_move] admit_unverified: expected true, since [calls] without_code" in fault(file)
+    assert "[purposes.report_move] admit_unverified: expected true, since [calls] without_code" in fault(file)
     change(file, "admit_unverified = false", "admit_unverified = true")
     assert load(file).calls.without_code == ForPurpose("report_move")
 
@@ -137,12 +137,12 @@ def test_the_store_may_be_in_redis(file: Path, url: str, meant: RedisUrl, shown:
         (
             'without_code = "plain"',
             'without_code = "queue:taxes"',
-            ':29: [calls] without_code: expected "plain", "goodbye", "purpose:NAME" or "off"',
+            '[calls] without_code: expected "plain", "goodbye", "purpose:NAME" or "off"',
         ),
         (
             'without_code = "plain"',
             'without_code = "purpose:taxes"',
-            ":29: [calls] without_code: expected a purpose with a table: there is no [purposes.taxes]",
+            "[calls] without_code: expected a purpose with a table: there is no [purposes.taxes]",
         ),
         ("[calls]\n", "[call]\n", "[call]: unknown"),
         ("[calls]\n", "[call]\n", "[calls]: missing"),
