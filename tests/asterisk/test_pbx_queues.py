@@ -128,15 +128,16 @@ async def test_from_code_to_screen(
     await installation.until_nothing_is_left()
 
 
+@pytest.mark.parametrize(("keys", "logged"), [(WRONG, "not verified"), ("#", "without a code")])
 async def test_who_is_not_verified_is_queued_and_shows_no_screen(
-    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones, keys: str, logged: str
 ) -> None:
     installation = await begin(tries="1")
     agent = await telephony.agent("agent1")
     async with installation.dashboard("agent1") as dashboard:
         await ready(dashboard, pbx, QUEUE, "agent1")
-        caller = await telephony.call(WRONG)
-        await installation.until_log("not verified")
+        caller = await telephony.call(keys)
+        await installation.until_log(logged)
         await agent.talking()
         shown = await pbx.cli(f"core show channel {await pbx.channel('PJSIP/trunk')}")
         assert "IDBELLEN_VERIFIED=0" in shown
