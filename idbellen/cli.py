@@ -23,6 +23,7 @@ import structlog
 from idbellen import __version__, keys
 from idbellen.asterisk.ari import AriError
 from idbellen.asterisk.callers_left import send_away
+from idbellen.domain.agents import joined
 from idbellen.domain.codes import Fingerprints
 from idbellen.domain.ids import AgentName, QueueName
 from idbellen.domain.statistics import day_bounds
@@ -152,20 +153,20 @@ def _add_agent_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     text = "Add, change, list and remove agents."
     actions = commands.add_parser("agent", help=text, description=text).add_subparsers(required=True, metavar="ACTION")
     roles = [role.value for role in Role]
-    phone = "the phone as Asterisk names it: PJSIP/agent1"
+    phone = "the phone as Asterisk names it: PJSIP/agent1; may be repeated, and all of them ring"
     queue = "a queue that they serve, and their penalty there (0, first choice, by default); may be repeated"
 
     added = _add_action(
         actions, "add", _agent_add, "Add an agent; asks for a password, or reads it from standard input."
     )
     added.add_argument("name")
-    added.add_argument("--endpoint", required=True, help=phone)
+    added.add_argument("--endpoint", required=True, action="append", help=phone)
     added.add_argument("--role", choices=roles, default=Role.AGENT.value, help="default: %(default)s")
     added.add_argument("--queue", action="append", metavar="NAME[:PENALTY]", help=f"{queue}; without it: all queues")
 
     changed = _add_action(actions, "set", _agent_set, "Change what is given of an agent.")
     changed.add_argument("name")
-    changed.add_argument("--endpoint", help=phone)
+    changed.add_argument("--endpoint", action="append", help=f"{phone}; in place of all earlier")
     changed.add_argument("--role", choices=roles)
     queues = changed.add_mutually_exclusive_group()
     queues.add_argument("--queue", action="append", metavar="NAME[:PENALTY]", help=f"{queue}; in place of all earlier")
@@ -354,10 +355,10 @@ def _agent_set(options: argparse.Namespace) -> int:
     return _run(change())
 
 
-def _endpoint(command: str, text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z]+/[A-Za-z0-9_.@:-]{1,80}", text):
+def _endpoint(command: str, texts: Sequence[str]) -> str:
+    if not all(re.fullmatch(r"[A-Za-z]+/[A-Za-z0-9_.@:-]{1,80}", text) for text in texts):
         raise UsageError(f"{command}: expected --endpoint TECHNOLOGY/NAME, such as PJSIP/agent1")
-    return text
+    return joined(texts)
 
 
 def _queues(command: str, texts: Sequence[str], settings: Settings) -> dict[QueueName, int]:

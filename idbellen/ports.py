@@ -348,8 +348,9 @@ class Role(enum.Enum):
 class Account:
     """An agent's local account.
 
-    ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``); ``queues`` maps the queues that they serve to
-    their penalty there, where 0 is first choice, and is empty for whoever serves them all.
+    ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``), or several
+    (:func:`idbellen.domain.agents.phones_of`); ``queues`` maps the queues that they serve to their penalty there, where
+    0 is first choice, and is empty for whoever serves them all.
     """
 
     name: AgentName
@@ -379,7 +380,7 @@ class AccountStore(Protocol):
         ...
 
     async def by_endpoint(self, endpoint: str) -> Account | None:
-        """Give the account with this phone; None if there is none, or if several share the phone."""
+        """Give the account with this phone, be it one of several; None if there is none, or if accounts share it."""
         ...
 
     async def change_account(

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SCRIPT = "verify"
+# What ``idbellen check`` asks for, and what only we answer: a command of AGI that does nothing.
+ABOUT, ABOUT_US = "about", "NOOP idbellen"
+ABOUT_SECONDS = 2.0
 HEADER_SECONDS = 5.0
 LARGEST_HEADER = 16 * 1024
 # No prompt is longer, and a wait for digits is renewed more often.
@@ -358,6 +361,7 @@ class AgiServer:
         """
         application = Application(loop=asyncio.get_running_loop())
         application.add_route(SCRIPT, self._verify)
+        application.add_route(ABOUT, self._about)
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
@@ -396,6 +400,10 @@ class AgiServer:
             for lines in (self._full, self._refused, self._broken):
                 lines.close()
 
+    async def _about(self, request: Request) -> None:
+        request.writer.write(f"{ABOUT_US}\n".encode())
+        await request.writer.drain()
+
     async def _verify(self, request: Request) -> None:
         self._crowd.work(request.writer)
         phone = AgiPhone(request)
@@ -407,3 +415,21 @@ class AgiServer:
             finally:
                 request.writer.close()
                 server.cancel()
+
+
+async def who_listens(host: str, port: int) -> str:
+    """Say who answers FastAGI at an address: ``idbellen``, ``nobody`` or ``another``."""
+    try:
+        async with timeout(ABOUT_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return "nobody"
+    try:
+        async with timeout(ABOUT_SECONDS):
+            writer.write(f"agi_network: yes\nagi_network_script: {ABOUT}\n\n".encode())
+            line = await reader.readline()
+    except (OSError, TimeoutError, ValueError):
+        return "another"
+    finally:
+        writer.close()
+    return "idbellen" if line.decode(errors="replace").strip() == ABOUT_US else "another"

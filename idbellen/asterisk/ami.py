@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from panoramisk import Manager
 from panoramisk.ami_protocol import AMIProtocol
 
-from idbellen.aio import reconnecting, timeout
+from idbellen.aio import first_of, reconnecting, timeout
 from idbellen.domain.wiring import (
     Answered,
     Appeared,
@@ -28,13 +29,14 @@ from idbellen.domain.wiring import (
     Lost,
     Member,
     MemberGone,
+    Members,
     PbxEvent,
     Queued,
     Snapshot,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 log = structlog.get_logger()
 
@@ -43,12 +45,16 @@ ACTION_SECONDS = 5.0
 LIST_SECONDS = 15.0
 # A silent connection is noticed within the sum of this and ACTION_SECONDS.
 PING_SECONDS = 5.0
+# So often the members of the queues are asked for again, and whenever the PBX has read its configuration.
+COMPARE_SECONDS = 15.0
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 10.0
 MOST_EVENTS = 5000
 # A message of AMI is some hundred bytes; whoever sends this much without an end of one does not speak AMI.
 LARGEST_MESSAGE = 1 << 20
 REFERENCE = "IDBELLEN_REFERENCE"
+# The dialplan sets it before it asks us.
+VERIFIED = "IDBELLEN_VERIFIED"
 NEVER = 10**9
 
 _silent = logging.getLogger("panoramisk.silent")
@@ -109,6 +115,15 @@ class Ami:
         self._mailbox: asyncio.Queue[PbxEvent] = asyncio.Queue()
         self._held_back: list[PbxEvent] | None = None
         self._manager: _Manager | None = None
+        # An action of ours is over before all members are asked for, or is done after that.
+        self._acting = asyncio.Lock()
+        self._reloaded = asyncio.Event()
+        self._missing: frozenset[str] = frozenset()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the PBX tells what happens."""
+        return self._manager is not None
 
     async def next_event(self) -> PbxEvent:
         """Wait for the next event. After each connecting the first is a :class:`Snapshot`."""
@@ -141,8 +156,9 @@ class Ami:
         if news:
             log.error("no AMI connection", address=self._where, reason=reason)
 
-    async def try_out(self) -> None:
-        """Connect, ask for the state, and leave.
+    @asynccontextmanager
+    async def trying_out(self) -> AsyncIterator[AmiTrial]:
+        """Connect and ask for the state, for the block in which more can be asked.
 
         Raises:
             AmiDeniedError: user name or password are wrong.
@@ -152,6 +168,7 @@ class Ami:
         manager = await self._open()
         try:
             await self._refresh(manager)
+            yield AmiTrial(manager, self._missing)
         finally:
             _close(manager)
 
@@ -179,7 +196,8 @@ class Ami:
         if manager is None:
             return False
         try:
-            answer = await _ask(manager, action, fields)
+            async with self._acting:
+                answer = await _ask(manager, action, fields)
         except AmiError as fault:
             log.warning("AMI action failed", action=action, reason=str(fault))
             return False
@@ -216,42 +234,75 @@ class Ami:
 
     async def _refresh(self, manager: _Manager) -> None:
         """Ask for everything, and tell it."""
-        status = await _list(manager, "Status", {"Variables": REFERENCE})
+        status = await _list(manager, "Status", {"Variables": f"{REFERENCE},{VERIFIED}"})
         channels = tuple(
-            Channel(entry.uniqueid, entry.channel, entry.bridgeid, _reference(entry))
+            Channel(
+                entry.uniqueid,
+                entry.channel,
+                entry.bridgeid,
+                _variable(entry, REFERENCE),
+                asked=_variable(entry, VERIFIED) != "",
+            )
             for entry in status
             if entry.event == "Status"
         )
-        entries = await _list(manager, "QueueStatus", {})
+        entries = await self._queue_status(manager)
         queued = tuple(
             Queued(entry.uniqueid, entry.queue, float(entry.wait or 0))
             for entry in sorted(entries, key=lambda entry: int(entry.position or 0))
             if entry.event == "QueueEntry" and entry.queue in self._queues
         )
-        members = tuple(
+        self._empty()
+        self._tell(Snapshot(channels, queued, self._members(entries)))
+
+    async def _compare(self, manager: _Manager) -> None:
+        """Ask for the members again, and tell them: what was told meanwhile comes after that."""
+        self._reloaded.clear()
+        async with self._acting:
+            self._held_back = []
+            self._tell(Members(self._members(await self._queue_status(manager))))
+
+    async def _queue_status(self, manager: _Manager) -> list[Any]:
+        entries = []
+        for queue in sorted(self._queues):
+            entries += await _list(manager, "QueueStatus", {"Queue": queue})
+        missing = self._queues - {entry.queue for entry in entries if entry.event == "QueueParams"}
+        if missing - self._missing:
+            log.error("the PBX has no such queue", queues=",".join(sorted(missing)))
+        self._missing = missing
+        return entries
+
+    def _members(self, entries: list[Any]) -> tuple[Member, ...]:
+        return tuple(
             Member(entry.queue, entry.location, entry.paused == "1", entry.membership == "dynamic")
             for entry in entries
             if entry.event == "QueueMember" and entry.queue in self._queues
         )
-        missing = self._queues - {entry.queue for entry in entries if entry.event == "QueueParams"}
-        if missing:
-            log.error("the PBX has no such queue", queues=",".join(sorted(missing)))
-        self._empty()
-        self._mailbox.put_nowait(Snapshot(channels, queued, members))
+
+    def _tell(self, state: Snapshot | Members) -> None:
+        self._mailbox.put_nowait(state)
         for event in self._held_back or ():
             self._mailbox.put_nowait(event)
         self._held_back = None
 
     async def _stay(self, manager: _Manager) -> None:
+        loop = asyncio.get_running_loop()
+        compared = loop.time()
         while not manager.lost.is_set():
             try:
                 async with timeout(PING_SECONDS):
-                    await manager.lost.wait()
+                    await first_of(manager.lost, self._reloaded)
             except TimeoutError:
                 await _ask(manager, "Ping", {})
+            if self._reloaded.is_set() or loop.time() - compared >= COMPARE_SECONDS:
+                await self._compare(manager)
+                compared = loop.time()
         raise AmiError("connection lost")
 
     def _take(self, manager: _Manager, message: Any) -> None:  # noqa: ANN401 - panoramisk's Message
+        if message.event == "Reload":
+            self._reloaded.set()
+            return
         try:
             event = translate(message)
         except (KeyError, ValueError) as fault:
@@ -271,6 +322,40 @@ class Ami:
     def _empty(self) -> None:
         while not self._mailbox.empty():
             self._mailbox.get_nowait()
+
+
+class AmiTrial:
+    """A connection for ``idbellen check``. ``missing``: the queues that the PBX does not have."""
+
+    def __init__(self, manager: _Manager, missing: frozenset[str]) -> None:
+        self._manager = manager
+        self.missing = missing
+
+    async def variable(self, name: str) -> str:
+        """Give a global variable of the dialplan; empty for none.
+
+        Raises:
+            AmiError: it does not answer, or lets us do too little.
+
+        """
+        answer = await _ask(self._manager, "Getvar", {"Variable": name})
+        if not answer.success:
+            raise AmiError(f"Getvar refused: {answer.message}")
+        return str(answer.value or "")
+
+    async def has_context(self, name: str) -> bool:
+        """Whether the dialplan has a context.
+
+        Raises:
+            AmiError: it does not answer, or lets us do too little.
+
+        """
+        answer = await _ask(self._manager, "ShowDialPlan", {"Context": name}, seconds=LIST_SECONDS, as_list=None)
+        if isinstance(answer, list):
+            return True
+        if "context" in answer.message:
+            return False
+        raise AmiError(f"ShowDialPlan refused: {answer.message}")
 
 
 def translate(message: Mapping[str, str]) -> PbxEvent | None:
@@ -314,11 +399,11 @@ def _translate_queue(kind: str, message: Mapping[str, str]) -> PbxEvent | None:
     return None
 
 
-def _reference(entry: Any) -> str:  # noqa: ANN401
+def _variable(entry: Any, wanted: str) -> str:  # noqa: ANN401
     found = entry.variable
     for text in found if isinstance(found, list) else [found]:
         name, _, value = text.partition("=")
-        if name == REFERENCE:
+        if name == wanted:
             return str(value)
     return ""
 

@@ -16,7 +16,7 @@ from idbellen.domain.prompts import Prompt, media
 from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from idbellen.asterisk.legs import AgentChannel, Legs
     from idbellen.asterisk.lines import Line, Lines
@@ -37,17 +37,17 @@ ANNOUNCE_SECONDS = 15.0
 class Monitor(ports.Monitor):
     """Rings supervisors' phones and connects them to calls in hand (:class:`idbellen.ports.Monitor`).
 
-    ``endpoint_of`` gives the endpoint of an agent's phone; ``taken``: the supervisors' phones that ring or listen now,
+    ``phones_of`` gives an agent's phones; ``taken``: the supervisors' phones that ring or listen now,
     here or on another Asterisk. It works while :meth:`run` runs.
     """
 
     def __init__(
-        self, ari: Ari, lines: Lines, legs: Legs, endpoint_of: Callable[[AgentName], str | None], taken: set[str]
+        self, ari: Ari, lines: Lines, legs: Legs, phones_of: Callable[[AgentName], Sequence[str]], taken: set[str]
     ) -> None:
         self._ari = ari
         self._lines = lines
         self._legs = legs
-        self._endpoint_of = endpoint_of
+        self._phones_of = phones_of
         self._sessions: asyncio.TaskGroup | None = None
         self._taken = taken
 
@@ -62,8 +62,10 @@ class Monitor(ports.Monitor):
 
     def has(self, agent: AgentName) -> bool:
         """Whether this agent talks with a caller on this Asterisk."""
-        endpoint = self._endpoint_of(agent)
-        return endpoint is not None and self._legs.talking(endpoint) is not None
+        return self._talking(agent) is not None
+
+    def _talking(self, agent: AgentName) -> AgentChannel | None:
+        return next(filter(None, map(self._legs.talking, self._phones_of(agent))), None)
 
     async def request(self, agent: AgentName, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Ring ``endpoint`` and connect it to the agent's call; False if that cannot be.
@@ -71,9 +73,8 @@ class Monitor(ports.Monitor):
         That is also so while this phone rings for, or is in, another call. With ``announce`` the agent, and nobody
         else, is told first. It ends with the agent's part in the call, or when the supervisor hangs up.
         """
-        own = self._endpoint_of(agent)
-        leg = self._legs.talking(own) if own and own != endpoint else None
-        if leg is None or self._sessions is None or endpoint in self._taken:
+        leg = self._talking(agent)
+        if leg is None or endpoint in self._phones_of(agent) or self._sessions is None or endpoint in self._taken:
             return False
         connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         session = self._sessions.create_task(self._session(leg, endpoint, mode, connected, announce=announce))

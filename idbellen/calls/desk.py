@@ -56,7 +56,7 @@ class Reservation:
         self._desk = desk
         self.ticket = ticket
         self.agent = agent.name
-        self.endpoint = agent.endpoint
+        self.phones = desk.staff.worth_ringing(agent)
         self.commands: asyncio.Queue[Command] = asyncio.Queue(MOST_COMMANDS)
         self.offer = offer
         self.call: CallView | None = None
@@ -213,7 +213,10 @@ class Desk:
         agent = agents[name]
         now = self.clock()
         others = [other for other in agents.values() if other.name != name and other.state is not AgentState.OFFLINE]
-        colleagues = [Colleague(other.name, other.state, other.free(now)) for other in others]
+        in_use = self.staff.phones_in_use
+        colleagues = [
+            Colleague(other.name, other.state, other.free(now) and in_use.isdisjoint(other.phones)) for other in others
+        ]
         reservation = self._reserved.get(name)
         waiting = {queue: count for queue, count in self.waiting_by_queue().items() if agent.penalty(queue) is not None}
         return AgentView(
@@ -356,6 +359,8 @@ class Desk:
         agent = self.staff.agents.get(name)
         if agent is None or not agent.free(self.clock()):
             return None
+        if not self.staff.phones_in_use.isdisjoint(agent.phones):
+            return None
         return self._reserve(agent, ticket)
 
     def link(self, name: AgentName, ticket: Ticket, view: CallView) -> Reservation | None:
@@ -454,6 +459,6 @@ class Desk:
             p.ticket.call: (p.ticket, p.wanted) for p in self._places.values() if p.wanted and self._can_be_offered(p)
         }
         tickets = (ticket for ticket, _ in wanted.values())
-        for pair in match(tickets, self.staff.available, self._rules.queues, now):
+        for pair in match(tickets, self.staff.available, self._rules.queues, now, self.staff.phones_in_use):
             ticket, future = wanted[pair.call]
             future.set_result([self._reserve(self.staff[name], ticket) for name in pair.agents])

@@ -41,17 +41,19 @@ class FeatureCodes:
 
     async def _act(self, endpoint: str, code: str) -> Prompt:
         account = await self._accounts.by_endpoint(endpoint)
-        if account is None:
+        # Of those who share a phone only who works with it now is known.
+        name = account.name if account else self._staff.here_with(endpoint)
+        if name is None:
             return Prompt.AGENT_UNKNOWN
         # The phone is in use, for this very call: known before, or a caller would be offered to it at once.
-        await self._endpoints.follow(account.endpoint)
+        await self._endpoints.follow(endpoint)
         match code:
-            case "login":
+            case "login" if account:
                 return self._log_in(account)
             case "logout":
-                return self._log_out(account.name)
+                return self._log_out(name)
             case "pause":
-                return self._pause(account.name)
+                return self._pause(name)
         return Prompt.AGENT_UNKNOWN
 
     def _log_in(self, account: Account) -> Prompt:

@@ -46,39 +46,53 @@ class Party:
         await self.hold.aclose()
 
 
+@dataclass(slots=True)
+class _Try:
+    """One agent whose phones ring. ``ringing``: how many of them still do."""
+
+    reservation: Reservation
+    hold: AsyncExitStack
+    ringing: int = 0
+
+
 async def ring_agents(
     phone: Phone, reservations: Sequence[Reservation], seconds: float, scope: AsyncExitStack
 ) -> Party | RingOutcome:
-    """Ring the phones of reserved agents until one answers; gives who, or how the last of them did not.
+    """Ring all phones of reserved agents until one is answered; gives who, or how the last of them was not.
 
     All reservations are held by ``scope`` from the first moment on; those who do not answer are free again at the
     end, and so are those whom another was quicker than.
     """
-    holds = []
+    tries = []
     for reservation in reservations:
         hold = await scope.enter_async_context(AsyncExitStack())
         hold.callback(reservation.release)
-        holds.append(hold)
-    waits: dict[asyncio.Future[RingOutcome], Party] = {}
+        tries.append(_Try(reservation, hold))
+    waits: dict[asyncio.Future[RingOutcome], tuple[_Try, AgentLeg, AsyncExitStack]] = {}
     outcome = RingOutcome.NO_ANSWER
     try:
-        for reservation, hold in zip(reservations, holds, strict=True):
-            reservation.ringing()
-            leg = await hold.enter_async_context(phone.ring(reservation.endpoint, seconds))
-            waits[asyncio.ensure_future(leg.outcome())] = Party(leg, reservation, hold)
+        for one in tries:
+            one.reservation.ringing()
+            for endpoint in one.reservation.phones:
+                own = await one.hold.enter_async_context(AsyncExitStack())
+                leg = await own.enter_async_context(phone.ring(endpoint, seconds))
+                waits[asyncio.ensure_future(leg.outcome())] = one, leg, own
+                one.ringing += 1
         while waits:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in done:
-                party = waits.pop(wait)
+                one, leg, own = waits.pop(wait)
                 outcome = wait.result()
-                log.info("rang", call=phone.call, agent=party.agent, outcome=outcome.value)
+                log.info("rang", call=phone.call, agent=one.reservation.agent, outcome=outcome.value)
                 if outcome is RingOutcome.ANSWERED:
-                    for slower in waits.values():
-                        await slower.leave()
-                    return party
-                assert party.reservation  # noqa: S101 - made above
-                party.reservation.missed()
-                await party.leave()
+                    for other, _, slower in waits.values():
+                        await (slower if other is one else other.hold).aclose()
+                    return Party(leg, one.reservation, one.hold)
+                await own.aclose()
+                one.ringing -= 1
+                if not one.ringing:
+                    one.reservation.missed()
+                    await one.hold.aclose()
     finally:
         for wait in waits:
             wait.cancel()

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idbellen.calls.watch import News, Watches
-from idbellen.domain.agents import NO_TERMS, Agent, AgentEvent, AgentState, Terms
+from idbellen.domain.agents import NO_TERMS, Agent, AgentEvent, AgentState, PhoneState, Terms, phones_of, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from idbellen.calls.watch import Watch
-    from idbellen.domain.agents import PhoneState
     from idbellen.domain.ids import AgentName
     from idbellen.domain.notes import AgentNote
     from idbellen.ports import Account, Clock
@@ -58,6 +57,7 @@ class Staff:
         self._rules = rules
         self._agents: dict[AgentName, Agent] = {}
         self._available: dict[AgentName, Agent] = {}
+        self._engaged: dict[AgentName, Agent] = {}
         self._presences: dict[AgentName, _Presence] = {}
         self._phones: dict[str, PhoneState] = {}
         self._wrap_ups: dict[AgentName, asyncio.TimerHandle] = {}
@@ -81,18 +81,31 @@ class Staff:
         """Those whose state is available, so that nobody looks for them among all at each change."""
         return self._available.values()
 
-    def endpoint(self, name: AgentName) -> str | None:
-        """Give the phone of an agent; None for one who has never been here."""
-        return self._agents[name].endpoint if name in self._agents else None
+    @property
+    def phones_in_use(self) -> set[str]:
+        """The phones of all to whom a caller is offered or who talk: nobody else is offered a caller on them."""
+        return {phone for agent in self._engaged.values() for phone in agent.phones}
 
-    def here_with(self, endpoint: str) -> AgentName | None:
-        """Give who is here with a phone; None if nobody is, or several share it."""
-        found = [
-            agent.name
-            for agent in self._agents.values()
-            if agent.endpoint == endpoint and agent.state is not AgentState.OFFLINE
+    def phones(self, name: AgentName) -> tuple[str, ...]:
+        """Give the phones of an agent; none for one who has never been here."""
+        return self._agents[name].phones if name in self._agents else ()
+
+    def worth_ringing(self, agent: Agent) -> tuple[str, ...]:
+        """Give those of an agent's phones that are there, as far as is known; all of them if none is."""
+        there = [phone for phone in agent.phones if self._phones.get(phone) is not PhoneState.UNREGISTERED]
+        return tuple(there) or agent.phones
+
+    def here_with(self, phone: str) -> AgentName | None:
+        """Give who is here with a phone.
+
+        Of several who share it, the one who is available, or else the one who works; None if that is not one.
+        """
+        here = [
+            agent for agent in self._agents.values() if phone in agent.phones and agent.state is not AgentState.OFFLINE
         ]
-        return found[0] if len(found) == 1 else None
+        available = [agent for agent in here if agent.state is AgentState.AVAILABLE]
+        works = [agent for agent in here if agent.works]
+        return next((found[0].name for found in (here, available, works) if len(found) == 1), None)
 
     def restore(
         self, notes: Iterable[AgentNote], accounts: Mapping[AgentName, Account], talking: Collection[AgentName]
@@ -160,11 +173,10 @@ class Staff:
     def _enrol(self, account: Account) -> _Presence:
         known = self._agents.get(account.name)
         if known is None:
-            phone = self._phones.get(account.endpoint)
             known = Agent(account.name, account.endpoint, account.queues)
-            self._set(replace(known, phone=phone) if phone else known)
+            self._set(replace(known, phone=self._phone_state(account.endpoint)))
         elif not known.engaged:
-            phone = self._phones.get(account.endpoint, known.phone)
+            phone = self._phone_state(account.endpoint)
             self._set(replace(known, endpoint=account.endpoint, queues=account.queues, phone=phone))
         return self._presences.setdefault(account.name, _Presence())
 
@@ -208,8 +220,11 @@ class Staff:
         """Note what Asterisk says of an endpoint, whether somebody with it is here or not."""
         self._phones[endpoint] = phone
         for agent in list(self._agents.values()):
-            if agent.endpoint == endpoint:
-                self._put(replace(agent, phone=phone))
+            if endpoint in agent.phones:
+                self._put(replace(agent, phone=self._phone_state(agent.endpoint)))
+
+    def _phone_state(self, endpoint: str) -> PhoneState:
+        return together([self._phones.get(phone, PhoneState.UNKNOWN) for phone in phones_of(endpoint)])
 
     def _wish(self, name: AgentName, event: AgentEvent, reason: str = "") -> None:
         if name in self._agents and self._agents[name].state is not AgentState.OFFLINE:
@@ -237,6 +252,10 @@ class Staff:
             self._available[agent.name] = agent
         else:
             self._available.pop(agent.name, None)
+        if agent.engaged:
+            self._engaged[agent.name] = agent
+        else:
+            self._engaged.pop(agent.name, None)
 
     def _put(self, agent: Agent) -> None:
         before = self._agents[agent.name]

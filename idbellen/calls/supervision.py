@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from idbellen.calls.audit import on_record
-from idbellen.domain.agents import AgentState
+from idbellen.domain.agents import AgentState, phones_of
 from idbellen.domain.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class Supervision:
         detail = {"mode": mode, "call": view.call, "announced": "yes" if self.rules.announce else "no"}
         if not await on_record(self._audit, actor.name, "agent monitored", agent, **detail):
             return Refusal.UNRECORDED
-        if await self._monitor.request(agent, actor.endpoint, mode, announce=self.rules.announce):
+        # Of several phones of their own, the one that they are known by.
+        if await self._monitor.request(agent, phones_of(actor.endpoint)[0], mode, announce=self.rules.announce):
             return None
         await on_record(self._audit, actor.name, "agent monitored in vain", agent, **detail)
         return Refusal.PHONE

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from idbellen.domain.ids import AgentName, QueueName
 
@@ -48,6 +48,27 @@ class PhoneState(enum.Enum):
     UNREGISTERED = "unregistered"
     IDLE = "idle"
     BUSY = "busy"  # in use, by us or by another call
+
+
+# Of several phones, or of several who tell of one, the first of these counts: who talks on one is not rung on another.
+_COUNTS_FIRST = (PhoneState.BUSY, PhoneState.IDLE, PhoneState.UNKNOWN, PhoneState.UNREGISTERED)
+# Between the phones of one account, as in Asterisk's Dial().
+_AND = "&"
+
+
+def phones_of(endpoint: str) -> tuple[str, ...]:
+    """Give the phones of an account's endpoint: ``PJSIP/ann&PJSIP/ann-home`` are two, which ring together."""
+    return tuple(endpoint.split(_AND))
+
+
+def joined(phones: Iterable[str]) -> str:
+    """Give the endpoint of an account with these phones."""
+    return _AND.join(dict.fromkeys(phones))
+
+
+def together(states: Collection[PhoneState]) -> PhoneState:
+    """Give how several phones of one agent, or several tellings of one phone, are taken together."""
+    return next((state for state in _COUNTS_FIRST if state in states), PhoneState.UNKNOWN)
 
 
 _S, _E = AgentState, AgentEvent
@@ -96,13 +117,13 @@ NO_TERMS = Terms()
 class Agent:
     """An agent at one moment.
 
-    ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``); ``queues`` maps the queues that they serve to
-    their penalty there, where 0 is first choice, and is empty for those who serve all; ``since`` says when the state
-    began and ``reason`` why they are paused (a configured word, or nothing); ``idle_since`` when they last had a
-    call; ``offered_at`` when they last had an offer; ``rests_until`` keeps offers away for a moment after one that
-    came to nothing; ``missed`` counts the offers missed in a row; ``wrap_up_until`` is the end of wrap-up;
-    ``afterwards`` and ``afterwards_reason`` are the state that a call or offer in hand will end in.
-    Times: epoch seconds.
+    ``endpoint`` is the phone as Asterisk names it (``PJSIP/agent1``), or several (:func:`phones_of`), and ``phone`` the
+    state of these :func:`together`; ``queues`` maps the queues that they serve to their penalty there, where 0 is first
+    choice, and is empty for those who serve all; ``since`` says when the state began and ``reason`` why they are paused
+    (a configured word, or nothing); ``idle_since`` when they last had a call; ``offered_at`` when they last had an
+    offer; ``rests_until`` keeps offers away for a moment after one that came to nothing; ``missed`` counts the offers
+    missed in a row; ``wrap_up_until`` is the end of wrap-up; ``afterwards`` and ``afterwards_reason`` are the state
+    that a call or offer in hand will end in. Times: epoch seconds.
     """
 
     name: AgentName
@@ -119,6 +140,11 @@ class Agent:
     rests_until: float = 0.0
     missed: int = 0
     wrap_up_until: float = 0.0
+
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """Their phones, the first of which is the one they are known by."""
+        return phones_of(self.endpoint)
 
     @property
     def engaged(self) -> bool:

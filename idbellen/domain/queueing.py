@@ -15,6 +15,7 @@ from idbellen.domain.whereabouts import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 
 class Strategy(enum.Enum):
@@ -184,9 +185,18 @@ class Queues:
 _ORDINARY = QueueRules()
 
 
-def match(waiting: Iterable[Ticket], agents: Iterable[Agent], queues: Queues, now: float) -> list[Match]:
-    """Pair callers, in order, each with the agents of the lowest penalty who are free for this queue."""
-    free = {agent.name: agent for agent in agents if agent.free(now)}
+def match(
+    waiting: Iterable[Ticket],
+    agents: Iterable[Agent],
+    queues: Queues,
+    now: float,
+    in_use: AbstractSet[str] = frozenset(),
+) -> list[Match]:
+    """Pair callers, in order, each with the agents of the lowest penalty who are free for this queue.
+
+    Agents may share a phone: of them one is offered a caller at a time, and none while it is ``in_use`` for another.
+    """
+    free = {agent.name: agent for agent in agents if agent.free(now) and in_use.isdisjoint(agent.phones)}
     if not free:
         return []
     found = []
@@ -196,8 +206,8 @@ def match(waiting: Iterable[Ticket], agents: Iterable[Agent], queues: Queues, no
         chosen = _choose(ticket, list(free.values()), queues[ticket.queue].strategy)
         if chosen:
             found.append(Match(ticket.call, tuple(agent.name for agent in chosen)))
-            for agent in chosen:
-                del free[agent.name]
+            taken = {phone for agent in chosen for phone in agent.phones}
+            free = {name: agent for name, agent in free.items() if taken.isdisjoint(agent.phones)}
     return found
 
 
@@ -213,11 +223,22 @@ def _choose(ticket: Ticket, free: Sequence[Agent], strategy: Strategy) -> list[A
     best = [agent for penalty, agent in ranked if penalty == lowest]
     match strategy:
         case Strategy.RING_ALL:
-            return sorted(best, key=lambda agent: agent.name)
+            return _with_phones_of_their_own(sorted(best, key=lambda agent: (agent.idle_since, agent.name)))
         case Strategy.ROUND_ROBIN:
             return [min(best, key=lambda agent: (agent.offered_at, agent.name))]
         case Strategy.LONGEST_IDLE:
             return [min(best, key=lambda agent: (agent.idle_since, agent.name))]
+
+
+def _with_phones_of_their_own(agents: Iterable[Agent]) -> list[Agent]:
+    """Leave out who shares a phone with somebody before them; gives the others by name."""
+    chosen: list[Agent] = []
+    taken: set[str] = set()
+    for agent in agents:
+        if taken.isdisjoint(agent.phones):
+            chosen.append(agent)
+            taken.update(agent.phones)
+    return sorted(chosen, key=lambda agent: agent.name)
 
 
 def places(waiting: Iterable[Ticket], queues: Queues) -> dict[CallId, int]:

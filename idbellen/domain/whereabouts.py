@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from idbellen.domain.agents import PhoneState
+from idbellen.domain.agents import PhoneState, together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +54,8 @@ class Whereabouts:
 
     def _state(self, endpoint: str) -> PhoneState:
         told = self._told[endpoint]
-        for state in (PhoneState.BUSY, PhoneState.IDLE, PhoneState.UNKNOWN, PhoneState.UNREGISTERED):
-            if state in told.values():
-                return state
+        known = [state for state in told.values() if state]
+        if known:
+            return together(known)
         # Known nowhere that can be asked. It may be on the one that cannot, where nobody can be rung.
         return PhoneState.UNREGISTERED if 0 < len(told) < len(self._trunks) else PhoneState.UNKNOWN

@@ -18,12 +18,16 @@ MOST_CHANNELS_OF_A_CALL = 64
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel that is there. ``reference``: of the session that we left at it, if we did."""
+    """A channel that is there.
+
+    ``reference``: of the session that we left at it, if we did. ``asked``: it is a caller's, whom the dialplan sent us.
+    """
 
     uid: str
     name: str
     bridge: str = ""
     reference: str = ""
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,13 @@ class Snapshot:
     channels: tuple[Channel, ...]
     queued: tuple[Queued, ...] = ()
     members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """All members of the queues, asked for again: a change of the PBX's configuration comes without news of it."""
+
+    members: tuple[Member, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +137,19 @@ class MemberGone:
 
 
 PbxEvent = (
-    Snapshot | Lost | Appeared | Gone | Entered | Left | Held | Queued | LeftQueue | Answered | Member | MemberGone
+    Snapshot
+    | Lost
+    | Appeared
+    | Gone
+    | Entered
+    | Left
+    | Held
+    | Queued
+    | LeftQueue
+    | Answered
+    | Member
+    | MemberGone
+    | Members
 )
 
 

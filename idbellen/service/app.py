@@ -31,7 +31,7 @@ from idbellen.domain.statistics import Target
 from idbellen.ports import StoreError
 from idbellen.service.config import Settings, read_master_key, read_secret
 from idbellen.service.listening import Listeners, notify_systemd, raise_descriptors, rooms
-from idbellen.service.pbx import open_pbx
+from idbellen.service.pbx import ami_client, open_pbx
 from idbellen.service.rules import (
     StartError,
     TakenOverError,
@@ -72,6 +72,7 @@ from idbellen.web.wallboard.site import SupervisorSite
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from idbellen.asterisk.ami import Ami
     from idbellen.domain.idcontact import TokenOpener
     from idbellen.domain.notes import CallNote
     from idbellen.ports import Clock, SessionStore
@@ -125,6 +126,7 @@ async def _serve(
     settings: Settings, fingerprints: Fingerprints, opener: TokenOpener, store: Store, turns: Turns | None
 ) -> None:
     aris = list(ari_clients(settings, turns.confirm if turns else None))
+    ami = ami_client(settings)
     purposes = web_purposes(settings)
     core_credentials = credentials(settings)
     clock = SteadyClock()
@@ -152,7 +154,8 @@ async def _serve(
         ends = Ends(store, feedback)
         stack.push_async_callback(ends.flush)
         office = Office(call_rules(settings), hours, store, desk, progress, feedback, calls, notes, ends, clock)
-        telephony = Telephony(office, store, {name: server.trunk for name, server in settings.asterisk.servers.items()})
+        trunks = {name: server.trunk for name, server in settings.servers.items()}
+        telephony = Telephony(office, store, trunks, lent=settings.agi is not None, pbx=ami)
         earlier = await as_claimed(earlier, office)
         for ari in aris:
             await stack.enter_async_context(ari)
@@ -197,7 +200,8 @@ async def _serve(
         listeners = await stack.enter_async_context(Listeners(settings))
         await listeners.listen(interface, "idcontact")
         await listeners.listen(citizen_app(citizen), "citizen")
-        pbx = await _beside_others(stack, listeners, settings, office, store)
+        await _open_link_phone(listeners, settings, office, store)
+        pbx = await _open_pbx(stack, settings, office, ami)
         supervisors = _supervisor_site(settings, store, desk, calls, telephony)
         await listeners.listen(dashboard_app(dashboard, supervisors), "dashboard")
 
@@ -213,7 +217,7 @@ async def _serve(
             ("purge of the history", partial(_purge_history, store, calls, settings.supervisors)),
             ("ready", partial(_tell_when_ready, telephony)),
         ]
-        await _run(running, settings.asterisk.app)
+        await _run(running, settings.asterisk.app if settings.asterisk else "")
 
 
 def _readiness(probe: StoreProbe, telephony: Telephony) -> tuple[bool, str]:
@@ -250,10 +254,8 @@ async def _earlier(store: Store, notes: Notes, staff: Staff) -> Sequence[CallNot
     return earlier.calls
 
 
-async def _beside_others(
-    stack: AsyncExitStack, listeners: Listeners, settings: Settings, office: Office, store: Store
-) -> list[Part]:
-    """Open what stands beside other telephony, if it is configured; gives the parts that are to run."""
+async def _open_link_phone(listeners: Listeners, settings: Settings, office: Office, store: Store) -> None:
+    """Listen for any other telephone platform, if that is configured."""
     own = settings.link_phone
     if own:
         site = LinkPhoneSite(
@@ -267,8 +269,11 @@ async def _beside_others(
             clock=office.clock,
         )
         await listeners.listen(link_phone_app(site), "link_phone")
+
+
+async def _open_pbx(stack: AsyncExitStack, settings: Settings, office: Office, ami: Ami | None) -> list[Part]:
     try:
-        return await open_pbx(stack, settings, office, rooms(settings).get("agi", 0))
+        return await open_pbx(stack, settings, office, ami, rooms(settings).get("agi", 0))
     except OSError as fault:
         raise StartError(f"[agi] listen: cannot be listened on: {fault.strerror or fault}") from None
 

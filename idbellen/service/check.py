@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joserfc.jwk import RSAKey
 
+from idbellen.asterisk.agi import who_listens
 from idbellen.asterisk.ami import AmiError
 from idbellen.asterisk.ari import AriError, GoneError
 from idbellen.domain.codes import Fingerprints
+from idbellen.domain.languages import LANGUAGES
 from idbellen.domain.prompts import Prompt, media
 from idbellen.domain.queueing import Plain
 from idbellen.keys import IMPORTED_KEY
@@ -25,8 +29,8 @@ from idbellen.stores.redis_url import RedisUrl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
-    from pathlib import Path
 
+    from idbellen.asterisk.ami import AmiTrial
     from idbellen.asterisk.ari import Ari
     from idbellen.domain.idcontact import Key
 
@@ -50,6 +54,27 @@ NEEDED_FOR_QUEUES = ("app_queue.so", "res_agi.so")
 # Without these two ARI answers 404 to what is asked here.
 ABOUT_ASTERISK, ABOUT_SOUNDS = "res_ari_asterisk.so", "res_ari_sounds.so"
 OLDEST_ASTERISK = 20
+# Of the two files for a PBX that keeps its queues (dialplan/), which are called as their contexts.
+QUEUE_CONTEXT, FREEPBX_CONTEXT = "idbellen-queue", "idbellen-freepbx"
+OWN_CONTEXTS = (QUEUE_CONTEXT, FREEPBX_CONTEXT)
+FREEPBX_AGI_PORT = "4573"
+# What is there where FreePBX is, and the folders whose files its "fwconsole chown", which updates of it run, gives to
+# the web server and opens for its group or for all (amp_conf/.../Console/Chown.class.php of its framework).
+FREEPBX_MARK = Path("/etc/freepbx.conf")
+FREEPBX_FOLDERS = tuple(
+    map(
+        Path,
+        (
+            "/etc/asterisk",
+            "/home/asterisk",
+            "/var/lib/asterisk",
+            "/var/lib/php/session",
+            "/var/log/asterisk",
+            "/var/spool/asterisk",
+            "/var/www",
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +108,7 @@ async def check(path: Path) -> AsyncIterator[Finding]:
         ("login methods", _each(_check_methods(settings))),
         ("store", _check_store(settings)),
         ("ARI", _check_asterisk(settings)),
+        ("FastAGI", _check_agi(settings)),
         ("AMI", _check_ami(settings)),
     )
     for what, look in looks:
@@ -183,6 +209,19 @@ def _check_credentials(config: Path, settings: Settings) -> Iterator[Finding]:
     if isinstance(store, RedisUrl) and store.password:
         secrets[config] = None
     yield from _hidden(secrets)
+    yield from _out_of_reach(sorted({*keys, *secrets}))
+
+
+def _out_of_reach(secrets: Iterable[Path]) -> Iterator[Finding]:
+    """Look whether FreePBX opens these files for others now and then; tells only what is wrong."""
+    if not FREEPBX_MARK.exists():
+        return
+    for path in secrets:
+        places = {path, path.resolve()}
+        folder = next((f for f in FREEPBX_FOLDERS if any(place.is_relative_to(f) for place in places)), None)
+        if folder:
+            fault = f"{path}: 'fwconsole chown' of FreePBX opens what lies in {folder}: keep it in /etc/idbellen"
+            yield Finding("secret files", fault)
 
 
 def _check_feedback(settings: Settings) -> Iterator[Finding]:
@@ -255,7 +294,7 @@ async def _check_one_asterisk(settings: Settings, ari: Ari) -> AsyncIterator[Fin
         yield Finding("modules", f"not loaded in Asterisk: {', '.join(missing)}" if missing else "")
         yield await _answered("prompts", _missing_prompts(ari, settings))
         yield await _answered("dialplan", _dialplan_fault(ari, settings))
-        for name, server in settings.asterisk.servers.items():
+        for name, server in settings.servers.items():
             if name != ari.server:
                 yield await _answered(f"trunk to {name}", _trunk_fault(ari, server.trunk))
 
@@ -300,8 +339,9 @@ async def _dialplan_fault(ari: Ari, settings: Settings) -> str:
     if settings.agi and not app["value"]:
         # Calls come by FastAGI alone.
         return ""
-    if app["value"] != settings.asterisk.app:
-        return f"IDBELLEN_APP is {app['value']!r} in Asterisk, but [asterisk] app is {settings.asterisk.app!r}"
+    own = settings.asterisk.app if settings.asterisk else ""
+    if app["value"] != own:
+        return f"IDBELLEN_APP is {app['value']!r} in Asterisk, but [asterisk] app is {own!r}"
     plain = await ari.request("GET", "/asterisk/variable", variable="IDBELLEN_PLAIN")
     for key in ("unverified", "without_code"):
         if getattr(settings.calls, key) in ("plain", Plain()) and not plain["value"]:
@@ -309,11 +349,61 @@ async def _dialplan_fault(ari: Ari, settings: Settings) -> str:
     return ""
 
 
+async def _check_agi(settings: Settings) -> AsyncIterator[Finding]:
+    if settings.agi is None:
+        return
+    address = settings.agi.listen
+    host, _, port = address.rpartition(":")
+    match await who_listens(host, int(port)):
+        case "idbellen":
+            yield Finding("FastAGI")
+        case "nobody":
+            yield Finding("FastAGI", detail=f"nobody listens on {address}: idbellen does while it runs")
+        case _:
+            freepbx = " (FreePBX's own FastAGI server has that port)" if port == FREEPBX_AGI_PORT else ""
+            yield Finding(
+                "FastAGI",
+                f"something else than idbellen answers on {address}{freepbx}: give [agi] another listen, and the "
+                "dialplan's IDBELLEN_AGI the same",
+            )
+
+
 async def _check_ami(settings: Settings) -> AsyncIterator[Finding]:
     try:
         ami = ami_client(settings)
-        if ami:
-            await ami.try_out()
+        if ami is None:
+            return
+        async with ami.trying_out() as trial:
             yield Finding("AMI")
+            missing = ", ".join(sorted(trial.missing))
+            yield Finding("queues", missing and f"[pbx.queues]: the PBX has no such queue: {missing}")
+            if settings.agi:
+                faults = [fault async for fault in _pbx_dialplan_faults(trial, settings, settings.agi.listen)]
+                for fault in faults or [""]:
+                    yield Finding("PBX's dialplan", fault)
     except (AmiError, ConfigError) as fault:
         yield Finding("AMI", str(fault))
+
+
+async def _pbx_dialplan_faults(trial: AmiTrial, settings: Settings, listen: str) -> AsyncIterator[str]:
+    """Say what the dialplan of a PBX with queues of its own lacks."""
+    own = [name for name in OWN_CONTEXTS if await trial.has_context(name)]
+    if not own:
+        files = " or ".join(f"dialplan/{name}.conf" for name in OWN_CONTEXTS)
+        yield f"there is no context {' or '.join(OWN_CONTEXTS)}: include {files}"
+    # Where a queue's members are rung, and whose state counts.
+    patterns = (settings.pbx.member_interface, settings.pbx.state_interface)
+    named = dict.fromkeys(found[1] for pattern in patterns if (found := re.search(r"@([^/]+)", pattern)))
+    for context in named if settings.pbx.queues else ():
+        if not await trial.has_context(context):
+            yield f"there is no context {context}, which [pbx] names"
+    agi = await trial.variable("IDBELLEN_AGI")
+    if agi.rpartition(":")[2] != listen.rpartition(":")[2]:
+        yield f"IDBELLEN_AGI is {agi!r}, but [agi] listen is {listen!r}"
+    language = await trial.variable("IDBELLEN_LANGUAGE")
+    if language not in LANGUAGES:
+        yield f"IDBELLEN_LANGUAGE is {language!r}: expected {' or '.join(LANGUAGES)}"
+    if QUEUE_CONTEXT in own:
+        queue = await trial.variable("IDBELLEN_QUEUE")
+        if not queue or (settings.pbx.queues and queue not in settings.pbx.queues):
+            yield f"IDBELLEN_QUEUE is {queue!r}: expected a queue that [pbx.queues] names"

@@ -51,7 +51,7 @@ from idbellen.domain.whereabouts import MAIN
 from idbellen.stores.redis_url import RedisUrl, parse_redis_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ENV_PREFIX = "IDBELLEN_"
 DEFAULT_QUEUE = QueueName("default")
@@ -118,10 +118,13 @@ def _outside_endpoint(value: str) -> str:
     return value
 
 
-def _member_interface(value: str) -> str:
-    if "{endpoint}" not in value and "{name}" not in value:
-        raise ValueError('what a queue rings, with {endpoint} or {name} in it, such as "Local/{name}@from-queue/n"')
-    return value
+def _of_a_member(example: str) -> Callable[[str], str]:
+    def checked(value: str) -> str:
+        if not any(part in value for part in ("{endpoint}", "{name}", "{account}")):
+            raise ValueError(f'something with {{endpoint}}, {{name}} or {{account}} in it, such as "{example}"')
+        return value
+
+    return checked
 
 
 def _timezone(value: str) -> str:
@@ -154,7 +157,8 @@ TimeZone = Annotated[str, AfterValidator(_timezone)]
 ClientUrl = Literal["page", "tel"]
 Way = Annotated[WayOut, PlainValidator(_way_out)]
 ForWithoutCode = Annotated[WithoutCode | None, PlainValidator(_without_code)]
-MemberInterface = Annotated[str, AfterValidator(_member_interface)]
+MemberInterface = Annotated[str, AfterValidator(_of_a_member("Local/{name}@from-queue/n"))]
+StateInterface = Annotated[str, AfterValidator(_of_a_member("hint:{name}@ext-local"))]
 OutsideEndpoint = Annotated[str, AfterValidator(_outside_endpoint)]
 StorePlace = Annotated[Path | RedisUrl, BeforeValidator(_path_or_url)]
 
@@ -395,9 +399,9 @@ class Purpose(Table):
 
 
 class Agi(Table):
-    """Where the dialplan of a PBX with queues of its own asks for us, by FastAGI."""
+    """Where the dialplan of a PBX with queues of its own asks for us, by FastAGI: not at FreePBX's own 4573."""
 
-    listen: Listen
+    listen: Listen = "127.0.0.1:4580"
 
 
 class Ami(Table):
@@ -414,6 +418,7 @@ class Pbx(Table):
 
     queues: dict[str, OurQueue] = {}
     member_interface: MemberInterface = "{endpoint}"
+    state_interface: StateInterface = "{endpoint}"
     lost_seconds: Seconds = 30.0
 
 
@@ -452,7 +457,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    asterisk: Asterisk
+    asterisk: Asterisk | None = None
     calls: Calls
     sessions: Sessions
     idcontact: IdContact
@@ -485,7 +490,6 @@ class Settings(BaseSettings):
         for theirs, ours in self.pbx.queues.items():
             if ours not in {*self.queues, DEFAULT_QUEUE}:
                 raise ValueError(f"[pbx.queues] {theirs}: a queue with a table: there is no [queues.{ours}]")
-        self._asterisks_reach_each_other()
         self._purpose_of_callers_without_a_code()
         wanted = self.idcontact.default_purpose
         if wanted is not None and wanted not in self.purposes:
@@ -505,11 +509,24 @@ class Settings(BaseSettings):
             key = f"[purposes.{way.purpose}] admit_unverified"
             raise ValueError(f"{key}: true, since [calls] without_code has callers served for this purpose")
 
-    def _asterisks_reach_each_other(self) -> None:
-        others = self.asterisk.others
+    @model_validator(mode="after")
+    def _somewhere_to_be_called(self) -> Self:
+        if self.asterisk:
+            self._asterisks_reach_each_other(self.asterisk)
+        elif self.agi is None:
+            raise ValueError("[asterisk]: this table, or [agi] for a PBX that keeps its queues")
+        return self
+
+    @property
+    def servers(self) -> dict[str, Server]:
+        """The Asterisks whose calls we connect, by their names; none where a PBX connects them all."""
+        return self.asterisk.servers if self.asterisk else {}
+
+    def _asterisks_reach_each_other(self, asterisk: Asterisk) -> None:
+        others = asterisk.others
         if MAIN in others:
             raise ValueError(f"[asterisk.others.{MAIN}]: another name: this is what [asterisk] itself is called")
-        for name, server in self.asterisk.servers.items() if others else ():
+        for name, server in asterisk.servers.items() if others else ():
             if not server.trunk:
                 table = "asterisk" if name == MAIN else f"asterisk.others.{name}"
                 raise ValueError(f"[{table}] trunk: the PJSIP endpoint over which the other Asterisks reach this one")

@@ -60,7 +60,7 @@ def rooms(settings: Settings) -> dict[str, int]:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = WANTED_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
     wanted = {name: room for name, room in ROOM.items() if getattr(settings, name) is not None}
-    others = OWN_DESCRIPTORS + DESCRIPTORS_OF_AN_ASTERISK * len(settings.asterisk.servers)
+    others = OWN_DESCRIPTORS + DESCRIPTORS_OF_AN_ASTERISK * len(settings.servers)
     available = limit - others - DESCRIPTORS_AT_THE_DOOR * len(wanted)
     return shares(max(0, available) // DESCRIPTORS_EACH, wanted)
 

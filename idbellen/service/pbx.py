@@ -36,13 +36,12 @@ def ami_client(settings: Settings) -> Ami | None:
     return Ami(own.host, own.port, own.user, read_secret(own.password_file), settings.pbx.queues)
 
 
-async def open_pbx(stack: AsyncExitStack, settings: Settings, office: Office, room: int) -> list[Part]:
+async def open_pbx(stack: AsyncExitStack, settings: Settings, office: Office, ami: Ami | None, room: int) -> list[Part]:
     """Listen for the dialplan, and give the parts that are to run, by name; none without the tables for it.
 
     ``room``: for so many connections of the dialplan.
 
     Raises:
-        ConfigError: the password cannot be read.
         OSError: the address for FastAGI cannot be listened on.
 
     """
@@ -50,9 +49,8 @@ async def open_pbx(stack: AsyncExitStack, settings: Settings, office: Office, ro
         return []
     calls = PbxCalls(office, PbxRules(settings.pbx.queues, settings.pbx.lost_seconds))
     parts: list[Part] = []
-    ami = ami_client(settings)
     if ami:
-        rules = MemberRules(settings.pbx.queues, settings.pbx.member_interface)
+        rules = MemberRules(settings.pbx.queues, settings.pbx.member_interface, settings.pbx.state_interface)
         members = PbxMembers(office.desk.staff, ami, rules)
 
         async def next_event() -> PbxEvent:

@@ -22,6 +22,7 @@ from idbellen.service.config import read_secret
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
+    from idbellen.asterisk.ami import Ami
     from idbellen.calls.office import Office
     from idbellen.domain.agents import PhoneState
     from idbellen.domain.ids import AgentName
@@ -40,15 +41,27 @@ def ari_clients(settings: Settings, may_act: Callable[[], Awaitable[bool]] | Non
         ConfigError: a password cannot be read.
 
     """
-    for name, server in settings.asterisk.servers.items():
+    app = settings.asterisk.app if settings.asterisk else ""
+    for name, server in settings.servers.items():
         password = read_secret(server.password_file)
-        yield Ari(server.url, settings.asterisk.app, server.user, password, may_act, server=name)
+        yield Ari(server.url, app, server.user, password, may_act, server=name)
 
 
 class Telephony:
-    """The switchboards, and what they share. ``trunks``: over which the other Asterisks reach each of them."""
+    """The switchboards, and what they share. ``trunks``: over which the other Asterisks reach each of them.
 
-    def __init__(self, office: Office, accounts: AccountStore, trunks: Mapping[str, str]) -> None:
+    ``lent``: a PBX with queues of its own lends us its callers, and ``pbx`` tells what becomes of them.
+    """
+
+    def __init__(
+        self,
+        office: Office,
+        accounts: AccountStore,
+        trunks: Mapping[str, str],
+        *,
+        lent: bool = False,
+        pbx: Ami | None = None,
+    ) -> None:
         self._office = office
         self._accounts = accounts
         self._whereabouts = Whereabouts(trunks)
@@ -56,6 +69,7 @@ class Telephony:
         self._monitors: list[Monitor] = []
         self._probes: dict[str, Probe] = {}
         self._ready: list[asyncio.Event] = []
+        self._lent, self._pbx = lent, pbx
         # The supervisors' phones that ring or listen now, on whichever Asterisk.
         self._listening: set[str] = set()
         self.parts: list[Part] = []
@@ -73,7 +87,7 @@ class Telephony:
             earlier=[note for note in earlier if note.server == name],
             dial=partial(self._whereabouts.dial, server=name),
         )
-        monitor = Monitor(ari, switchboard.lines, switchboard.legs, staff.endpoint, self._listening)
+        monitor = Monitor(ari, switchboard.lines, switchboard.legs, staff.phones, self._listening)
         probe = Probe(ari, switchboard.ready)
         self._endpoints.append(endpoints)
         self._monitors.append(monitor)
@@ -90,15 +104,19 @@ class Telephony:
                 await Stories(self._office).close(note)
 
     def readiness(self) -> tuple[bool, str]:
-        """Give whether calls can be taken on one of them, and what is wrong with the others, in one line."""
+        """Give whether calls can be taken on one of them, or from a PBX, and what is wrong, in one line."""
         faults = {name: fault for name, probe in self._probes.items() if (fault := probe.why_not())}
-        if len(self._probes) == 1:
+        if self._pbx and not self._pbx.connected:
+            faults["AMI"] = "no connection with the PBX"
+        of_all = len(self._probes) + self._lent
+        if of_all == 1:
             return not faults, "".join(faults.values())
-        return len(faults) < len(self._probes), "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+        return len(faults) < of_all, "; ".join(f"{name}: {fault}" for name, fault in faults.items())
 
     async def ready(self) -> None:
-        """Wait until one of them sends events."""
-        await first_of(*self._ready)
+        """Wait until one of them sends events, unless the dialplan of a PBX asks us: that waits for nothing."""
+        if not self._lent:
+            await first_of(*self._ready)
 
     async def request(self, agent: AgentName, endpoint: str, mode: MonitorMode, *, announce: bool) -> bool:
         """Let a supervisor listen, on the Asterisk that the agent's call is on (:class:`idbellen.ports.Monitor`)."""
@@ -111,7 +129,7 @@ class Telephony:
 
     def _want(self) -> None:
         for endpoints in self._endpoints:
-            endpoints.want(agent.endpoint for agent in self._office.desk.staff.agents.values())
+            endpoints.want(phone for agent in self._office.desk.staff.agents.values() for phone in agent.phones)
 
     def _tell(self, server: str, endpoint: str, state: PhoneState | None) -> None:
         self._office.desk.staff.set_phone(endpoint, self._whereabouts.tell(server, endpoint, state))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idbellen.domain.agents import phones_of
 from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
@@ -254,8 +255,8 @@ class RedisStore(AccountStore, History, NoteStore, SessionStore, WritableStore):
         return _account(row) if row else None
 
     async def by_endpoint(self, endpoint: str) -> Account | None:
-        """Give the account with this phone; None if there is none, or if several share the phone."""
-        found = [account for account in await self.accounts() if account.endpoint == endpoint]
+        """Give the account with this phone, be it one of several; None if there is none, or if accounts share it."""
+        found = [account for account in await self.accounts() if endpoint in phones_of(account.endpoint)]
         return found[0] if len(found) == 1 else None
 
     async def change_account(

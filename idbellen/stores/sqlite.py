@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiosqlite
 import structlog
 
+from idbellen.domain.agents import phones_of
 from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.vault import UnsealError, Vault
@@ -427,9 +428,9 @@ class SqliteStore(AccountStore, History, NoteStore, SessionStore, WritableStore)
         return _account(row) if row else None
 
     async def by_endpoint(self, endpoint: str) -> Account | None:
-        """Give the account with this phone; None if there is none, or if several share the phone."""
-        rows = await self._rows(f"SELECT {_ACCOUNT} FROM accounts WHERE endpoint = ?", endpoint)  # noqa: S608
-        return _account(rows[0]) if len(rows) == 1 else None
+        """Give the account with this phone, be it one of several; None if there is none, or if accounts share it."""
+        found = [account for account in await self.accounts() if endpoint in phones_of(account.endpoint)]
+        return found[0] if len(found) == 1 else None
 
     async def change_account(
         self,

@@ -10,8 +10,8 @@ import pytest
 from idbellen.demo.pbx import PbxSettings
 from idbellen.ports import Role
 from tests.conftest import AGENTS, PROMPTS
-from tests.support.installation import ATTRIBUTES
-from tests.support.pbx_queues import FREEPBX_QUEUE, QUEUE, QueuePbx, pbx_tables, scripted_agent
+from tests.support.installation import ATTRIBUTES, run_cli
+from tests.support.pbx_queues import FREEPBX_QUEUE, QUEUE, USER, QueuePbx, pbx_tables, scripted_agent
 from tests.support.ports import free_ports, reserved_ports
 from tests.support.proxy import Proxy
 from tests.support.rtp import Stalls, typed
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 WRONG = "0101010101"
 LATER_MS = 1000
-FREEPBX = {"member_interface": '"Local/{name}@from-queue/n"'}
+FREEPBX = {"member_interface": '"Local/{name}@from-queue/n"', "state_interface": '"hint:{name}@ext-local"'}
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,17 @@ async def begin(pbx: QueuePbx, install: Install, tmp_path: Path) -> Callable[...
     """Start an idbellen beside the PBX, whose trunk leads to it in one of both shapes."""
 
     async def start(
-        shape: str = "plain", pbx_values: dict[str, str] | None = None, ami_port: int | None = None, **changes: str
+        shape: str = "plain",
+        pbx_values: dict[str, str] | None = None,
+        ami_port: int | None = None,
+        *,
+        followed: bool = True,
+        **changes: str,
     ) -> Installation:
         await pbx.shape(shape)
         await pbx.without_members()
         values = {**(FREEPBX if shape == "freepbx" else {}), **(pbx_values or {})}
-        more = pbx_tables(pbx, tmp_path / "idbellen", ami_port=ami_port, **values)
+        more = pbx_tables(pbx, tmp_path / "idbellen", ami_port=ami_port, followed=followed, **values)
         installation = await install(more=more, **changes)
         await installation.until_log("connected with the PBX over AMI")
         return installation
@@ -128,11 +133,21 @@ async def test_from_code_to_screen(
     await installation.until_nothing_is_left()
 
 
-@pytest.mark.parametrize(("keys", "logged"), [(WRONG, "not verified"), ("#", "without a code")])
-async def test_who_is_not_verified_is_queued_and_shows_no_screen(
-    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones, keys: str, logged: str
+async def in_a_call_without_data(dashboard: Dashboard) -> None:
+    """Check that the agent is in a call with somebody who is not verified, of whom there is nothing to see."""
+    call = await dashboard.until_call()
+    assert dashboard.snapshot["state"] == "in_call"
+    assert (call["secret"], call["words"], call["part"], call["allowed"]) == (None, None, "main", [])
+
+
+@pytest.mark.parametrize(
+    "how", [("plain", WRONG, "not verified"), ("freepbx", WRONG, "not verified"), ("plain", "#", "without a code")]
+)
+async def test_who_is_not_verified_is_a_call_without_anything_to_see(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones, how: tuple[str, str, str]
 ) -> None:
-    installation = await begin(tries="1")
+    shape, keys, logged = how
+    installation = await begin(shape, tries="1")
     agent = await telephony.agent("agent1")
     async with installation.dashboard("agent1") as dashboard:
         await ready(dashboard, pbx, QUEUE, "agent1")
@@ -142,10 +157,166 @@ async def test_who_is_not_verified_is_queued_and_shows_no_screen(
         shown = await pbx.cli(f"core show channel {await pbx.channel('PJSIP/trunk')}")
         assert "IDBELLEN_VERIFIED=0" in shown
         assert "IDBELLEN_PRIORITY=0" in shown
-        assert (await dashboard.until("available"))["call"] is None
+        await in_a_call_without_data(dashboard)
         caller.go_on()
         await caller.ended()
+        await no_screen(dashboard)
+        await dashboard.until("available")
+        await dashboard._until(lambda now: now["today"]["calls"] == 1, "a call more", 5)
     await installation.until_nothing_is_left()
+
+
+async def test_without_queues_to_follow_the_screen_follows_and_members_are_the_pbxs_own(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones
+) -> None:
+    installation = await begin("freepbx", followed=False, tries="1")
+    await telephony.agent("agent1")
+    member = {"Queue": FREEPBX_QUEUE, "Interface": "Local/agent1@from-queue/n"}
+    await pbx.ami("QueueAdd", **member, MemberName="agent1", StateInterface="hint:agent1@ext-local")
+    async with installation.dashboard("agent1") as dashboard:
+        await dashboard.until("paused")
+        citizen = await telephony.call(await installation.log_in_citizen())
+        await sees(dashboard)
+        citizen.go_on()
+        await citizen.ended()
+        await no_screen(dashboard)
+        stranger = await telephony.call(WRONG)
+        await in_a_call_without_data(dashboard)
+        stranger.go_on()
+        await stranger.ended()
+        await no_screen(dashboard)
+        assert await pbx.members(FREEPBX_QUEUE) == {"agent1": False}
+    await installation.until_nothing_is_left()
+
+
+async def test_without_ari_the_service_is_ready_and_serves(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones
+) -> None:
+    installation = await begin("freepbx", ari_port="off")
+    assert await installation.ready() == "ready"
+    await telephony.agent("agent1")
+    async with installation.dashboard("agent1") as dashboard:
+        await dashboard.available()
+        await pbx.until_members(FREEPBX_QUEUE, {"agent1": False})
+        assert dashboard.snapshot["telephony"]
+        caller = await telephony.call(await installation.log_in_citizen())
+        await sees(dashboard)
+        caller.go_on()
+        await caller.ended()
+        await no_screen(dashboard)
+
+
+async def test_an_ari_that_is_off_keeps_nothing_waiting(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx
+) -> None:
+    installation = await begin(ari_port=str(free_ports()))
+    async with installation.dashboard("agent1") as dashboard:
+        await dashboard.available()
+        await pbx.until_members(QUEUE, {"agent1": False})
+        assert dashboard.snapshot["telephony"]
+    assert (await installation.ready()).startswith("ready, but main: ")
+
+
+async def test_who_does_not_want_to_be_disturbed_is_not_rung(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones
+) -> None:
+    installation = await begin("freepbx")
+    agent = await telephony.agent("agent1")
+    await pbx.cli("devstate change Custom:DNDagent1 BUSY")
+    async with installation.dashboard("agent1") as dashboard:
+        await ready(dashboard, pbx, FREEPBX_QUEUE, "agent1")
+        assert "hint:agent1@ext-local" in await pbx.cli(f"queue show {FREEPBX_QUEUE}")
+        caller = await telephony.call(await installation.log_in_citizen())
+        await dashboard._until(lambda now: now.get("waiting") == 1, "a waiting caller", 10)
+        # Twice as long as the queue waits before it tries again.
+        await asyncio.sleep(2)
+        assert agent.count("rung") == 0
+        await pbx.cli("devstate change Custom:DNDagent1 NOT_INUSE")
+        await sees(dashboard)
+        caller.go_on()
+        await caller.ended()
+        await no_screen(dashboard)
+    await installation.until_nothing_is_left()
+
+
+@pytest.mark.parametrize("answers", ["agent1", "agent2"])
+async def test_an_agent_with_two_devices_is_known_at_both(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones, answers: str
+) -> None:
+    installation = await begin("freepbx", {"member_interface": '"Local/{account}@from-queue/n"'})
+    await installation.add_agents(USER, endpoint="PJSIP/agent1&PJSIP/agent2")
+    await telephony.agent(answers)
+    async with installation.dashboard(USER) as dashboard, installation.dashboard("agent3") as other:
+        await ready(dashboard, pbx, FREEPBX_QUEUE, USER)
+        caller = await telephony.call(await installation.log_in_citizen())
+        await sees(dashboard)
+        assert dashboard.snapshot["state"] == "in_call"
+        await other._until(lambda now: {"name": USER, "state": "in_call", "free": False} in now.get("colleagues", []),
+                           "a colleague in a call", 5)  # fmt: skip
+        caller.go_on()
+        await caller.ended()
+        await no_screen(dashboard)
+    await installation.until_nothing_is_left()
+
+
+async def test_each_phone_of_an_agent_is_a_member_and_rests_while_another_is_used(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones
+) -> None:
+    installation = await begin()
+    await installation.add_agents(USER, endpoint="PJSIP/agent1&PJSIP/agent2")
+    phones_of_both = [await telephony.agent(name) for name in ("agent1", "agent2")]
+    async with installation.dashboard(USER) as dashboard:
+        await ready(dashboard, pbx, QUEUE, USER)
+        first = await telephony.call(await installation.log_in_citizen())
+        secret = await sees(dashboard)
+        second = await telephony.call(await installation.log_in_citizen())
+        await dashboard._until(lambda now: now.get("waiting") == 1, "a waiting caller", 10)
+        await asyncio.sleep(2)
+        assert sum(phone.count("talking") for phone in phones_of_both) == 1, "one call at a time"
+        first.go_on()
+        await first.ended()
+        async with asyncio.timeout(10):
+            while (await dashboard.until_call())["secret"] == secret:
+                await dashboard.next()
+        second.go_on()
+        await second.ended()
+        await no_screen(dashboard)
+    await installation.until_nothing_is_left()
+
+
+async def test_of_two_accounts_with_one_phone_who_works_with_it_sees_the_citizen(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones
+) -> None:
+    installation = await begin()
+    await installation.add_agents("late-shift", endpoint="PJSIP/agent1")
+    await telephony.agent("agent1")
+    async with installation.dashboard("agent1") as early, installation.dashboard("late-shift") as late:
+        await ready(early, pbx, QUEUE, "agent1")
+        await late.available()
+        await early.until("paused")
+        caller = await telephony.call(await installation.log_in_citizen())
+        secret = await sees(late)
+        assert (await early.attributes(secret))[0] == 403
+        caller.go_on()
+        await caller.ended()
+        await no_screen(late)
+    await installation.until_nothing_is_left()
+
+
+async def test_members_that_the_configuration_of_the_pbx_changes(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx
+) -> None:
+    installation = await begin()
+    async with installation.dashboard("agent1") as dashboard:
+        await dashboard.until("paused")
+        await pbx.configure_members(QUEUE, "PJSIP/agent1")
+        await pbx.until_members(QUEUE, {"PJSIP/agent1": True})
+        await dashboard.available()
+        await pbx.until_members(QUEUE, {"PJSIP/agent1": False})
+        await pbx.configure_members(QUEUE)
+        await dashboard.until("paused")
+        await pbx.until_members(QUEUE, {})
+    await pbx.without_members()
 
 
 @pytest.mark.parametrize("way", ["phone", "attended"])
@@ -410,6 +581,67 @@ async def test_members_follow_the_dashboard_and_the_other_way_round(
         await pbx.ami("QueuePause", Interface="PJSIP/agent1", Paused="false")
         await dashboard.until("available")
     await pbx.until_members(QUEUE, {})
+
+
+async def test_who_talks_with_a_stranger_does_so_after_a_restart(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones
+) -> None:
+    installation = await begin(tries="1")
+    await telephony.agent("agent1")
+    async with installation.dashboard("agent1") as dashboard:
+        await ready(dashboard, pbx, QUEUE, "agent1")
+        caller = await telephony.call(WRONG)
+        await in_a_call_without_data(dashboard)
+        await installation.stop()
+    await installation.start()
+    async with installation.dashboard("agent1") as dashboard:
+        await in_a_call_without_data(dashboard)
+        caller.go_on()
+        await caller.ended()
+        await no_screen(dashboard)
+    await installation.until_nothing_is_left()
+
+
+@pytest.mark.parametrize("shape", ["plain", "freepbx"])
+async def test_check_finds_what_is_missing_at_the_pbx(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, shape: str
+) -> None:
+    installation = await begin(shape)
+
+    async def told(*about: str) -> list[str]:
+        _, said = await run_cli("check", "--config", str(installation.config))
+        return [line for line in said.splitlines() if any(word in line for word in about)]
+
+    kinds = ("FastAGI", "AMI", "queues", "PBX's dialplan")
+    assert [line for line in await told(*kinds) if "ok" not in line] == []
+    text = installation.config.read_text()
+    for old, new in ((f"{QUEUE} =", "absent ="), (f"127.0.0.1:{pbx.agi_port}", "127.0.0.1:1")):
+        assert old in text
+        text = text.replace(old, new)
+    text = text.replace("@from-queue", "@nowhere").replace("@ext-local", "@nowhere-either")
+    installation.config.write_text(text)
+    found = "\n".join(await told(*kinds))
+    assert "[pbx.queues]: the PBX has no such queue: absent" in found
+    assert f"IDBELLEN_AGI is '127.0.0.1:{pbx.agi_port}', but [agi] listen is '127.0.0.1:1'" in found
+    assert f"IDBELLEN_QUEUE is '{QUEUE}': expected a queue that [pbx.queues] names" in found
+    for context in ("nowhere", "nowhere-either") if shape == "freepbx" else ():
+        assert f"there is no context {context}, which [pbx] names" in found
+
+
+async def test_check_finds_an_asterisk_without_our_dialplan(
+    begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx
+) -> None:
+    installation = await begin()
+    contexts = ("idbellen-queue", "idbellen-freepbx")
+    for context in contexts:
+        await pbx.cli(f"dialplan remove context {context}")
+    await pbx.cli('dialplan set global IDBELLEN_LANGUAGE ""')
+    try:
+        _, said = await run_cli("check", "--config", str(installation.config))
+    finally:
+        await pbx.cli("dialplan reload")
+    assert "there is no context idbellen-queue or idbellen-freepbx: include dialplan/" in said
+    assert "IDBELLEN_LANGUAGE is ''" in said
 
 
 async def test_a_wrong_password_is_told(pbx: QueuePbx, install: Install, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from idbellen.calls.pbx.call import take_pbx_call
 from idbellen.calls.pbx.members import MemberRules, PbxMembers
 from idbellen.calls.pbx.queue import PbxCalls, PbxRules, Verdict
-from idbellen.domain.agents import AgentState
+from idbellen.domain.agents import Agent, AgentEvent, AgentState
 from idbellen.domain.board import Stage
 from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
 from idbellen.domain.prompts import Prompt
@@ -31,10 +31,12 @@ from idbellen.domain.wiring import (
     Lost,
     Member,
     MemberGone,
+    Members,
     PbxEvent,
     Queued,
     Snapshot,
 )
+from idbellen.ports import Account
 from tests.support import virtualtime
 from tests.support.fakes import FakeCallLog, FakePhone, FakeSessions, now
 from tests.support.stories import ADMITTING, RULES, account, new_office
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from idbellen.domain.queueing import WithoutCode
 
 A, B, PJSIP_ANN = AgentName("a"), AgentName("b"), AgentName("PJSIP/ann")
+D, E, ANN, BOB = map(AgentName, ("d", "e", "ann", "bob"))
 
 CODE, WRONG = "1234567890", "9876543210"
 REFERENCE = SessionRef(f"session {CODE}")
@@ -111,6 +114,19 @@ class Pbx:
     def seen(self, agent: AgentName) -> tuple[SessionRef, Mode] | None:
         call = self.office.desk.view(agent).call
         return (call.session, call.mode) if call else None
+
+    def in_call_without_data(self, agent: AgentName, mode: Mode = Mode.TALKING) -> str:
+        """Check that an agent is in a call with somebody who is not verified; gives the call."""
+        view = self.office.desk.view(agent)
+        assert view.agent.state is AgentState.IN_CALL
+        assert view.call
+        assert (view.call.session, view.call.secret, view.call.words, view.call.mode) == ("", None, None, mode)
+        assert view.call.allowed == frozenset()
+        return view.call.call
+
+    def idle(self, agent: AgentName) -> bool:
+        view = self.office.desk.view(agent)
+        return view.call is None and view.agent.state in (AgentState.AVAILABLE, AgentState.PAUSED)
 
     def stage(self) -> Stage:
         return self.office.progress.view(REFERENCE).stage
@@ -283,15 +299,100 @@ def test_without_a_right_code_the_dialplan_is_told_so() -> None:
     assert phone.heard[-1][1] is Prompt.NOT_VERIFIED
 
 
-def test_strangers_in_the_queue_are_counted_and_show_nothing() -> None:
+def test_strangers_are_calls_without_anything_to_show() -> None:
     async def story(pbx: Pbx) -> None:
         await pbx.tell(NOBODY, Appeared("s", "PJSIP/trunk-09"), Queued("s", "q"), Queued("t", "another queue"))
         assert pbx.office.desk.waiting_by_queue() == {"default": 1}
         await pbx.tell(LeftQueue("s", "q"), Answered("s", "q", "a"))
         await pbx.tell(Entered("a1", FIRST, "br"), Entered("s", "PJSIP/trunk-09", "br"))
-        assert pbx.seen(A) is None
+        call = pbx.in_call_without_data(A)
+        await pbx.tell(Held("a1", on=True))
+        assert pbx.in_call_without_data(A, Mode.HELD) == call
         await pbx.tell(Gone("s"))
-        assert [(r.outcome, r.verified) for r in pbx.log.records] == [(CallOutcome.ANSWERED, False)]
+        assert pbx.idle(A)
+        assert [(r.outcome, r.verified, r.agent) for r in pbx.log.records] == [(CallOutcome.ANSWERED, False, "a")]
+
+    tell(story)
+
+
+def test_who_is_not_verified_is_known_wherever_the_dialplan_leads() -> None:
+    async def story(pbx: Pbx) -> None:
+        phone = LentPhone(keys=typed(WRONG) + typed(WRONG, 20.0) + typed(WRONG, 40.0))
+        await pbx.tell(NOBODY)
+        await take_pbx_call(phone, pbx.office, pbx.calls)
+        # No queue that is followed: the PBX keeps its members and its figures.
+        await pbx.tell(Entered("a1", FIRST, "br"), Entered("c", CALLER, "br"))
+        pbx.in_call_without_data(A)
+        # To a colleague.
+        await pbx.tell(Left("a1", "br"), Gone("a1"), Entered("b1", SECOND, "br"))
+        assert pbx.idle(A)
+        pbx.in_call_without_data(B)
+        await pbx.tell(Gone("c"))
+        assert pbx.idle(B)
+        assert pbx.log.records == []
+
+    tell(story)
+
+
+def test_after_a_restart_and_a_long_absence_who_talks_with_a_stranger_is_in_a_call() -> None:
+    talking = Snapshot((Channel("s", "PJSIP/trunk-09", "br", asked=True), Channel("a1", FIRST, "br")))
+
+    async def story(pbx: Pbx) -> None:
+        await pbx.tell(talking)
+        pbx.in_call_without_data(A)
+        await pbx.tell(Lost())
+        await asyncio.sleep(20)
+        pbx.in_call_without_data(A)
+        await asyncio.sleep(20)
+        assert pbx.idle(A), "nobody knows"
+        await pbx.tell(talking)
+        pbx.in_call_without_data(A)
+        await pbx.tell(Lost(), Snapshot(()))
+        assert pbx.idle(A), "it has ended in between"
+
+    tell(story)
+
+
+def test_dashboards_are_told_whether_the_pbx_can_be_reached() -> None:
+    async def story(pbx: Pbx) -> None:
+        await pbx.tell(Snapshot(()))
+        assert pbx.office.desk.telephony
+        await pbx.tell(Lost())
+        assert not pbx.office.desk.telephony
+        await pbx.tell(Snapshot(()))
+        assert pbx.office.desk.telephony
+
+    tell(story)
+
+
+def test_the_second_device_of_an_agent_shows_the_citizen() -> None:
+    async def story(pbx: Pbx) -> None:
+        with pbx.office.desk.staff.present(Account(D, "d-desk&d-home", "")):
+            task = await call_in(pbx)
+            await pbx.tell(LeftQueue("c", "q"), Answered("c", "q", "Local/d@q/n"), Entered("c", CALLER, "br"))
+            await pbx.tell(Entered("d2", "d-home-07", "br"))
+            assert pbx.seen(D) == (REFERENCE, Mode.TALKING)
+            assert pbx.office.desk.staff[D].state is AgentState.IN_CALL
+            await pbx.tell(Gone("c"))
+            await task
+        assert [record.agent for record in pbx.log.records] == ["d"]
+
+    tell(story)
+
+
+def test_of_two_with_one_phone_the_one_who_works_sees_the_citizen_and_keeps_it() -> None:
+    async def story(pbx: Pbx) -> None:
+        staff = pbx.office.desk.staff
+        with staff.present(Account(D, "shared", "")), staff.present(Account(E, "shared", "")):
+            staff.set_available(D)
+            task = await call_in(pbx)
+            await pbx.tell(LeftQueue("c", "q"), Entered("c", CALLER, "br"), Entered("s1", "shared-07", "br"))
+            assert pbx.seen(D) == (REFERENCE, Mode.TALKING)
+            staff.set_available(E)
+            await asyncio.sleep(0.1)
+            assert (pbx.seen(D), pbx.seen(E)) == ((REFERENCE, Mode.TALKING), None)
+            await pbx.tell(Gone("c"))
+            await task
 
     tell(story)
 
@@ -362,7 +463,7 @@ def test_a_planned_stop_keeps_the_session_for_the_next_process() -> None:
 def test_a_reference_that_is_none_takes_nothing_up() -> None:
     async def story(pbx: Pbx) -> None:
         await pbx.tell(Snapshot((Channel("c", CALLER, "br", "another"), Channel("a1", FIRST, "br"))))
-        assert pbx.seen(A) is None
+        pbx.in_call_without_data(A)
 
     tell(story)
 
@@ -419,11 +520,15 @@ class Control:
         return self.willing
 
 
-def with_members(story: Callable[[Office, PbxMembers, Control], Coroutine[Any, Any, None]]) -> None:
+FREEPBX = MemberRules({"q": QueueName("default")}, "Local/{name}@from-queue/n", "hint:{name}@ext-local")
+
+
+def with_members(
+    story: Callable[[Office, PbxMembers, Control], Coroutine[Any, Any, None]], rules: MemberRules = FREEPBX
+) -> None:
     async def run() -> None:
         office = new_office(RULES, FakeSessions(CODE))
         control = Control()
-        rules = MemberRules({"q": QueueName("default")}, "Local/{name}@from-queue/n")
         members = control.members = PbxMembers(office.desk.staff, control, rules)
         running = asyncio.create_task(members.run())
         members.take(Snapshot(()))
@@ -456,7 +561,7 @@ def test_members_follow_the_dashboard() -> None:
             await asyncio.sleep(1)
         await asyncio.sleep(20)
         assert control.done == [
-            ("add", "q", INTERFACE, "PJSIP/ann", "0", "PJSIP/ann"),
+            ("add", "q", INTERFACE, "PJSIP/ann", "0", "hint:ann@ext-local"),
             ("pause", "q", INTERFACE, "lunch"),
             ("resume", "q", INTERFACE, ""),
             ("remove", "q", INTERFACE),
@@ -525,5 +630,144 @@ def test_a_static_member_is_paused_instead_of_taken_out() -> None:
             await asyncio.sleep(1)
         await asyncio.sleep(20)
         assert [what for what, *_ in control.done] == ["resume", "pause"]
+
+    with_members(story)
+
+
+def test_a_refusal_to_take_a_member_out_is_tried_again() -> None:
+    async def story(office: Office, _: PbxMembers, control: Control) -> None:
+        with office.desk.staff.present(agent()):
+            office.desk.staff.set_available(PJSIP_ANN)
+            await asyncio.sleep(1)
+            control.willing = False
+        await asyncio.sleep(20)
+        control.willing = True
+        await asyncio.sleep(15)
+        assert [what for what, *_ in control.done] == ["add", "remove", "remove"]
+
+    with_members(story)
+
+
+def compared(*members: Member) -> Members:
+    return Members(members)
+
+
+def test_changes_without_news_are_found_by_comparing() -> None:
+    async def story(office: Office, members: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        with staff.present(agent()):
+            staff.set_available(PJSIP_ANN)
+            await asyncio.sleep(10)
+            members.take(compared(Member("q", INTERFACE, paused=False)))
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.AVAILABLE
+            members.take(compared(Member("q", INTERFACE, paused=True)))
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.PAUSED
+            members.take(compared(Member("q", INTERFACE, paused=False)))
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.AVAILABLE
+            # Taken out in the PBX's own interface.
+            members.take(compared())
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.PAUSED
+            await asyncio.sleep(10)
+            assert [what for what, *_ in control.done] == ["add"]
+        await asyncio.sleep(20)
+        assert [what for what, *_ in control.done] == ["add"]
+
+    with_members(story)
+
+
+def test_a_member_whom_the_configuration_brings_is_as_the_dashboard_says() -> None:
+    async def story(office: Office, members: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        members.take(compared(Member("q", "Local/nobody@from-queue/n", paused=False, dynamic=False)))
+        with staff.present(agent()):
+            await asyncio.sleep(1)
+            members.take(compared(Member("q", INTERFACE, paused=False, dynamic=False)))
+            await asyncio.sleep(1)
+            assert staff[PJSIP_ANN].state is AgentState.PAUSED
+            assert control.done == [("pause", "q", INTERFACE, "")]
+        await asyncio.sleep(20)
+
+    with_members(story)
+
+
+def test_comparing_does_not_undo_what_was_changed_just_now() -> None:
+    async def story(office: Office, members: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        with staff.present(agent()):
+            staff.set_available(PJSIP_ANN)
+            await asyncio.sleep(0.02)
+            # Asked for before the member was there, and a moment later before it was paused.
+            members.take(compared())
+            await asyncio.sleep(1)
+            staff.pause(PJSIP_ANN, "")
+            await asyncio.sleep(0.02)
+            members.take(compared(Member("q", INTERFACE, paused=False)))
+            await asyncio.sleep(1)
+            assert staff[PJSIP_ANN].state is AgentState.PAUSED
+            assert [what for what, *_ in control.done] == ["add", "pause"]
+        await asyncio.sleep(20)
+
+    with_members(story)
+
+
+DESK, HOME = "PJSIP/ann", "PJSIP/ann-home"
+EACH = MemberRules({"q": QueueName("default")})
+
+
+def two_devices() -> Account:
+    return Account(ANN, f"{DESK}&{HOME}", "")
+
+
+def test_each_phone_of_an_agent_is_a_member_and_all_rest_while_they_talk_on_one() -> None:
+    async def story(office: Office, _: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        with staff.present(two_devices()):
+            staff.set_available(ANN)
+            await asyncio.sleep(1)
+            assert control.done == [("add", "q", DESK, "ann", "0", DESK), ("add", "q", HOME, "ann", "0", HOME)]
+            control.done.clear()
+            assert office.desk.occupy(ANN)
+            await asyncio.sleep(1)
+            assert control.done == [("pause", "q", DESK, ""), ("pause", "q", HOME, "")]
+            control.done.clear()
+            staff.happen(ANN, AgentEvent.FINISH)
+            await asyncio.sleep(1)
+            assert control.done == [("resume", "q", DESK, ""), ("resume", "q", HOME, "")]
+        await asyncio.sleep(20)
+
+    with_members(story, EACH)
+
+
+@pytest.mark.parametrize(
+    ("interface", "state", "meant"),
+    [
+        ("{endpoint}", "{endpoint}", {DESK: DESK, HOME: HOME}),
+        (INTERFACE.replace("ann", "{name}"), "hint:{name}@ext-local", {INTERFACE: "hint:ann@ext-local"}),
+        ("Local/{account}@from-queue/n", "{endpoint}", {"Local/ann@from-queue/n": DESK}),
+    ],
+)
+def test_how_a_queue_reaches_an_agent_with_two_phones(interface: str, state: str, meant: dict[str, str]) -> None:
+    ann = Agent(ANN, f"{DESK}&{HOME}")
+    assert MemberRules({}, interface, state).interfaces_of(ann) == meant
+
+
+def test_of_two_with_one_phone_the_one_who_came_last_works_with_it() -> None:
+    async def story(office: Office, members: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        with staff.present(Account(ANN, DESK, "")), staff.present(Account(BOB, DESK, "")):
+            staff.set_available(ANN)
+            await asyncio.sleep(1)
+            staff.set_available(BOB)
+            await asyncio.sleep(1)
+            assert (staff[ANN].state, staff[BOB].state) == (AgentState.PAUSED, AgentState.AVAILABLE)
+            assert [done[0] for done in control.done] == ["add"], "the member is the phone"
+            # By a feature code, at the phone that both share.
+            members.take(Member("q", INTERFACE, paused=True))
+            await asyncio.sleep(1)
+            assert agent_now(staff, BOB).state is AgentState.PAUSED
+            members.take(Member("q", INTERFACE, paused=False))
+            await asyncio.sleep(1)
+            assert (agent_now(staff, ANN).state, staff[BOB].state) == (AgentState.PAUSED, AgentState.AVAILABLE)
+        await asyncio.sleep(20)
 
     with_members(story)

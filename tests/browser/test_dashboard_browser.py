@@ -371,6 +371,15 @@ async def test_data_that_came_in_part_are_told_by_name(page: Page, desk: FakeDes
     await expect(page.locator("#lacking")).to_be_hidden()
 
 
+async def test_a_caller_of_the_pbx_who_is_not_verified_is_told_as_such(page: Page, desk: FakeDesk) -> None:
+    desk.show(in_call(secret=None, words=None, session="", purpose="", ours=False))
+    await expect(page.locator("#asked")).to_have_text(
+        "Deze beller is niet geverifieerd. Er zijn geen gegevens om te tonen."
+    )
+    await expect(page.locator("#verified")).to_be_hidden()
+    await check_look(page, *BOTH_ENDS)
+
+
 async def test_who_is_consulted_sees_nothing_until_given(page: Page, desk: FakeDesk) -> None:
     asked = {"part": "consulted", "mode": Mode.CONSULTED, "other": Target("agent", "bob")}
     desk.show(in_call(secret=None, words=None, **asked))

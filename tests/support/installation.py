@@ -79,7 +79,7 @@ class Installation:
         """Write the configuration; ``changes`` are TOML values.
 
         A change is named ``key`` in [calls], or else ``table__key``; further tables come whole, as ``more``.
-        ``ari_port``: of a proxy before Asterisk.
+        ``ari_port``: of a proxy before Asterisk; ``off``: there is no ARI, and no table for it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         tables = {
@@ -100,12 +100,15 @@ class Installation:
         for kind in ("rsa", "ec"):
             self._signing_keys[kind] = _key(keys_folder / f"auth-{kind}/decryption-key.pem")
             self._encryption_keys[kind] = _key(keys_folder / f"own-{kind}/encryption-key.pub.pem")
-        self.config.write_text(
-            f"""
+        asterisk = f"""
 [asterisk]
 url = "http://127.0.0.1:{ari_port}/ari"
 password_file = "ari-password"
 {_lines(tables["asterisk"])}
+"""
+        self.config.write_text(
+            f"""
+{asterisk if ari_port != "off" else ""}
 [calls]
 phone_number = "{PHONE_NUMBER}"
 {_lines(tables["calls"])}
@@ -146,6 +149,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         queues: Mapping[str, Mapping[str, int]] | None = None,
         role: Role = Role.AGENT,
         password_hash: str = PASSWORD_HASH,
+        endpoint: str = "",
     ) -> None:
         """Add agents, each with the phone of the same name; ``queues``: the penalties of who serves only some."""
         settings = load(self.config)
@@ -153,7 +157,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         async with open_store(settings, fingerprints) as store:
             for name in map(AgentName, names):
                 served = {QueueName(queue): penalty for queue, penalty in (queues or {}).get(name, {}).items()}
-                account = Account(name, f"PJSIP/{name}", password_hash, role, served)
+                account = Account(name, endpoint or f"PJSIP/{name}", password_hash, role, served)
                 await store.add_account(account)
 
     async def start(self) -> None:
@@ -325,7 +329,7 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         """Ask as whoever watches over the service does; gives ``ready``, or the reason why it is not."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.internal_url}/ready") as answer:
             text = (await answer.text()).removesuffix("\n")
-            assert answer.status == (200 if text == "ready" else 503)
+            assert answer.status == (200 if text.startswith("ready") else 503)
             return text
 
     async def _says_ready(self) -> bool | None:

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 MODULES = (
     "app_queue", "app_stack", "bridge_builtin_interval_features", "res_pjsip_refer", "res_speech", "res_agi",
+    "func_devstate",
 )  # fmt: skip
 QUEUE, FREEPBX_QUEUE = "burgers", "400"
+# One who is called otherwise than the devices.
+USER = "user"
 QUEUES_CONF = f"""
 [general]
 persistentmembers=no
@@ -69,6 +72,8 @@ class QueuePbx(Pbx):
             for number, name in enumerate(agents, 101)
             for extension in (name, number)
         )
+        # As FreePBX writes it, with what its feature code *76 for "do not disturb" sets.
+        hints = "".join(f"exten => {name},hint,PJSIP/{name}&Custom:DND{name}\n" for name in agents)
         return {
             "modules.conf": (conf / "modules.conf").read_text() + "".join(f"load={name}.so\n" for name in MODULES),
             "queues.conf": QUEUES_CONF,
@@ -108,7 +113,11 @@ exten => {FREEPBX_QUEUE},1,Answer()
 [from-queue]
 exten => _[a-z].,1,Goto(from-internal,${{EXTEN}},1)
 
+[ext-local]
+{hints}
 [from-internal]
+; A user of FreePBX with two devices.
+exten => {USER},1,Dial(PJSIP/{agents[0]}&PJSIP/{agents[1]},20)
 {members}exten => {QUEUE},1,Queue({QUEUE})
 
 ; Where agents' phones send a caller to.
@@ -155,11 +164,18 @@ include => from-internal
             found[name] = "(paused" in rest
         return found
 
+    async def configure_members(self, queue: str, *interfaces: str) -> None:
+        """Write the static members of a queue down, as FreePBX does when somebody presses "Apply Config"."""
+        members = "".join(f"member={interface}\n" for interface in interfaces)
+        text = QUEUES_CONF.replace(f"[{queue}](template)\n", f"[{queue}](template)\n{members}")
+        (self.settings.directory / "etc/queues.conf").write_text(text)
+        await self.cli("module reload app_queue.so")
+
     async def without_members(self) -> None:
         """Take out whom an earlier test has left."""
         shown = {queue: await self.cli(f"queue show {queue}") for queue in (QUEUE, FREEPBX_QUEUE)}
         patterns = ("PJSIP/{}", "Local/{}@from-queue/n")
-        interfaces = [pattern.format(name) for name in self.settings.agents for pattern in patterns]
+        interfaces = [pattern.format(name) for name in (*self.settings.agents, USER) for pattern in patterns]
         for queue, interface in product(shown, interfaces):
             if interface in shown[queue]:
                 await self.cli(f"queue remove member {interface} from {queue}")
@@ -174,11 +190,14 @@ include => from-internal
             raise AssertionError(await self.cli(f"queue show {queue}")) from None
 
 
-def pbx_tables(pbx: QueuePbx, folder: Path, *, ami_port: int | None = None, **pbx_values: Any) -> str:
-    """Give the tables of idbellen's configuration for such a PBX."""
+def pbx_tables(
+    pbx: QueuePbx, folder: Path, *, ami_port: int | None = None, followed: bool = True, **pbx_values: Any
+) -> str:
+    """Give the tables of idbellen's configuration for such a PBX; ``followed``: its queues are too."""
     folder.mkdir(parents=True, exist_ok=True)
     write_secret(folder / "ami-password", pbx.ami_password)
     values = "".join(f"{name} = {value}\n" for name, value in pbx_values.items())
+    queues = f'[pbx.queues]\n{QUEUE} = "default"\n{FREEPBX_QUEUE} = "default"' if followed else ""
     return f"""
 [agi]
 listen = "127.0.0.1:{pbx.agi_port}"
@@ -187,9 +206,7 @@ port = {ami_port or pbx.ami_port}
 password_file = "ami-password"
 [pbx]
 {values}
-[pbx.queues]
-{QUEUE} = "default"
-{FREEPBX_QUEUE} = "default"
+{queues}
 """
 
 

@@ -238,12 +238,12 @@ def test_who_changes_phone_or_queues_has_them_at_the_next_arrival_but_not_during
             staff.set_available(A)
             staff.happen(A, E.OFFER)
             with staff.present(replace(account("a", taxes=1), endpoint="new")):
-                assert staff.endpoint(A) == "a", "it is being rung"
+                assert staff.phones(A) == ("a",), "it is being rung"
             staff.happen(A, E.WITHDRAW)
             staff.set_phone("new", PhoneState.BUSY)
             with staff.present(replace(account("a", taxes=1), endpoint="new")):
-                assert staff.endpoint(A) == "new"
-                assert (staff[A].penalty(MOVES), staff[A].penalty(TAXES)) == (None, 1)
+                assert staff.phones(A) == ("new",)
+                assert (staff[A].penalty(QueueName("moves")), staff[A].penalty(QueueName("taxes"))) == (None, 1)
                 assert staff[A].phone is PhoneState.BUSY
         await asyncio.sleep(16.0)
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from idbellen.asterisk import agi
-from idbellen.asterisk.agi import AgiPhone, AgiServer
+from idbellen.asterisk.agi import AgiPhone, AgiServer, who_listens
 from idbellen.calls.pbx.queue import Verdict
 from idbellen.domain.prompts import Prompt
 from tests.support.ports import free_ports
@@ -240,3 +240,31 @@ async def test_a_connection_that_is_no_call_ends_soon_and_costs_nothing(
             await asyncio.sleep(0.05)
     assert calls == []
     assert "0687654321" not in str(logs)
+
+
+async def test_whoever_looks_who_listens_is_told_and_is_no_call() -> None:
+    async def story(_: AgiPhone) -> None:
+        raise AssertionError("no call")
+
+    port = free_ports()
+    assert await who_listens("127.0.0.1", port) == "nobody"
+    async with AgiServer(story).listening("127.0.0.1", port):
+        assert await who_listens("127.0.0.1", port) == "idbellen"
+
+
+@pytest.mark.parametrize("says", ['VERBOSE "hello"\n', "", None])
+async def test_another_who_listens_is_found(monkeypatch: pytest.MonkeyPatch, says: str | None) -> None:
+    monkeypatch.setattr(agi, "ABOUT_SECONDS", 0.3)
+
+    async def another(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if says is None:
+            # As one that waits for more.
+            await reader.read()
+        else:
+            writer.write(says.encode())
+        writer.close()
+
+    port = free_ports()
+    server = await asyncio.start_server(another, "127.0.0.1", port)
+    assert await who_listens("127.0.0.1", port) == "another"
+    server.close()

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from idbellen.asterisk import ami
 from idbellen.asterisk.ami import Ami, AmiDeniedError, AmiError
-from idbellen.domain.wiring import Appeared, Channel, Gone, Lost, Member, Queued, Snapshot
+from idbellen.domain.wiring import Appeared, Channel, Gone, Lost, Member, Members, Queued, Snapshot
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ class Peer:
         # In the middle of the list, a channel comes and another goes.
         self.say("Event: Newchannel", "Uniqueid: 2", "Channel: PJSIP/b-2")
         self.answer(
-            "Event: Status", "Uniqueid: 1", "Channel: PJSIP/a-1", "BridgeID: br", "Variable: IDBELLEN_REFERENCE=ref"
+            "Event: Status",
+            "Uniqueid: 1",
+            "Channel: PJSIP/a-1",
+            "BridgeID: br",
+            "Variable: IDBELLEN_REFERENCE=ref",
+            "Variable: IDBELLEN_VERIFIED=1",
         )
         self.say("Event: Hangup", "Uniqueid: 1")
         self.answer("Event: StatusComplete", "EventList: Complete")
@@ -91,6 +97,11 @@ async def running(client: Ami) -> AsyncIterator[None]:
     await asyncio.wait([task])
 
 
+async def try_out(client: Ami) -> None:
+    async with client.trying_out():
+        pass
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONNECT_SECONDS", "ACTION_SECONDS", "LIST_SECONDS", "PING_SECONDS"):
@@ -105,12 +116,115 @@ async def whole(client: Peer) -> None:
 async def test_first_everything_then_what_happened_meanwhile() -> None:
     async with peer(whole) as client, running(client), asyncio.timeout(5):
         assert await client.next_event() == Snapshot(
-            (Channel("1", "PJSIP/a-1", "br", "ref"),),
+            (Channel("1", "PJSIP/a-1", "br", "ref", asked=True),),
             (Queued("1", "q", 7.0),),
             (Member("q", "PJSIP/a", paused=True, dynamic=False),),
         )
         assert await client.next_event() == Appeared("2", "PJSIP/b-2")
         assert await client.next_event() == Gone("1")
+
+
+async def list_members(client: Peer, *lines: str) -> None:
+    action = await client.action()
+    while action["Action"] == "Ping":
+        client.answer("Response: Success", "Ping: Pong")
+        action = await client.action()
+    assert (action["Action"], action["Queue"]) == ("QueueStatus", "q")
+    client.answer("Response: Success", "EventList: start", "Message: Queue status will follow")
+    client.answer("Event: QueueParams", "Queue: q")
+    # Somebody else's change while the list is on its way counts more than the list.
+    client.say("Event: QueueMemberPause", "Queue: q", "Interface: PJSIP/a", "Paused: 1")
+    client.answer("Event: QueueMember", "Queue: q", *lines)
+    client.answer("Event: QueueStatusComplete", "EventList: Complete")
+
+
+@pytest.mark.parametrize("why", ["the time has come", "the PBX has read its configuration"])
+async def test_members_are_asked_for_again(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    reloads = why != "the time has come"
+    if not reloads:
+        monkeypatch.setattr(ami, "PING_SECONDS", 0.1)
+        monkeypatch.setattr(ami, "COMPARE_SECONDS", 0.3)
+
+    async def changes(client: Peer) -> None:
+        await whole(client)
+        if reloads:
+            client.say("Event: Reload", "Module: All", "Status: 0")
+        await list_members(client, "Location: PJSIP/a", "Paused: 0", "Membership: dynamic")
+
+    async with peer(changes) as client, running(client), asyncio.timeout(4):
+        for kind in (Snapshot, Appeared, Gone):
+            assert isinstance(await client.next_event(), kind)
+        assert client.connected
+        assert await client.next_event() == Members((Member("q", "PJSIP/a", paused=False),))
+        assert await client.next_event() == Member("q", "PJSIP/a", paused=True)
+
+
+async def test_an_action_waits_until_the_members_are_listed() -> None:
+    order: list[str] = []
+
+    async def changes(client: Peer) -> None:
+        await whole(client)
+        client.say("Event: Reload", "Module: All", "Status: 0")
+        assert (await client.action())["Action"] == "QueueStatus"
+        await asyncio.sleep(0.3)
+        order.append("listed")
+        client.answer("Response: Success", "EventList: start", "Message: Queue status will follow")
+        client.answer("Event: QueueStatusComplete", "EventList: Complete")
+        order.append((await client.action())["Action"])
+        client.answer("Response: Success")
+
+    async with peer(changes) as client, running(client), asyncio.timeout(5):
+        for _ in range(3):
+            await client.next_event()
+        await asyncio.sleep(0.1)
+        assert await client.remove_member("q", "PJSIP/a")
+    assert order == ["listed", "QueueRemove"]
+
+
+async def test_a_queue_that_is_missing_is_told_once() -> None:
+    async def has_none(client: Peer) -> None:
+        await client.log_in()
+        for what in ("Status", "QueueStatus"):
+            assert (await client.action())["Action"] == what
+            client.answer("Response: Success", "EventList: start")
+            client.answer(f"Event: {what}Complete", "EventList: Complete")
+        client.say("Event: Reload", "Module: All", "Status: 0")
+        await client.action()
+        client.answer("Response: Success", "EventList: start")
+        client.answer("Event: QueueStatusComplete", "EventList: Complete")
+
+    async with peer(has_none) as client, asyncio.timeout(5):
+        with capture_logs() as lines:
+            async with running(client):
+                assert await client.next_event() == Snapshot(())
+                assert await client.next_event() == Members(())
+        assert [line["queues"] for line in lines if line["event"] == "the PBX has no such queue"] == ["q"]
+
+
+async def test_a_trial_tells_what_the_dialplan_has() -> None:
+    async def answers(client: Peer) -> None:
+        await whole(client)
+        assert (await client.action())["Action"] == "Getvar"
+        client.answer("Response: Success", "Variable: IDBELLEN_AGI", "Value: 127.0.0.1:4580")
+        assert (await client.action())["Context"] == "here"
+        client.answer("Response: Success", "EventList: start")
+        client.answer("Event: ListDialplan", "Context: here")
+        client.answer("Event: ShowDialPlanComplete", "EventList: Complete")
+        await client.action()
+        client.answer("Response: Error", "Message: Did not find context there")
+        for _ in range(2):
+            await client.action()
+            client.answer("Response: Error", "Message: Permission denied")
+
+    async with peer(answers) as client, asyncio.timeout(5), client.trying_out() as trial:
+        assert trial.missing == frozenset()
+        assert await trial.variable("IDBELLEN_AGI") == "127.0.0.1:4580"
+        assert await trial.has_context("here")
+        assert not await trial.has_context("there")
+        with pytest.raises(AmiError, match="Getvar refused: Permission denied"):
+            await trial.variable("IDBELLEN_AGI")
+        with pytest.raises(AmiError, match="ShowDialPlan refused: Permission denied"):
+            await trial.has_context("here")
 
 
 @pytest.mark.usefixtures("quick")
@@ -157,7 +271,7 @@ async def does_not_list(client: Peer) -> None:
 async def test_whoever_is_no_ami_is_a_fault_and_not_for_ever(script: Callable[[Peer], Awaitable[None]]) -> None:
     async with peer(script) as client, asyncio.timeout(5):
         with pytest.raises(AmiError):
-            await client.try_out()
+            await try_out(client)
 
 
 async def test_a_refused_login_is_told_as_such() -> None:
@@ -168,12 +282,12 @@ async def test_a_refused_login_is_told_as_such() -> None:
 
     async with peer(refuses) as client:
         with pytest.raises(AmiDeniedError, match="refuses user 'idbellen'"):
-            await client.try_out()
+            await try_out(client)
 
 
 async def test_nobody_there() -> None:
     with pytest.raises(AmiError):
-        await Ami("127.0.0.1", free_ports(), "idbellen", "secret", []).try_out()
+        await try_out(Ami("127.0.0.1", free_ports(), "idbellen", "secret", []))
 
 
 async def test_too_many_events_are_not_half_believed(monkeypatch: pytest.MonkeyPatch) -> None:

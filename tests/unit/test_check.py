@@ -18,6 +18,7 @@ from aiohttp import web
 from idbellen.domain.idcontact import load_key
 from idbellen.domain.prompts import Prompt, media
 from idbellen.keys import take_over
+from idbellen.service import check as check_module
 from idbellen.service.check import ABOUT_SOUNDS, NEEDED_MODULES, Finding, check
 from tests.support.installation import PASSWORD, Installation, make_keys, run_cli
 from tests.support.ports import free_ports
@@ -185,7 +186,7 @@ async def test_callers_are_not_sent_to_a_plain_queue_that_is_not_there(
         (b'[calls]\nname = "caf\xe9"\n', "not TOML: not in UTF-8"),
         (b"x = " + b"[" * 100_000, "cannot be looked at (RecursionError"),
         (b"\x00", "not TOML"),
-        (b"", "[asterisk]: missing"),
+        (b"", "[calls]: missing"),
     ],
 )
 async def test_whatever_the_configuration_holds_is_a_line(
@@ -282,3 +283,43 @@ async def test_every_character_can_be_told(installation: Installation, monkeypat
         given=f"{PASSWORD}\n", whole=True,
     )  # fmt: skip
     assert added == (0, "")
+
+
+async def test_secrets_that_freepbx_opens_are_told(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # All of this installation lies where FreePBX changes modes.
+    monkeypatch.setattr(check_module, "FREEPBX_FOLDERS", (installation.folder,))
+    assert await faults(installation) == [], "no FreePBX here"
+    monkeypatch.setattr(check_module, "FREEPBX_MARK", tmp_path)
+    found = await faults(installation)
+    assert {finding.what for finding in found} == {"secret files"}
+    assert len(found) == 1, "once for each file"
+    assert "'fwconsole chown' of FreePBX opens what lies in" in found[0].fault
+    assert str(installation.folder / "ari-password") in found[0].fault
+
+
+async def test_another_fastagi_server_at_our_address_is_told(installation: Installation, keys_folder: Path) -> None:
+    port = free_ports()
+    installation.write(keys_folder, more=f'[agi]\nlisten = "127.0.0.1:{port}"\n')
+
+    async def found() -> list[Finding]:
+        return [finding async for finding in check(installation.config) if finding.what == "FastAGI"]
+
+    [nobody] = await found()
+    assert (nobody.fault, nobody.detail) == ("", f"nobody listens on 127.0.0.1:{port}: idbellen does while it runs")
+
+    async def another(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(another, "127.0.0.1", port)
+    [told] = await found()
+    assert f"something else than idbellen answers on 127.0.0.1:{port}: give [agi] another listen" in told.fault
+    server.close()
+
+
+async def test_without_ari_nothing_is_asked_of_it(installation: Installation, keys_folder: Path) -> None:
+    installation.write(keys_folder, ari_port="off", more=f'[agi]\nlisten = "127.0.0.1:{free_ports()}"\n')
+    looked_at = {finding.what for finding in [finding async for finding in check(installation.config)]}
+    assert "FastAGI" in looked_at
+    assert not looked_at & {"ARI", "modules", "prompts", "dialplan"}

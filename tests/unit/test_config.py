@@ -75,7 +75,7 @@ def test_callers_without_a_code_are_served_only_for_a_purpose_that_admits_them(f
 def test_several_asterisks_have_names_and_trunks(file: Path) -> None:
     change(file, "\n[calls]\n", WEST)
     change(file, "[asterisk]\n", '[asterisk]\ntrunk = "to-main"\n')
-    servers = load(file).asterisk.servers
+    servers = load(file).servers
     assert {name: server.trunk for name, server in servers.items()} == {"main": "to-main", "west": "to-west"}
     assert servers["west"].password_file == file.parent / "ari-password-west"
 
@@ -92,7 +92,7 @@ def test_an_asterisk_that_the_others_cannot_reach_is_told(file: Path) -> None:
 
 def test_paths_count_from_the_folder_of_the_file(file: Path) -> None:
     settings = load(file)
-    assert settings.asterisk.password_file == file.parent / "ari-password"
+    assert settings.servers["main"].password_file == file.parent / "ari-password"
     assert settings.idcontact.decryption_key_files == (file.parent / "decryption-key.pem",)
     assert settings.idcontact.verification_key_files == (file.parent / "auth-digid.pem",)
     assert settings.sessions.store == Path("/var/lib/idbellen/idbellen.db")

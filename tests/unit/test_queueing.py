@@ -182,7 +182,7 @@ people = st.lists(
     lambda rows: [
         Agent(
             AgentName(f"a{number}"),
-            "x",
+            f"PJSIP/a{number}",
             queues,
             state,
             idle_since=idle,

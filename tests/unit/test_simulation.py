@@ -37,6 +37,7 @@ from tests.support.stories import RULES, account, new_office, prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
 
     from idbellen.calls.office import Office
     from idbellen.domain.agents import Agent
@@ -86,10 +87,17 @@ class Day:
     changes: int = 0
     transfers: Counter[str] = field(default_factory=Counter)
 
-    def match(self, waiting: Iterable[Ticket], agents: Iterable[Agent], queues: Queues, moment: float) -> list[Match]:
+    def match(
+        self,
+        waiting: Iterable[Ticket],
+        agents: Iterable[Agent],
+        queues: Queues,
+        moment: float,
+        in_use: AbstractSet[str],
+    ) -> list[Match]:
         """Match, and look whether it is right."""
         waiting, agents = list(waiting), list(agents)
-        found = match(waiting, agents, queues, moment)
+        found = match(waiting, agents, queues, moment, in_use)
         self.matches += 1
         everybody = self.office.desk.staff.agents.values()
         if {agent.name for agent in everybody if agent.engaged} != self.office.desk._reserved.keys():

@@ -60,15 +60,16 @@ async def take_pbx_call(phone: PbxPhone, office: Office, calls: PbxCalls) -> Non
     async def story() -> None:
         farewell = await identify(phone, office, serve, new_secret())
         if farewell:
-            await _turn_away(phone, farewell)
+            await _turn_away(phone, farewell, calls)
 
     await run(phone, story, office, lambda: phone.tell(Verdict(verified=False)))
 
 
-async def _turn_away(phone: PbxPhone, farewell: Farewell) -> None:
+async def _turn_away(phone: PbxPhone, farewell: Farewell, calls: PbxCalls) -> None:
     await phone.tell(Verdict(verified=False))
     await say(phone, farewell.prompt)
     if farewell.way_out == "plain":
+        calls.expect_stranger(phone.uid)
         await phone.let_go()
     else:
         await phone.hang_up()

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from idbellen.domain.agents import Agent, AgentState
-from idbellen.domain.wiring import Lost, Member, MemberGone, PbxEvent, Snapshot
+from idbellen.domain.wiring import Lost, Member, MemberGone, Members, PbxEvent, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from idbellen.calls.staff import Staff
-    from idbellen.domain.ids import QueueName
+    from idbellen.domain.ids import AgentName, QueueName
 
 log = structlog.get_logger()
 
@@ -48,27 +48,54 @@ class MemberControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MemberRules:
-    """``queues``: the PBX's, with ours. ``interface``: what a queue rings, with ``{endpoint}`` or ``{name}`` in it.
+    """``queues``: the PBX's, with ours. ``interface``: what a queue rings; ``state``: the phone whose state counts.
 
-    The endpoint is ``PJSIP/ann`` and its name ``ann``.
+    In the latter two, ``{endpoint}`` stands for a phone of the agent (``PJSIP/ann``), each of which is a member then,
+    or else ``{name}`` for the name of the first (``ann``), or ``{account}`` for the agent's own: a PBX that is given
+    only a name knows itself which phones it rings for that.
     """
 
     queues: Mapping[str, QueueName]
     interface: str = "{endpoint}"
+    state: str = "{endpoint}"
 
-    def interface_of(self, endpoint: str) -> str:
-        """Give what a queue rings to reach an endpoint."""
-        return self.interface.replace("{endpoint}", endpoint).replace("{name}", endpoint.partition("/")[2])
+    def interfaces_of(self, agent: Agent) -> dict[str, str]:
+        """Give what a queue rings to reach an agent, each with whose state counts."""
+        phones = agent.phones if "{endpoint}" in self.interface else agent.phones[:1]
+        return {_filled(self.interface, agent, phone): _filled(self.state, agent, phone) for phone in phones}
+
+
+def _filled(pattern: str, agent: Agent, phone: str) -> str:
+    values = {"{endpoint}": phone, "{name}": phone.partition("/")[2], "{account}": agent.name}
+    for name, value in values.items():
+        pattern = pattern.replace(name, value)
+    return pattern
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What an agent wants of a member of a queue."""
+
+    agent: Agent
+    state: str
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
     queue: str
     interface: str
-    agent: Agent
+    agent: AgentName
     # None: out of the queue.
-    paused: bool | None
+    wish: _Wish | None
     known: Member | None
+
+    @property
+    def paused(self) -> bool | None:
+        """What the member is to be; None: no member."""
+        if self.wish:
+            return self.wish.paused
+        return None if self.known is None or self.known.dynamic else True
 
 
 class PbxMembers:
@@ -79,8 +106,8 @@ class PbxMembers:
         self._control = control
         self._rules = rules
         self._known: dict[tuple[str, str], Member] = {}
-        # Those whom a dashboard has brought here, and takes with it when it goes.
-        self._ours: set[tuple[str, str]] = set()
+        # Those whom a dashboard has brought here, and takes with it when it goes, with the agent's name.
+        self._ours: dict[tuple[str, str], AgentName] = {}
         self._own_news: defaultdict[tuple[str, str], deque[float]] = defaultdict(deque)
         self._connected = False
         self._wake = asyncio.Event()
@@ -91,6 +118,7 @@ class PbxMembers:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self._let_one_work_with_each_phone()
             failed = False
             for change in list(self._changes()):
                 failed |= not await self._apply(change)
@@ -108,76 +136,145 @@ class PbxMembers:
                 self._wake.set()
             case Lost():
                 self._connected = False
+            case Members(members=members):
+                self._compare({(member.queue, member.interface): member for member in members})
             case Member(queue=queue, interface=interface):
-                before = self._known.get((queue, interface))
                 if not self._is_own((queue, interface)):
-                    self._known[queue, interface] = event
-                    if before is None or before.paused != event.paused:
-                        self._follow(interface, available=not event.paused)
+                    self._changed(event)
             case MemberGone(queue=queue, interface=interface):
                 if not self._is_own((queue, interface)):
-                    self._known.pop((queue, interface), None)
-                    self._ours.discard((queue, interface))
-                    self._follow(interface, available=False)
+                    self._gone((queue, interface))
 
-    def _is_own(self, key: tuple[str, str]) -> bool:
+    def _changed(self, member: Member) -> None:
+        key = member.queue, member.interface
+        before = self._known.get(key)
+        self._known[key] = member
+        if before is None or before.paused != member.paused:
+            self._follow(member.interface, available=not member.paused)
+
+    def _gone(self, key: tuple[str, str]) -> None:
+        self._known.pop(key, None)
+        self._ours.pop(key, None)
+        self._follow(key[1], available=False)
+
+    def _compare(self, found: Mapping[tuple[str, str], Member]) -> None:
+        """Take in what has changed without news: most likely somebody has changed the PBX's configuration.
+
+        Of what we have just changed ourselves the news is still to come.
+        """
+        for key in self._known.keys() - found.keys():
+            if not self._expects_own(key):
+                log.info("member is gone from the PBX's queue", queue=key[0], interface=key[1])
+                self._gone(key)
+        for key, member in found.items():
+            if self._expects_own(key):
+                continue
+            if key not in self._known and not member.dynamic:
+                # Whoever wrote it down there says that the agent serves the queue, and not that they are there now.
+                self._known[key] = member
+            else:
+                self._changed(member)
+        self._wake.set()
+
+    def _expects_own(self, key: tuple[str, str]) -> bool:
         expected, now = self._own_news[key], asyncio.get_running_loop().time()
         while expected and expected[0] < now - OWN_NEWS_SECONDS:
             expected.popleft()
-        if expected:
-            expected.popleft()
-            return True
-        return False
+        return bool(expected)
+
+    def _is_own(self, key: tuple[str, str]) -> bool:
+        own = self._expects_own(key)
+        if own:
+            self._own_news[key].popleft()
+        return own
 
     def _follow(self, interface: str, *, available: bool) -> None:
-        for agent in list(self._staff.agents.values()):
-            if self._rules.interface_of(agent.endpoint) == interface and _here(agent) and available != _wants(agent):
+        agents = [
+            agent
+            for agent in self._staff.agents.values()
+            if _here(agent) and interface in self._rules.interfaces_of(agent)
+        ]
+        if available:
+            # Of those who share a phone, whoever has come last is at it.
+            agents = sorted(agents, key=lambda agent: (_wants(agent), agent.since))[-1:]
+        for agent in agents:
+            if available != _wants(agent):
                 log.info("agent follows the PBX", agent=agent.name, available=available)
                 if available:
                     self._staff.set_available(agent.name)
                 else:
                     self._staff.pause(agent.name, "")
 
+    def _let_one_work_with_each_phone(self) -> None:
+        """Pause whoever was available with a phone before somebody else was.
+
+        The PBX knows the phone, and not who is at it.
+        """
+        taken: set[str] = set()
+        for agent in sorted(self._staff.agents.values(), key=lambda agent: agent.since, reverse=True):
+            if _here(agent) and _wants(agent):
+                if taken.isdisjoint(agent.phones):
+                    taken.update(agent.phones)
+                else:
+                    log.info("somebody else works with this phone now", agent=agent.name)
+                    self._staff.pause(agent.name, "")
+
+    def _wishes(self) -> dict[tuple[str, str], _Wish]:
+        wishes: dict[tuple[str, str], _Wish] = {}
+        for agent in filter(_here, self._staff.agents.values()):
+            interfaces = self._rules.interfaces_of(agent)
+            # Who talks on one of several phones is not rung on another: the PBX takes each for a member of its own.
+            paused = not _wants(agent) or (agent.engaged and len(interfaces) > 1)
+            for queue, ours in self._rules.queues.items():
+                for interface, state in interfaces.items() if agent.penalty(ours) is not None else ():
+                    before = wishes.get((queue, interface))
+                    if before is None or before.paused:
+                        wishes[queue, interface] = _Wish(agent, state, paused)
+        return wishes
+
     def _changes(self) -> Iterator[_Change]:
         if not self._connected:
             return
-        for agent in self._staff.agents.values():
-            interface = self._rules.interface_of(agent.endpoint)
-            for queue, ours in self._rules.queues.items():
-                key = queue, interface
-                known = self._known.get(key)
-                if _here(agent) and agent.penalty(ours) is not None:
-                    self._ours.add(key)
-                    paused = not _wants(agent)
-                    # An agent who is paused and no member may stay out.
-                    if known.paused != paused if known else not paused:
-                        yield _Change(queue, interface, agent, paused, known)
-                elif known and key in self._ours:
-                    if known.dynamic or not known.paused:
-                        yield _Change(queue, interface, agent, None if known.dynamic else True, known)
-                    self._ours.discard(key)
+        wishes = self._wishes()
+        for key, wish in wishes.items():
+            known = self._known.get(key)
+            self._ours[key] = wish.agent.name
+            # An agent who is paused and no member may stay out.
+            if known.paused != wish.paused if known else not wish.paused:
+                yield _Change(*key, wish.agent.name, wish, known)
+        for key in self._ours.keys() - wishes.keys():
+            name, known = self._ours.pop(key), self._known.get(key)
+            if known and (known.dynamic or not known.paused):
+                yield _Change(*key, name, None, known)
 
     async def _apply(self, change: _Change) -> bool:
         key = change.queue, change.interface
         self._own_news[key].append(asyncio.get_running_loop().time())
-        agent = change.agent
-        if change.paused is None:
+        wish, known, paused = change.wish, change.known, change.paused
+        if paused is None:
             self._known.pop(key, None)
             done = await self._control.remove_member(*key)
-        elif change.known is None:
+        elif wish and known is None:
             self._known[key] = Member(*key, paused=False)
-            penalty = agent.penalty(self._rules.queues[change.queue]) or 0
-            done = await self._control.add_member(*key, name=agent.name, penalty=penalty, state=agent.endpoint)
+            penalty = wish.agent.penalty(self._rules.queues[change.queue]) or 0
+            done = await self._control.add_member(*key, name=change.agent, penalty=penalty, state=wish.state)
         else:
-            self._known[key] = Member(*key, paused=change.paused, dynamic=change.known.dynamic)
-            done = await self._control.pause_member(*key, paused=change.paused, reason=agent.reason)
+            self._known[key] = Member(*key, paused=paused, dynamic=known is None or known.dynamic)
+            reason = wish.agent.reason if wish else ""
+            done = await self._control.pause_member(*key, paused=paused, reason=reason)
         if done:
-            log.info("member of the PBX's queue", agent=agent.name, queue=change.queue, paused=change.paused)
-        elif change.known:
-            self._known[key] = change.known
+            log.info("member of the PBX's queue", agent=change.agent, queue=change.queue, paused=paused)
+            return True
+        # No news of it will come, and who has left is taken out at the next try.
+        if self._own_news[key]:
+            self._own_news[key].pop()
+        if wish is None:
+            self._ours[key] = change.agent
+        if known:
+            self._known[key] = known
         else:
             self._known.pop(key, None)
-        return done
+        return False
 
 
 def _here(agent: Agent) -> bool:

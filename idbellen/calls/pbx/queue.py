@@ -1,7 +1,8 @@
 """Calls that a PBX queues and connects by itself, from the moment that their code was right: who sees which screen.
 
 What the PBX tells comes in as events (:mod:`idbellen.domain.wiring`). A dashboard shows the secret while its agent's
-phone is connected with the caller, by whatever way the PBX did that.
+phone is connected with the caller, by whatever way the PBX did that. Who is not verified is a caller too: whoever talks
+with them is in a call, of which there is nothing to show.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from idbellen.calls.active import keeping_active, tell_active
 from idbellen.calls.identify import UNTOLD_DIGITS, UNTOLD_SECONDS, Claim, claimed, words_of
 from idbellen.domain.board import CallView, Stage
 from idbellen.domain.codes import new_code, new_secret
-from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.queueing import Ticket
 from idbellen.domain.statistics import CallOutcome, CallRecord
 from idbellen.domain.talk import Mode
-from idbellen.domain.wiring import Answered, Gone, LeftQueue, Lost, PbxEvent, Queued, Snapshot, Wiring
+from idbellen.domain.wiring import Answered, Channel, Gone, LeftQueue, Lost, PbxEvent, Queued, Snapshot, Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
     from idbellen.calls.desk import Reservation
     from idbellen.calls.office import Office
     from idbellen.calls.progress import Journey
 
 log = structlog.get_logger()
+
+# What the dashboards are told of is one of the places that calls come from.
+PBX = "PBX"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +87,45 @@ class _PbxStay:
         )
 
 
-class Followed:
-    """A call of which we hold the session."""
+class Caller:
+    """A caller of whom we hold no session: not verified, or not asked for a code. One of whom we do is Followed."""
 
-    def __init__(self, uid: str, ticket: Ticket, claim: Claim, journey: Journey) -> None:
+    secret: Secret | None = None
+    words: tuple[str, str] | None = None
+
+    def __init__(self, uid: str, ticket: Ticket) -> None:
         self.uid = uid
         self.ticket = ticket
-        self.claim = claim
-        self.journey = journey
-        self.answered = asyncio.Event()
         self.over = asyncio.Event()
-        self.out_of_sight = False
         self.screen: Reservation | None = None
         self.view: CallView | None = None
         # The channel of the agent who has, or had, the caller.
         self.leg = ""
+
+    def connected(self, office: Office) -> None:
+        """Note that an agent talks with the caller."""
+
+    def end(self) -> None:
+        """Note that the call is over."""
+        self.over.set()
+
+    def leave_screen(self) -> None:
+        """Clear the screen that shows the call, if one does."""
+        if self.screen:
+            self.screen.release()
+            self.screen = None
+
+
+class Followed(Caller):
+    """A call of which we hold the session."""
+
+    def __init__(self, uid: str, ticket: Ticket, claim: Claim, journey: Journey) -> None:
+        super().__init__(uid, ticket)
+        self.claim = claim
+        self.journey = journey
+        self.secret, self.words = claim.secret, journey.words
+        self.answered = asyncio.Event()
+        self.out_of_sight = False
 
     @property
     def verdict(self) -> Verdict:
@@ -106,9 +134,17 @@ class Followed:
         priority = max(0, ticket.priority) + ticket.verified
         return Verdict(ticket.verified, ticket.purpose, priority, ticket.session)
 
+    def connected(self, office: Office) -> None:
+        """Note that an agent talks with the caller: from now on the code does not count again."""
+        if not self.answered.is_set():
+            self.answered.set()
+            self.claim.served = True
+            self.journey.enter(Stage.CONNECTED)
+            tell_active("connected", self.claim.session, office)
+
     def end(self) -> None:
         """Note that the call is over."""
-        self.over.set()
+        super().end()
         self.answered.set()
 
 
@@ -124,6 +160,7 @@ class PbxCalls:
         self._rules = rules
         self._wiring = Wiring()
         self._followed: dict[str, Followed] = {}
+        self._strangers: dict[str, Caller] = {}
         self._stays: dict[str, _PbxStay] = {}
         self._adopting: set[str] = set()
         self._connected = False
@@ -148,6 +185,8 @@ class PbxCalls:
                     handle.cancel()
             for uid in list(self._stays):
                 self._end_stay(uid)
+            for uid in list(self._strangers):
+                self._forget_stranger(uid)
 
     def take(self, event: PbxEvent, adopted: asyncio.TaskGroup) -> None:
         """Take one event in; calls of an earlier process get their coroutines in ``adopted``."""
@@ -166,6 +205,7 @@ class PbxCalls:
                     self._answer(uid, interface)
                 case Gone(uid=uid):
                     self._end_stay(uid)
+                    self._forget_stranger(uid)
                     if uid in self._followed:
                         self._followed[uid].end()
         self._settle()
@@ -178,6 +218,7 @@ class PbxCalls:
         session = claim.session
         call = self._followed[uid] = Followed(uid, self._office.ticket(name, session), claim, journey)
         log.info("call followed", call=name, channel=uid)
+        self._forget_stranger(uid)
         stay = self._stays.get(uid)
         if stay and stay.left is None:
             # It waits already, and was taken for a stranger until now.
@@ -191,9 +232,24 @@ class PbxCalls:
             yield call
         finally:
             del self._followed[uid]
-            if call.screen:
-                call.screen.release()
+            call.leave_screen()
             self._settle()
+
+    def expect_stranger(self, uid: str) -> None:
+        """Follow a caller who is not verified, on the way through the dialplan to an agent."""
+        if self._connected and uid in self._wiring:
+            self._strangers.setdefault(uid, Caller(uid, self._stranger_ticket(QueueName(""))))
+
+    def _stranger_ticket(self, queue: QueueName, since: float | None = None) -> Ticket:
+        now = self._desk.clock()
+        return Ticket(
+            CallId(str(uuid.uuid4())), SessionRef(""), "", queue, now if since is None else since, verified=False
+        )
+
+    def _forget_stranger(self, uid: str) -> None:
+        stranger = self._strangers.pop(uid, None)
+        if stranger:
+            stranger.leave_screen()
 
     async def until_over(self, call: Followed) -> None:
         """Wait until a call is over, and hold its session until then.
@@ -239,11 +295,15 @@ class PbxCalls:
             log.exception("call failed", call=name)
         finally:
             self._adopting.discard(uid)
+            # Whose session is gone is a caller still.
+            self.expect_stranger(uid)
+            self._settle_soon()
 
     # What the PBX tells
 
     def _begin(self, snapshot: Snapshot, adopted: asyncio.TaskGroup) -> None:
         self._connected = True
+        self._desk.set_telephony(PBX, up=True)
         if self._giving_up:
             self._giving_up.cancel()
             self._giving_up = None
@@ -251,21 +311,34 @@ class PbxCalls:
         for uid, call in self._followed.items():
             if uid not in self._wiring:
                 call.end()
-        waiting = {queued.uid: queued for queued in snapshot.queued}
+        for uid in [uid for uid in self._strangers if uid not in self._wiring]:
+            self._forget_stranger(uid)
+        self._queue_anew(snapshot.queued)
+        for channel in snapshot.channels:
+            if channel.uid not in self._followed and channel.uid not in self._adopting:
+                self._take_up(channel, adopted)
+
+    def _queue_anew(self, all_queued: Collection[Queued]) -> None:
+        waiting = {queued.uid for queued in all_queued}
         for uid in list(self._stays):
             if uid not in self._wiring:
                 self._end_stay(uid)
             elif uid not in waiting and self._stays[uid].left is None:
                 self._leave_queue(uid, "", abandoned=False)
-        for queued in snapshot.queued:
+        for queued in all_queued:
             self._queue(queued)
-        for channel in snapshot.channels:
-            if channel.reference and channel.uid not in self._followed and channel.uid not in self._adopting:
-                self._adopting.add(channel.uid)
-                adopted.create_task(self._adopt(channel.uid, SessionRef(channel.reference)))
+
+    def _take_up(self, channel: Channel, adopted: asyncio.TaskGroup) -> None:
+        """Follow a channel that is new to us, if it is a caller's."""
+        if channel.reference:
+            self._adopting.add(channel.uid)
+            adopted.create_task(self._adopt(channel.uid, SessionRef(channel.reference)))
+        elif channel.asked:
+            self.expect_stranger(channel.uid)
 
     def _lose(self) -> None:
         self._connected = False
+        self._desk.set_telephony(PBX, up=False)
         if self._giving_up is None:
             self._giving_up = asyncio.get_running_loop().call_later(self._rules.lost, self._give_up)
 
@@ -279,6 +352,8 @@ class PbxCalls:
         for uid in list(self._stays):
             self._leave_queue(uid, "", abandoned=False)
             self._end_stay(uid)
+        for uid in list(self._strangers):
+            self._forget_stranger(uid)
 
     def _queue(self, queued: Queued, known_as: QueueName | None = None) -> None:
         ours = known_as or self._rules.queues.get(queued.queue)
@@ -296,7 +371,8 @@ class PbxCalls:
             call.ticket = ticket = replace(call.ticket, queue=ours, since=since)
             call.journey.enter(Stage.QUEUED)
         else:
-            ticket = Ticket(CallId(str(uuid.uuid4())), SessionRef(""), "", ours, since, verified=False)
+            ticket = self._stranger_ticket(ours, since)
+            self._strangers.setdefault(queued.uid, Caller(queued.uid, ticket)).ticket = ticket
         stay = self._stays[queued.uid] = _PbxStay(ticket)
         stay.place.enter_context(self._desk.place(ticket))
 
@@ -321,11 +397,13 @@ class PbxCalls:
         if stay:
             stay.place.close()
             self._office.calls.ended(stay.record(self._desk.clock()))
+            # The agent may have been free for a moment, and their figures change only now.
+            self._desk.staff.news.changed()
 
     # Screens
 
     def _settle_soon(self) -> None:
-        if self._followed and self._due is None:
+        if (self._followed or self._strangers) and self._due is None:
             self._due = asyncio.get_running_loop().call_soon(self._settle)
 
     def _settle(self) -> None:
@@ -334,32 +412,27 @@ class PbxCalls:
             self._due.cancel()
             self._due = None
         with self._desk.staff.news.change():
-            wanted = {call: self._wanted(call) for call in self._followed.values()}
+            calls = [*self._followed.values(), *self._strangers.values()]
+            wanted = {call: self._wanted(call) for call in calls}
             for call, (agent, _) in wanted.items():
                 if call.screen and (agent != call.screen.agent or call.over.is_set()):
-                    call.screen.release()
-                    call.screen = None
+                    call.leave_screen()
             for call, (agent, mode) in wanted.items():
                 if agent and not call.over.is_set():
                     self._show(call, agent, mode)
 
-    def _wanted(self, call: Followed) -> tuple[AgentName | None, Mode]:
+    def _wanted(self, call: Caller) -> tuple[AgentName | None, Mode]:
         """Give whose dashboard is to show a call: who shows it already, as long as they talk, else who is nearest.
 
         An agent whom the PBX takes out to ask a colleague keeps the screen, while the caller is alone in the bridge.
         """
         channels = self._wiring.talking_with(call.uid)
-        if channels and not call.answered.is_set():
-            call.answered.set()
-            call.claim.served = True
-            call.journey.enter(Stage.CONNECTED)
-            tell_active("connected", call.claim.session, self._office)
+        if channels:
+            call.connected(self._office)
         asks = call.screen and not channels and self._wiring.in_bridge(call.uid) and call.leg in self._wiring
         if call.screen and asks:
             return call.screen.agent, Mode.HELD
-        agents = {
-            name: uid for uid in reversed(channels) if (name := self._desk.staff.here_with(self._wiring.endpoint(uid)))
-        }
+        agents = {name: uid for uid in reversed(channels) if (name := self._agent_at(uid, call))}
         nearest = next(reversed(agents), None)
         name = call.screen.agent if call.screen and call.screen.agent in agents else nearest
         if name is not None:
@@ -367,7 +440,14 @@ class PbxCalls:
         held = name is not None and self._wiring.holds(agents[name])
         return name, Mode.HELD if held else Mode.TALKING
 
-    def _show(self, call: Followed, agent: AgentName, mode: Mode) -> None:
+    def _agent_at(self, uid: str, call: Caller) -> AgentName | None:
+        """Give the agent of a channel: of those who share a phone, the one who shows the call already."""
+        phone, staff = self._wiring.endpoint(uid), self._desk.staff
+        if call.screen and phone in staff.phones(call.screen.agent):
+            return call.screen.agent
+        return staff.here_with(phone)
+
+    def _show(self, call: Caller, agent: AgentName, mode: Mode) -> None:
         if call.screen:
             if call.view and call.view.mode is not mode:
                 call.view = replace(call.view, mode=mode)
@@ -380,14 +460,15 @@ class PbxCalls:
             purpose=ticket.purpose,
             queue=ticket.queue,
             since=self._desk.clock(),
-            secret=call.claim.secret,
-            words=call.journey.words,
+            secret=call.secret,
+            words=call.words,
             mode=mode,
             ours=False,
         )
         call.screen = self._desk.link(agent, ticket, view)
         call.view = view
         stay = self._stays.get(call.uid)
+        if call.screen:
+            log.info("in a call of the PBX", call=ticket.call, agent=agent, shown=call.secret is not None)
         if call.screen and stay:
             stay.agent = stay.agent or agent
-            log.info("screen shown", call=ticket.call, agent=agent)

@@ -66,7 +66,9 @@ function say(place, words) {
 function showWho(now) {
   const asked = element("asked");
   element("verified").hidden = !now.secret;
-  say(asked, now.secret ? "" : fill(asked.dataset.text, { name: now.other?.title, purpose: now.purpose }));
+  const asks = () => fill(asked.dataset.text, { name: now.other?.title, purpose: now.purpose });
+  const without = () => now.part === "consulted" ? asks() : asked.dataset.unverified;
+  say(asked, now.secret ? "" : without());
   if (now.secret) showData(now);
   else clearData();
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from idbellen.domain.agents import phones_of
 from idbellen.web.wallboard.api import supervisor_api
 from idbellen.web.wallboard.history import History
 from idbellen.web.wallboard.live import SupervisorLive
@@ -50,7 +51,7 @@ class _Board:
         return self._door.render(
             "wallboard.html",
             agent=account.name,
-            endpoint=account.endpoint,
+            endpoint=phones_of(account.endpoint)[0],
             queues={name: self._site.titles.queue(name) for name in self._site.targets},
             pause_reasons=self._site.pause_reasons,
             modes=list(rules.modes),
