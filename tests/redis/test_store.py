@@ -269,6 +269,12 @@ async def test_accounts_are_changed_and_found_by_their_phone(store: Store) -> No
     assert await store.logged_in("login", 1.0, idle=10.0, absolute=10.0) is None, "whoever knew the old one is out"
     await store.add_account(Account(BOB, "PJSIP/desk", "hash"))
     assert await store.by_endpoint("PJSIP/desk") is None, "a shared phone tells nobody apart"
+    assert await store.change_account(BOB, endpoint="PJSIP/bob&PJSIP/bob-home")
+    for phone in ("PJSIP/bob", "PJSIP/bob-home"):
+        found = await store.by_endpoint(phone)
+        assert found
+        assert found.name == BOB
+    assert await store.by_endpoint("PJSIP/bob&PJSIP/bob-home") is None, "that is no phone"
 
 
 async def test_records_of_calls(store: Store) -> None:
