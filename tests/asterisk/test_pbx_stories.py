@@ -771,3 +771,18 @@ def test_of_two_with_one_phone_the_one_who_came_last_works_with_it() -> None:
         await asyncio.sleep(20)
 
     with_members(story)
+
+
+def test_while_ami_is_away_nothing_is_carried_over_and_afterwards_all_of_it() -> None:
+    async def story(office: Office, members: PbxMembers, control: Control) -> None:
+        with office.desk.staff.present(agent()):
+            members.take(Lost())
+            office.desk.staff.set_available(PJSIP_ANN)
+            await asyncio.sleep(10)
+            assert control.done == []
+            members.take(Snapshot(()))
+            await asyncio.sleep(1)
+            assert [what for what, *_ in control.done] == ["add"]
+        await asyncio.sleep(20)
+
+    with_members(story)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -249,7 +250,8 @@ class PbxMembers:
 
     async def _apply(self, change: _Change) -> bool:
         key = change.queue, change.interface
-        self._own_news[key].append(asyncio.get_running_loop().time())
+        since = asyncio.get_running_loop().time()
+        self._own_news[key].append(since)
         wish, known, paused = change.wish, change.known, change.paused
         if paused is None:
             self._known.pop(key, None)
@@ -266,8 +268,8 @@ class PbxMembers:
             log.info("member of the PBX's queue", agent=change.agent, queue=change.queue, paused=paused)
             return True
         # No news of it will come, and who has left is taken out at the next try.
-        if self._own_news[key]:
-            self._own_news[key].pop()
+        with suppress(ValueError):
+            self._own_news[key].remove(since)
         if wish is None:
             self._ours[key] = change.agent
         if known:
