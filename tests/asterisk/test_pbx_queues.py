@@ -243,7 +243,8 @@ async def test_who_does_not_want_to_be_disturbed_is_not_rung(
 async def test_an_agent_with_two_devices_is_known_at_both(
     begin: Callable[..., Awaitable[Installation]], pbx: QueuePbx, telephony: Phones, answers: str
 ) -> None:
-    installation = await begin("freepbx", {"member_interface": '"Local/{account}@from-queue/n"'})
+    by_user = {"member_interface": '"Local/{account}@from-queue/n"', "state_interface": '"hint:{account}@ext-local"'}
+    installation = await begin("freepbx", by_user)
     await installation.add_agents(USER, endpoint="PJSIP/agent1&PJSIP/agent2")
     await telephony.agent(answers)
     async with installation.dashboard(USER) as dashboard, installation.dashboard("agent3") as other:

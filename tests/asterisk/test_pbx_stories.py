@@ -277,8 +277,10 @@ def test_a_caller_who_says_that_they_have_no_code(way: WithoutCode, end: str, ve
         assert (phone.told, phone.end) == ([verdict], end)
         await pbx.tell(*CONNECTED)
         call = pbx.office.desk.view(A).call
-        assert (call and call.words) is None
-        assert (call is not None) is isinstance(way, ForPurpose)
+        assert call
+        assert call.words is None
+        # Who is served for a purpose has a session, of which there is nothing to show but that.
+        assert (call.secret is not None) is isinstance(way, ForPurpose)
         await pbx.tell(Gone("a1"), Gone("c"))
         await task
         [record] = pbx.log.records

@@ -114,7 +114,7 @@ exten => {FREEPBX_QUEUE},1,Answer()
 exten => _[a-z].,1,Goto(from-internal,${{EXTEN}},1)
 
 [ext-local]
-{hints}
+{hints}exten => {USER},hint,PJSIP/{agents[0]}&PJSIP/{agents[1]}&Custom:DND{USER}
 [from-internal]
 ; A user of FreePBX with two devices.
 exten => {USER},1,Dial(PJSIP/{agents[0]}&PJSIP/{agents[1]},20)
