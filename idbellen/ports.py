@@ -81,6 +81,10 @@ class AgentLeg(Protocol):
         """Wait until the agent hangs up."""
         ...
 
+    async def hold_changed(self) -> bool:
+        """Wait until the phone's own key holds, or no longer does, or that is not certain; gives whether it holds."""
+        ...
+
 
 class Bridge(Protocol):
     """Where the parties of a call talk. What is asked of a party who has just hung up has no effect."""
@@ -96,7 +100,7 @@ class Bridge(Protocol):
         ...
 
     async def hold(self) -> None:
-        """Take the caller out, to hear music."""
+        """Take the caller out, to hear music; once more is as good as once."""
         ...
 
     async def resume(self) -> None:

@@ -56,6 +56,8 @@ class CallerBridge:
 
     async def hold(self) -> None:
         """Take the caller out, to hear music."""
+        if self._held:
+            return
         self._held = True
         await self._try("POST", f"/bridges/{self.name}/removeChannel", channel=self._caller.channel)
         await self._try("POST", f"/channels/{self._caller.channel}/moh", mohClass=self._music_class)

@@ -44,6 +44,14 @@ class DigitReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldChanged:
+    """A phone's own hold key was pressed: it holds whom it talks with (``on``), or no longer does."""
+
+    channel: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlaybackFinished:
     """A playback on a channel has ended; ``failed`` when there was nothing to play, such as a missing file."""
 
@@ -69,7 +77,7 @@ class ApplicationReplaced:
     """Another connection took over our application's name."""
 
 
-ChannelEvent = StasisStart | StasisEnd | ChannelDestroyed | DigitReceived | PlaybackFinished
+ChannelEvent = StasisStart | StasisEnd | ChannelDestroyed | DigitReceived | HoldChanged | PlaybackFinished
 Event = ChannelEvent | EndpointStateChanged | ApplicationReplaced
 
 # The allow-list that Asterisk filters by: it halves what the socket carries.
@@ -78,6 +86,8 @@ WANTED = (
     "StasisEnd",
     "ChannelDestroyed",
     "ChannelDtmfReceived",
+    "ChannelHold",
+    "ChannelUnhold",
     "PlaybackFinished",
     "ApplicationReplaced",
     "ApplicationMoveFailed",
@@ -109,6 +119,8 @@ def parse(message: dict[str, Any]) -> Event | None:
             return ChannelDestroyed(message["channel"]["id"], message["cause"])
         case "ChannelDtmfReceived":
             return DigitReceived(message["channel"]["id"], message["digit"])
+        case "ChannelHold" | "ChannelUnhold":
+            return HoldChanged(message["channel"]["id"], on=message["type"] == "ChannelHold")
         case "PlaybackFinished":
             playback = message["playback"]
             channel = playback["target_uri"].removeprefix("channel:")

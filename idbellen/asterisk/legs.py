@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,7 +15,7 @@ from idbellen.asterisk.ari import Ari, AriError
 from idbellen.ports import RingOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
     from idbellen.asterisk.lines import Line, Lines
@@ -30,6 +31,8 @@ RING_MARGIN_SECONDS = 2
 
 # The cause that keeps a phone from telling of a missed call.
 ANSWERED_ELSEWHERE = 26
+# 1 while the phone holds (the SDP that it sent last says sendonly or inactive), as chan_pjsip tells.
+HOLDS = "CHANNEL(rtp,hold)"
 # Q.850 causes as chan_pjsip gives them for a phone that was rung; any other: unreachable.
 _RING_CAUSES = {17: RingOutcome.BUSY, 21: RingOutcome.DECLINED, 19: RingOutcome.NO_ANSWER}
 
@@ -42,11 +45,12 @@ def fresh(prefix: str) -> str:
 class AgentChannel:
     """A phone that is rung (:class:`idbellen.ports.AgentLeg`).
 
-    ``bridge``: where it talks. ``gone`` is set when we have let go of it.
+    ``ask``: gives a variable of its channel. ``bridge``: where it talks. ``gone`` is set when we have let go of it.
     """
 
-    def __init__(self, line: Line, endpoint: str, seconds: float) -> None:
+    def __init__(self, line: Line, endpoint: str, seconds: float, ask: Callable[[str], Awaitable[str]]) -> None:
         self.line = line
+        self._ask = ask
         self.endpoint = endpoint
         self.gone = asyncio.Event()
         self.bridge = ""
@@ -86,6 +90,19 @@ class AgentChannel:
     async def hung_up(self) -> None:
         """Wait until the agent hangs up."""
         await self.line.ended.wait()
+
+    async def hold_changed(self) -> bool:
+        """Wait until the phone's own key holds, or no longer does, or that is not certain; gives whether it holds."""
+        while True:
+            await self.line.hold_news.wait()
+            self.line.hold_news.clear()
+            if self.line.holds is None:
+                said = await self._ask(HOLDS)
+                # What was told meanwhile is newer.
+                if self.line.holds is None and said:
+                    self.line.holds = said == "1"
+            if self.line.holds is not None:
+                return self.line.holds
 
     async def over(self) -> None:
         """Wait until the agent hangs up or we let go of the phone."""
@@ -138,10 +155,20 @@ class Legs:
         """Take up a phone that an earlier process rang, for the block; as :meth:`ring` does."""
         return self._leg(channel, endpoint, 0.0)
 
+    async def _variable(self, channel: str, name: str) -> str:
+        """Give a variable of a channel; empty if it is not told."""
+        try:
+            answer = await self._ari.insist("GET", f"/channels/{channel}/variable", variable=name)
+        except AriError as fault:
+            # The channel may be none of chan_pjsip's, or be gone.
+            log.info("not told", channel=channel, variable=name, reason=str(fault))
+            return ""
+        return str(answer["value"])
+
     @asynccontextmanager
     async def _leg(self, channel: str, endpoint: str, seconds: float) -> AsyncIterator[AgentChannel]:
         with self._lines.line(channel) as line:
-            leg = AgentChannel(line, endpoint, seconds)
+            leg = AgentChannel(line, endpoint, seconds, partial(self._variable, channel))
             self._legs.add(leg)
             why: dict[str, int] = {}
             try:

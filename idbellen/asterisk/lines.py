@@ -10,6 +10,7 @@ from idbellen.asterisk.events import (
     ChannelDestroyed,
     ChannelEvent,
     DigitReceived,
+    HoldChanged,
     PlaybackFinished,
     StasisEnd,
     StasisStart,
@@ -23,7 +24,11 @@ MOST_DIGITS = 64
 
 
 class Line:
-    """What is known of one channel: whether it is in our application, its digits and playbacks, its end."""
+    """What is known of one channel: whether it is in our application, its digits and playbacks, its end.
+
+    ``holds``: whether its phone holds whom it talks with, by its own key; None: that may have changed while nobody
+    listened. ``hold_news`` is set whenever there is something new about it.
+    """
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -31,6 +36,8 @@ class Line:
         self.started = asyncio.Event()
         self.ended = asyncio.Event()
         self.cause = 0
+        self.holds: bool | None = False
+        self.hold_news = asyncio.Event()
         self._playbacks: dict[str, asyncio.Future[bool | None]] = {}
 
     def playback(self, playback: str) -> asyncio.Future[bool | None]:
@@ -47,6 +54,8 @@ class Line:
                 self.started.set()
             case DigitReceived(digit=digit) if not self.digits.full():
                 self.digits.put_nowait(digit)
+            case HoldChanged(on=on):
+                self._note_hold(on)
             case PlaybackFinished(playback=playback, failed=failed):
                 self._finish(playback, failed=failed)
             case ChannelDestroyed(cause=cause):
@@ -59,8 +68,13 @@ class Line:
         """Catch up after a time without events; ``alive``: Asterisk still has the channel."""
         if not alive:
             self.ended.set()
+        self._note_hold(None)
         for playback in list(self._playbacks):
             self._finish(playback, failed=None)
+
+    def _note_hold(self, holds: bool | None) -> None:  # noqa: FBT001 - what is known of it
+        self.holds = holds
+        self.hold_news.set()
 
     def _finish(self, playback: str, *, failed: bool | None) -> None:
         finished = self._playbacks.pop(playback, None)
@@ -87,8 +101,7 @@ class Lines:
         """Follow a channel of an earlier process, until :meth:`line` or :meth:`drop` takes over."""
         line = self._lines[channel] = Line(channel)
         line.started.set()
-        if not alive:
-            line.ended.set()
+        line.missed_events(alive=alive)
 
     def drop(self, channel: str) -> bool:
         """Follow a channel no longer; False for one that is not followed."""

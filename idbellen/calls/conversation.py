@@ -67,6 +67,14 @@ class _Left:
 
 
 @dataclass(frozen=True, slots=True)
+class _Holds:
+    """A party's phone holds, by its own key, or no longer does."""
+
+    party: Party
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Reached:
     """Reaching somebody has ended, with the party or in vain."""
 
@@ -122,7 +130,7 @@ class _Conversation:
         self._bridge = bridge
         self._group = group
         self._scope = scope
-        self._events: asyncio.Queue[_Asked | _Left | _Reached] = asyncio.Queue()
+        self._events: asyncio.Queue[_Asked | _Left | _Holds | _Reached] = asyncio.Queue()
         self._listeners: dict[Party, list[asyncio.Task[None]]] = {}
         self._reaching: asyncio.Task[None] | None = None
         self._main = main
@@ -167,24 +175,25 @@ class _Conversation:
     async def _run(self) -> Ticket | None:
         while True:
             event = await self._events.get()
+            onward: Ticket | None = None
             match event:
                 case _Left(party) | _Asked(party, Command(verb=Verb.HANG_UP)) if party is self._main:
                     if self._mode in (Mode.TALKING, Mode.HELD):
                         self._note(over=True)
                         return None
                     onward = await self._main_left()
-                    if onward:
-                        return onward
                 case _Left(party) | _Asked(party, Command(verb=Verb.HANG_UP)) if party is self._second:
                     await self._take_back()
                 case _Asked(party, command) if party in (self._main, self._second):
                     onward = await self._carry_out(party, command)
-                    if onward:
-                        return onward
+                case _Holds(party, on) if party in (self._main, self._second):
+                    await self._phone_holds(party, on=on)
                 case _Reached(party, why_not):
                     if not await self._reached(party, why_not):
                         # A blind transfer in vain: back to the front, since nobody waits for longer.
-                        return self._around.ticket
+                        onward = self._around.ticket
+            if onward:
+                return onward
             self._show()
             self._note()
 
@@ -207,7 +216,11 @@ class _Conversation:
             while party.reservation:
                 self._events.put_nowait(_Asked(party, await party.reservation.commands.get()))
 
-        self._listeners[party] = [self._group.create_task(leaves()), self._group.create_task(asks())]
+        async def holds() -> None:
+            while True:
+                self._events.put_nowait(_Holds(party, await party.leg.hold_changed()))
+
+        self._listeners[party] = [self._group.create_task(one()) for one in (leaves, asks, holds)]
 
     def _stop_listening(self) -> None:
         for tasks in self._listeners.values():
@@ -242,6 +255,7 @@ class _Conversation:
             other=self._target if is_main else Target("agent", asker or ""),
             shared=self._shared,
             notice=self._notice if is_main else "",
+            phone_holds=party.holds,
         )
 
     def _note(self, *, over: bool = False) -> None:
@@ -268,7 +282,7 @@ class _Conversation:
     async def _carry_out(self, party: Party, command: Command) -> Ticket | None:
         """Do what an agent asks for; gives the ticket if the caller is to wait again."""
         # Much may have changed since the desk let the command through.
-        if refusal(self._mode, command, consulted=party is self._second):
+        if refusal(self._mode, command, consulted=party is self._second, phone_holds=party.holds):
             return None
         log.info("agent asks", call=self._around.phone.call, agent=party.agent, verb=command.verb.value)
         match command.verb:
@@ -305,14 +319,36 @@ class _Conversation:
         if self._mode is Mode.TALKING:
             await self._bridge.hold()
 
+    async def _phone_holds(self, party: Party, *, on: bool) -> None:
+        """Take in that a phone's own key holds, or no longer does.
+
+        For who has the caller that is the button on the page. A colleague who is held hears music by Asterisk, and
+        who holds in a conference only leaves the others alone.
+        """
+        if party.holds is on:
+            return
+        party.holds = on
+        log.info("phone holds" if on else "phone holds no longer", call=self._around.phone.call, agent=party.agent)
+        if party is self._main and self._mode is (Mode.TALKING if on else Mode.HELD):
+            await self._connect()
+
+    async def _connect(self) -> None:
+        """Let who has the caller and the caller talk; while that one's phone holds the caller hears music."""
+        if self._main.holds:
+            await self._bridge.hold()
+            self._mode = Mode.HELD
+        else:
+            await self._bridge.resume()
+            self._mode = Mode.TALKING
+
     async def _take_back(self) -> None:
         """Let go of the colleague who is consulted, or of the attempt, and let agent and caller talk."""
         self._stop_reaching()
         if self._second:
             second, self._second = self._second, None
             await self._dismiss(second)
-        await self._bridge.resume()
-        self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
+        await self._connect()
+        self._target, self._shared, self._notice = None, False, ""
 
     def _stop_reaching(self) -> None:
         if self._reaching:
@@ -326,9 +362,9 @@ class _Conversation:
         """
         if self._second:
             await self._dismiss(self._main)
-            await self._bridge.resume()
             self._main, self._second = self._second, None
-            self._mode, self._target, self._shared, self._notice = Mode.TALKING, None, False, ""
+            await self._connect()
+            self._target, self._shared, self._notice = None, False, ""
             log.info("transferred", call=self._around.phone.call, agent=self._main.agent)
             return None
         to_queue = self._target is not None and self._target.kind == "queue"
@@ -402,4 +438,4 @@ def _onward(around: Surroundings, target: Target | None) -> Ticket:
 
 
 def _noted(party: Party) -> PartyNote:
-    return PartyNote(party.leg.channel, party.leg.endpoint, party.agent, party.since, party.muted)
+    return PartyNote(party.leg.channel, party.leg.endpoint, party.agent, party.since, party.muted, party.holds)

@@ -253,7 +253,7 @@ class Desk:
         view = reservation.call if reservation else None
         if reservation is None or view is None or view.call != call:
             return Refusal.GONE
-        reason = refusal(view.mode, command, consulted=view.part == "consulted")
+        reason = refusal(view.mode, command, consulted=view.part == "consulted", phone_holds=view.phone_holds)
         if reason is None and command.target and not self._possible(name, command):
             reason = Refusal.TARGET
         if reason is None and reservation.commands.full():

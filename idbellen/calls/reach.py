@@ -27,7 +27,7 @@ class Party:
     """Somebody who talks, besides the caller: an agent, or with ``reservation`` None somebody outside.
 
     ``hold`` keeps their phone and the reservation; it also ends with the scope that it was made in. ``since``: when
-    they began to talk, in epoch seconds.
+    they began to talk, in epoch seconds. ``holds``: their phone holds, by its own key.
     """
 
     leg: AgentLeg
@@ -35,6 +35,7 @@ class Party:
     hold: AsyncExitStack
     muted: bool = False
     since: float = 0.0
+    holds: bool = False
 
     @property
     def agent(self) -> AgentName | None:
@@ -103,7 +104,7 @@ async def reattach(phone: Phone, note: PartyNote, scope: AsyncExitStack) -> Part
     """Take up a party of an earlier process's conversation; ``scope`` holds their phone."""
     hold = await scope.enter_async_context(AsyncExitStack())
     leg = await hold.enter_async_context(phone.reattach(note.channel, note.endpoint))
-    return Party(leg, None, hold, note.muted, note.since)
+    return Party(leg, None, hold, note.muted, note.since, note.holds)
 
 
 async def ring_outside(phone: Phone, endpoint: str, seconds: float, scope: AsyncExitStack) -> Party | RingOutcome:

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from idbellen.domain.talk import ALLOWED, ALLOWED_CONSULTED, Mode
+from idbellen.domain.talk import Mode, allowed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +40,8 @@ class CallView:
     the auth results that came in during the call, so that the browser knows when to fetch again. ``words``: the
     control words, which the citizen's page shows too; they go with the secret. ``other``: whom the agent consults,
     or who consults; ``shared``: who is consulted may see the data; ``notice``: how the last attempt to reach
-    somebody ended, if in vain. ``ours``: we connect the call; if not, the agent's phone does what the dashboard does
-    otherwise: hold, transfer, hang up.
+    somebody ended, if in vain. ``phone_holds``: the agent's phone holds, by its own key. ``ours``: we connect the
+    call; if not, the agent's phone does what the dashboard does otherwise: hold, transfer, hang up.
     """
 
     call: CallId
@@ -57,6 +57,7 @@ class CallView:
     other: Target | None = None
     shared: bool = False
     notice: str = ""
+    phone_holds: bool = False
     results: int = 0
     ours: bool = True
 
@@ -65,7 +66,7 @@ class CallView:
         """What the agent can ask for now."""
         if not self.ours:
             return frozenset()
-        return ALLOWED_CONSULTED if self.part == "consulted" else ALLOWED[self.mode]
+        return allowed(self.mode, consulted=self.part == "consulted", phone_holds=self.phone_holds)
 
 
 @dataclass(frozen=True, slots=True)

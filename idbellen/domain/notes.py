@@ -24,7 +24,7 @@ class NoteError(Exception):
 class PartyNote:
     """Somebody who talks, besides the caller: the channel and endpoint of their phone; ``agent``: None outside.
 
-    ``since``: when they began to talk, in epoch seconds.
+    ``since``: when they began to talk, in epoch seconds. ``holds``: their phone holds, by its own key.
     """
 
     channel: str
@@ -32,6 +32,7 @@ class PartyNote:
     agent: AgentName | None
     since: float
     muted: bool = False
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,18 @@ ALLOWED: dict[Mode, frozenset[Verb]] = {
 # The one who is consulted can leave, and close their microphone.
 ALLOWED_CONSULTED = _ALWAYS
 
+
+def allowed(mode: Mode, *, consulted: bool, phone_holds: bool) -> frozenset[Verb]:
+    """Give what an agent can ask for; ``consulted``: one who does not have the caller.
+
+    ``phone_holds``: the agent's phone holds, by its own key, which nothing but the phone can end. As long as it does,
+    nobody is connected with it.
+    """
+    if consulted:
+        return ALLOWED_CONSULTED
+    return ALLOWED[mode] - {Verb.RESUME} if phone_holds and mode is Mode.HELD else ALLOWED[mode]
+
+
 NUMBER = re.compile(r"\+?[0-9]{2,15}", re.ASCII)
 
 
@@ -72,13 +84,13 @@ class Command:
     target: Target | None = None
 
 
-def refusal(mode: Mode, command: Command, *, consulted: bool) -> Refusal | None:
+def refusal(mode: Mode, command: Command, *, consulted: bool, phone_holds: bool = False) -> Refusal | None:
     """Say why a command cannot be carried out now; None if it can.
 
-    ``consulted``: it comes from the one who is consulted, not from the one with the caller. LATER: not in this mode;
-    TARGET: it needs another target, or none.
+    ``consulted`` and ``phone_holds``: as for :func:`allowed`. LATER: not in this mode; TARGET: it needs another target,
+    or none.
     """
-    if command.verb not in (ALLOWED_CONSULTED if consulted else ALLOWED[mode]):
+    if command.verb not in allowed(mode, consulted=consulted, phone_holds=phone_holds):
         return Refusal.LATER
     needs = command.verb in (Verb.CONSULT, Verb.BLIND)
     if needs != (command.target is not None):

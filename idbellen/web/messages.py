@@ -97,6 +97,7 @@ def _call(call: CallView, titles: Titles, now: float) -> dict[str, Any]:
         "other": call.other and _target(call.other, titles),
         "shared": call.shared,
         "notice": call.notice,
+        "phone_holds": call.phone_holds,
         "results": call.results,
     }
 

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -311,7 +311,7 @@ async def test_an_agent_who_hangs_up_while_told(stage: Stage, mode: str) -> None
 
 async def test_a_fault_in_one_session_ends_nothing_else() -> None:
     line = Line("channel")
-    leg = AgentChannel(line, "PJSIP/agent1", seconds=1)
+    leg = AgentChannel(line, "PJSIP/agent1", seconds=1, ask=AsyncMock())
     legs = Mock(spec=Legs)
     legs.talking.return_value = leg
     legs.ring.side_effect = RuntimeError("of a kind that nobody thought of")

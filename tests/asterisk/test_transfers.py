@@ -111,7 +111,8 @@ class Stage:
         """End the service when it has noted what there is, and start it again; the dashboards come back."""
         calls = [board.snapshot["call"] for board in self.boards if board.snapshot.get("call")]
         if calls:
-            await self.installation.until_noted_mode(calls[0]["mode"], muted=calls[0]["muted"])
+            call = calls[0]
+            await self.installation.until_noted_mode(call["mode"], muted=call["muted"], holds=call["phone_holds"])
         else:
             await self.installation.until_noted_mode("transferring")
         if way == "planned":
@@ -193,6 +194,116 @@ async def test_hold_with_music(stage: Stage) -> None:
         await stage.voice.hears_music()
         stage.phones["agent1"].hang_up()
         assert await talk.caller.ended() == "by asterisk"
+
+
+# The phone's own hold key
+
+
+async def test_the_phones_own_hold_key_is_the_pages_button(stage: Stage) -> None:
+    async with stage.talking() as talk:
+        phone = stage.phones["agent1"]
+        await phone.press_hold()
+        call = await talk.one.until_call(mode="held", phone_holds=True)
+        # Only the phone can take the caller back.
+        assert "resume" not in call["allowed"]
+        await stage.voice.hears_music()
+        await phone.press_hold()
+        await talk.one.until_call(mode="talking", phone_holds=False)
+        await asyncio.gather(stage.voice.hears(stage.first), stage.first.hears(stage.voice))
+        # Held on the page, then by the phone as well: whoever takes the caller back on the phone has the caller.
+        await talk.one.command("hold")
+        await talk.one.until_call(mode="held", phone_holds=False)
+        await phone.press_hold()
+        await talk.one.until_call(mode="held", phone_holds=True)
+        await stage.voice.hears_music()
+        await phone.press_hold()
+        await talk.one.until_call(mode="talking", phone_holds=False)
+        await asyncio.gather(stage.voice.hears(stage.first), stage.first.hears(stage.voice))
+        await stage.hang_up(talk.caller)
+
+
+async def test_who_holds_by_phone_can_consult_and_the_caller_is_never_left_in_silence(stage: Stage) -> None:
+    async with stage.talking(2) as talk:
+        phone = stage.phones["agent1"]
+        await phone.press_hold()
+        await talk.one.until_call(mode="held", phone_holds=True)
+        await talk.one.command("consult", "agent", "agent2")
+        await talk.one.until_call(mode="consulted", phone_holds=True)
+        await stage.voice.hears_music()
+        await phone.press_hold()
+        await talk.one.until_call(mode="consulted", phone_holds=False)
+        await asyncio.gather(stage.first.hears(stage.second), stage.second.hears(stage.first))
+        # The colleague is held, and goes: the caller waits on with music, for the phone still holds.
+        await phone.press_hold()
+        await talk.one.until_call(mode="consulted", phone_holds=True)
+        await stage.second.hears_music()
+        await talk.one.command("resume")
+        call = await talk.one.until_call(mode="held", phone_holds=True)
+        assert "resume" not in call["allowed"]
+        await stage.voice.hears_music()
+        await phone.press_hold()
+        await talk.one.until_call(mode="talking", phone_holds=False)
+        await asyncio.gather(stage.voice.hears(stage.first), stage.first.hears(stage.voice))
+        await stage.hang_up(talk.caller)
+
+
+async def test_who_holds_a_colleague_by_phone_can_transfer_to_the_colleague(stage: Stage) -> None:
+    async with stage.talking(2) as talk:
+        await consult(stage, talk)
+        await stage.phones["agent1"].press_hold()
+        await talk.one.until_call(mode="consulted", phone_holds=True)
+        await stage.second.hears_music()
+        await talk.one.command("transfer")
+        await talk.two.until_call(part="main", mode="talking", phone_holds=False)
+        await asyncio.gather(stage.voice.hears(stage.second), stage.second.hears(stage.voice))
+        await stage.hang_up(talk.caller)
+
+
+@pytest.mark.parametrize("who", ["agent1", "agent2"])
+async def test_who_holds_in_a_conference_leaves_the_others_talking(stage: Stage, who: str) -> None:
+    async with stage.talking(2) as talk:
+        await bring_to(stage, talk, "conference")
+        await stage.phones[who].press_hold()
+        holder, other = (talk.one, stage.second) if who == "agent1" else (talk.two, stage.first)
+        await holder.until_call(mode="conference", phone_holds=True)
+        # SIPp goes on sounding.
+        everybody = (stage.voice, stage.first, stage.second)
+        for one in (stage.voice, other):
+            await one.hears(*(tone for tone in everybody if tone is not one))
+        stage.phones["agent2" if who == "agent1" else "agent1"].hang_up()
+        # Whoever is left has the caller, and still holds.
+        await holder.until_call(part="main", mode="held", phone_holds=True)
+        await stage.voice.hears_music()
+        await stage.phones[who].press_hold()
+        await holder.until_call(mode="talking", phone_holds=False)
+        await stage.voice.hears(stage.first if who == "agent1" else stage.second)
+        await stage.hang_up(talk.caller)
+
+
+@pytest.mark.parametrize("resumed", ["afterwards", "meanwhile"])
+@pytest.mark.parametrize("way", ["planned", "kill -9"])
+async def test_what_a_phone_holds_is_held_in_the_next_process(stage: Stage, way: str, resumed: str) -> None:
+    async with stage.talking() as talk:
+        phone = stage.phones["agent1"]
+        await phone.press_hold()
+        await talk.one.until_call(mode="held", phone_holds=True)
+        if resumed == "meanwhile":
+            await stage.installation.until_noted_mode("held", holds=True)
+            if way == "planned":
+                assert await stage.installation.stop() == 0
+            else:
+                await stage.installation.kill()
+            await phone.press_hold()
+            await stage.installation.start()
+            await talk.one.reconnect()
+        else:
+            await stage.restart(way)
+            await talk.one.until_call(mode="held", phone_holds=True)
+            await stage.voice.hears_music()
+            await phone.press_hold()
+        await talk.one.until_call(mode="talking", phone_holds=False)
+        await asyncio.gather(stage.voice.hears(stage.first), stage.first.hears(stage.voice))
+        await stage.hang_up(talk.caller)
 
 
 # To a colleague

@@ -413,6 +413,24 @@ async def test_the_buttons_are_those_of_the_table(page: Page, desk: FakeDesk, mo
     await check_look(page, *BOTH_ENDS)
 
 
+async def test_what_the_phone_holds_only_the_phone_takes_back_and_the_page_says_so(page: Page, desk: FakeDesk) -> None:
+    desk.show(in_call(mode=Mode.HELD))
+    await with_data(page)
+    await page.locator("[data-verb=resume]").focus()
+    desk.show(in_call(mode=Mode.HELD, phone_holds=True))
+    await expect(page.locator("#mode")).to_contain_text("de beller hoort muziek. Haal de beller terug met uw telefoon")
+    await expect(page.locator("[data-verb=resume]")).to_be_hidden()
+    await expect(page.locator("#call-title")).to_be_focused()
+    await page.keyboard.press("w")
+    await check_look(page, *BOTH_ENDS)
+    other = Target("agent", "bob")
+    desk.show(in_call(mode=Mode.CONSULTED, other=other, phone_holds=True))
+    await expect(page.locator("#mode")).to_contain_text("niemand hoort u")
+    desk.show(in_call(mode=Mode.CONSULTED, other=other))
+    await expect(page.locator("#mode")).not_to_contain_text("Uw telefoon")
+    assert [asked for asked in desk.asked if isinstance(asked[-1], Command)] == []
+
+
 @pytest.mark.parametrize(
     ("key", "mode", "muted", "verb"),
     [

@@ -282,6 +282,7 @@ class FakeLeg:
         self.dropped = asyncio.Event()
         self._behaviour = behaviour
         self._answered_at = 0.0
+        self._holds: asyncio.Queue[bool] = asyncio.Queue()
 
     async def outcome(self) -> RingOutcome:
         await asyncio.sleep(self._behaviour.after)
@@ -292,6 +293,13 @@ class FakeLeg:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, self._answered_at + self._behaviour.talks - now())):
                 await self.dropped.wait()
+
+    async def hold_changed(self) -> bool:
+        return await self._holds.get()
+
+    def hold(self, *, on: bool) -> None:
+        """Let its owner press the phone's own hold key."""
+        self._holds.put_nowait(on)
 
     @property
     def alive(self) -> bool:

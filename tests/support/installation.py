@@ -245,11 +245,13 @@ bsn = {{ nl = "bsn", en = "bsn", masked = false }}
         tickets = [call.ticket for call in await self._calls() if call.ticket and not call.talk]
         return sorted(((ticket.call, ticket.since) for ticket in tickets), key=lambda found: found[1])
 
-    async def until_noted_mode(self, mode: str, *, muted: bool = False) -> None:
-        """Wait until a conversation is noted in a mode, and whether the agent is muted in it."""
+    async def until_noted_mode(self, mode: str, *, muted: bool = False, holds: bool = False) -> None:
+        """Wait until a conversation is noted in a mode, and whether the agent is muted in it, or the phone holds."""
         async with asyncio.timeout(5):
-            while (mode, muted) not in [
-                (call.talk.mode.value, call.talk.main.muted) for call in await self._calls() if call.talk
+            while (mode, muted, holds) not in [
+                (call.talk.mode.value, call.talk.main.muted, call.talk.main.holds)
+                for call in await self._calls()
+                if call.talk
             ]:
                 await asyncio.sleep(0.01)
 

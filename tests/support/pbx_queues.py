@@ -12,7 +12,7 @@ from urllib.parse import quote
 from idbellen.demo.pbx import CHECKOUT, Pbx, _fill
 from tests.support.installation import write_secret
 from tests.support.ports import free_ports
-from tests.support.scenarios import END, OK_TO_REQUEST, TAKE_INVITE, audio, cdata, log, reply
+from tests.support.scenarios import END, OK_TO_REQUEST, TAKE_INVITE, audio, cdata, hold_key, in_dialog, log, reply
 from tests.support.sipp import PORTS_OF_A_PHONE, AgentPhone, Phones, Sipp
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from idbellen.demo.pbx import PbxSettings
 
 MODULES = (
-    "app_queue", "app_stack", "bridge_builtin_interval_features", "res_pjsip_refer", "res_speech", "res_agi",
-    "func_devstate",
+    "app_queue", "app_stack", "bridge_builtin_interval_features", "res_speech", "res_agi", "func_devstate",
 )  # fmt: skip
 QUEUE, FREEPBX_QUEUE = "burgers", "400"
 # One who is called otherwise than the devices.
@@ -76,6 +75,8 @@ class QueuePbx(Pbx):
         hints = "".join(f"exten => {name},hint,PJSIP/{name}&Custom:DND{name}\n" for name in agents)
         return {
             "modules.conf": (conf / "modules.conf").read_text() + "".join(f"load={name}.so\n" for name in MODULES),
+            # Where the PBX queues, phones transfer by themselves.
+            "pjsip.conf": (conf / "pjsip.conf").read_text().replace("allow_transfer=no", "allow_transfer=yes"),
             "queues.conf": QUEUES_CONF,
             "features.conf": "[featuremap]\natxfer => *2\n",
             "manager.conf": (
@@ -227,17 +228,12 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
             extension, _, dialog = target.partition(" ")
             replaces = f"?Replaces={quote(dialog)}" if dialog else ""
             refer = (
-                f"{_in_dialog('REFER', number)}\nRefer-To: <sip:{extension}@127.0.0.1{replaces}>\n"
+                f"{in_dialog('REFER', number)}\nRefer-To: <sip:{extension}@127.0.0.1{replaces}>\n"
                 f"Referred-By: <sip:{name}@127.0.0.1>\nContact: <sip:agent@[local_ip]:[local_port]>"
             )
             parts.append(f'<send retrans="500">{cdata(refer)}</send><recv response="202"/>{log("referred")}')
         else:
-            direction = {"hold": "sendonly", "unhold": "sendrecv"}[what]
-            invite = f"{_in_dialog('INVITE', number)}\nContact: <sip:agent@[local_ip]:[local_port]>"
-            sdp = f"{audio(None)}\na={direction}"
-            parts.append(f'<send retrans="500">{cdata(invite, body=sdp)}</send>')
-            parts.append('<recv response="100" optional="true"/><recv response="200"/>')
-            parts.append(f"<send>{cdata(_in_dialog('ACK', number))}</send>{log(what)}")
+            parts += [hold_key(number, audio(None), on=what == "hold"), log(what)]
     parts.append(f"""
 <recv request="BYE"/>
 <label id="2"/>
@@ -250,10 +246,3 @@ async def scripted_agent(telephony: Phones, name: str, *steps: str) -> AgentPhon
     await telephony._start(sipp)
     telephony._agents[name] = sipp
     return AgentPhone(sipp, name)
-
-
-def _in_dialog(method: str, cseq: int) -> str:
-    return (
-        f"{method} [$contact] SIP/2.0\nVia: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]\n"
-        f"From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70"
-    )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tests.support.rtp import Sound
 
 CALLER_NUMBER = "0687654321"
+# With UPDATE Asterisk asks by that whether a phone is still there, and not by another INVITE.
+ALLOW = "Allow: INVITE, ACK, BYE, CANCEL, INFO, MESSAGE, NOTIFY, OPTIONS, UPDATE"
 
 
 def audio(sound: Sound | None, codec: Codec = ALAW) -> str:
@@ -32,6 +34,7 @@ From: <sip:{number}@[local_ip]:[local_port]>;tag=caller
 To: <sip:[service]@[remote_ip]:[remote_port]>{tag}
 Call-ID: [call_id]
 Contact: <sip:{number}@[local_ip]:[local_port]>
+{ALLOW}
 Max-Forwards: 70"""
 
 
@@ -182,7 +185,7 @@ UNTIL_ACK = ' retrans="500"'
 def reply(status: str, *, body: str = "", retransmit: str = "") -> str:
     text = (
         f"SIP/2.0 {status}\nVia:[$via]\nFrom:[$from]\nTo:[$to];tag=agent[call_number]\n[last_Call-ID:]\n"
-        "CSeq: [$cseq] INVITE\nContact: <sip:agent@[local_ip]:[local_port]>"
+        f"CSeq: [$cseq] INVITE\nContact: <sip:agent@[local_ip]:[local_port]>\n{ALLOW}"
     )
     return f"<send{retransmit}>{cdata(text, body=body)}</send>"
 
@@ -191,18 +194,53 @@ def refuse(status: str) -> str:
     return f'{TAKE_INVITE}{reply("180 Ringing")}{reply(status)}<recv request="ACK"/>{log("over")}{END}'
 
 
+def in_dialog(method: str, cseq: int) -> str:
+    """Give a request of a phone that was rung, up to its own headers."""
+    return (
+        f"{method} [$contact] SIP/2.0\nVia: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]\n"
+        f"From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70"
+    )
+
+
+def hold_key(cseq: int, sdp: str, *, on: bool) -> str:
+    """Give the steps of a phone that was rung, and whose hold key is pressed (RFC 3264, 8.4)."""
+    invite = f"{in_dialog('INVITE', cseq)}\nContact: <sip:agent@[local_ip]:[local_port]>"
+    body = f"{sdp}\na={'sendonly' if on else 'sendrecv'}".replace("o=sipp 1 1 ", f"o=sipp 1 {cseq} ")
+    return f"""<send retrans="500">{cdata(invite, body=body)}</send>
+<recv response="100" optional="true"/>
+<recv response="200"/>
+<send>{cdata(in_dialog("ACK", cseq))}</send>"""
+
+
+# What the test sends to a phone that talks, for its hold key; it can be pressed so often in a call.
+HOLD_KEY = "INFO"
+PRESSED_AT_MOST = 4
+
+
+def _talk(sdp: str) -> str:
+    """Give the steps of a phone that talks until it is told to hang up (label 20), and whose hold key works."""
+    steps = []
+    for number in range(PRESSED_AT_MOST):
+        on = number % 2 == 0
+        steps += [
+            '<recv request="BYE" optional="true" next="2"/>',
+            f'<recv request="{HOLD_KEY}" optional="true" next="{21 + number}"/>',
+            f'<recv request="MESSAGE"/>\n<nop next="20"/>\n<label id="{21 + number}"/>',
+            hold_key(800 + number, sdp, on=on),
+            log("holds" if on else "resumes"),
+        ]
+    return "\n".join(
+        [*steps, '<recv request="BYE" optional="true" next="2"/>\n<recv request="MESSAGE"/>\n<label id="20"/>']
+    )
+
+
 def answer(after_ms: int, sdp: str, *, talks_ms: int = 0) -> str:
     """Give the scenario of a phone that answers and talks until it is told to hang up, or for so long."""
-    until = """<recv request="BYE" optional="true" next="2"/>
-<recv request="MESSAGE"/>"""
+    until = _talk(sdp)
     if talks_ms:
         until = f"""<recv request="BYE" next="2" timeout="{talks_ms}" ontimeout="6"/>
 <label id="6"/>
 <nop/>"""
-    bye = (
-        "BYE [$contact] SIP/2.0\nVia: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]\n"
-        "From:[$to];tag=agent[call_number]\nTo:[$from]\nCall-ID: [call_id]\nCSeq: 900 BYE\nMax-Forwards: 70"
-    )
     return f"""
 {TAKE_INVITE}
 {reply("180 Ringing")}
@@ -215,7 +253,7 @@ def answer(after_ms: int, sdp: str, *, talks_ms: int = 0) -> str:
 <recv request="ACK"/>
 {log("talking")}
 {until}
-<send retrans="500">{cdata(bye)}</send>
+<send retrans="500">{cdata(in_dialog("BYE", 900))}</send>
 <recv request="BYE" optional="true" next="7"/>
 <recv response="200" next="5"/>
 <label id="7"/>

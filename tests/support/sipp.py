@@ -22,6 +22,7 @@ from tests.support.rtp import ALAW, Codec, Stalls, Tone, typed, write_pcap
 from tests.support.scenarios import (
     CALLER_NUMBER,
     HANG_UP,
+    HOLD_KEY,
     OK_TO_REQUEST,
     WAIT,
     answer,
@@ -48,6 +49,8 @@ OUTSIDE = "127.0.0.1"
 # A SIP port; two ports up, four for audio and video.
 PORTS_OF_A_PHONE = 6
 CALL_SECONDS = 60
+# Who is asked in a call whether they are still there (UPDATE) says so.
+ANSWERS_BY_ITSELF = "-aa"
 # The longest that Asterisk takes: a phone registers once.
 REGISTERED_SECONDS = 7200
 # So often those of a crowd key their code in.
@@ -229,7 +232,23 @@ class AgentPhone:
 
     def hang_up(self) -> None:
         """End the latest call that was answered."""
-        self._sipp.go_on(self.latest("rung").removeprefix("rung").strip())
+        self._sipp.go_on(self._call)
+
+    async def press_hold(self) -> None:
+        """Press the phone's own hold key in the latest call, and wait until Asterisk has taken that in."""
+        told = ("holds", "resumes")
+        before = sum(map(self.count, told))
+        self._sipp.go_on(self._call, HOLD_KEY)
+        try:
+            async with asyncio.timeout(5):
+                while sum(map(self.count, told)) == before:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise SippError(f"{self.name} cannot hold: {self._sipp.logged()} {self._sipp.errors()}") from None
+
+    @property
+    def _call(self) -> str:
+        return self.latest("rung").removeprefix("rung").strip()
 
 
 class Crowd:
@@ -273,6 +292,8 @@ class Phones:
         self._folder = folder
         # What callers have in From.
         self.caller_number = CALLER_NUMBER
+        # Their calls last no longer.
+        self.call_seconds = CALL_SECONDS
         self._running: list[Sipp] = []
         self._agents: dict[str, Sipp] = {}
 
@@ -316,7 +337,8 @@ class Phones:
         sipp = Sipp(
             self._folder, "caller", "\n".join(parts).replace(CALLER_NUMBER, self.caller_number),
             f"127.0.0.1:{self._pbx.settings.sip_port}",
-            "-s", dialled, "-m", "1", "-cid_str", call_id, "-timeout", str(CALL_SECONDS), "-timeout_error",
+            "-s", dialled, "-m", "1", "-cid_str", call_id, "-timeout", str(self.call_seconds),
+            "-timeout_error", ANSWERS_BY_ITSELF,
             address=self._pbx.settings.trunk_match,
         )  # fmt: skip
         await self._start(sipp)
@@ -393,7 +415,7 @@ class Phones:
         # Asterisk takes the address that a registration comes from for the phone's (rewrite_contact).
         port = free_ports(PORTS_OF_A_PHONE)
         await self._register(name, port, expires=REGISTERED_SECONDS)
-        sipp = Sipp(self._folder, f"{name}-{does}", scenario, port=port)
+        sipp = Sipp(self._folder, f"{name}-{does}", scenario, ANSWERS_BY_ITSELF, port=port)
         await self._start(sipp)
         self._agents[name] = sipp
         if sound:

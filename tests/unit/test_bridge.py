@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from typing import Any, ClassVar, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -43,7 +44,7 @@ def requests() -> Requests:
 
 async def opened(requests: Requests, caller: Line) -> CallerBridge:
     bridge = CallerBridge(cast("Ari", requests), caller, "default")
-    await bridge.begin(AgentChannel(Line("agent"), "PJSIP/agent", 20.0))
+    await bridge.begin(AgentChannel(Line("agent"), "PJSIP/agent", 20.0, AsyncMock()))
     requests.made.clear()
     return bridge
 

@@ -176,6 +176,31 @@ def test_hold_and_resume() -> None:
     play(scenario)
 
 
+def test_the_phones_own_hold_key_is_the_button_but_only_the_phone_ends_it() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.at(2.0)
+        [leg] = scene.phone.legs.values()
+        leg.hold(on=True)
+        await scene.at(3.0)
+        assert (scene.inside, scene.mode()) == ({"ann"}, M.HELD)
+        assert scene.ask(V.RESUME) == "later"
+        leg.hold(on=False)
+        await scene.at(4.0)
+        assert (scene.inside, scene.mode()) == ({"ann", "caller"}, M.TALKING)
+        # What is told twice, as after a lost connection, changes nothing.
+        scene.ask(V.HOLD)
+        await scene.at(5.0)
+        leg.hold(on=False)
+        await scene.at(6.0)
+        assert (scene.inside, scene.mode()) == ({"ann"}, M.HELD)
+        scene.ask(V.RESUME)
+        await scene.at(7.0)
+        assert scene.inside == {"ann", "caller"}
+        scene.ask(V.HANG_UP)
+
+    play(scenario)
+
+
 # Consult
 
 

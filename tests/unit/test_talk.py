@@ -32,6 +32,17 @@ def test_what_is_not_in_the_table_is_for_later(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", list(Mode))
+def test_whom_the_phone_holds_only_the_phone_takes_back(mode: Mode) -> None:
+    commands = [with_target(verb) for verb in Verb]
+    refused = {
+        command.verb
+        for command in commands
+        if refusal(mode, command, consulted=False, phone_holds=True) != refusal(mode, command, consulted=False)
+    }
+    assert refused == ({V.RESUME} if mode is M.HELD else set())
+
+
+@pytest.mark.parametrize("mode", list(Mode))
 def test_who_is_consulted_can_only_mute_and_leave(mode: Mode) -> None:
     allowed = {verb.value for verb in Verb if refusal(mode, with_target(verb), consulted=True) is None}
     assert allowed == set(ALWAYS.split())

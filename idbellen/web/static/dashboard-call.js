@@ -46,7 +46,9 @@ function showMode(now) {
   const consulted = now.part === "consulted";
   const told = [];
   if (consulted && now.mode === "consulted") told.push(text("asked", values));
+  else if (now.mode === "held" && now.phone_holds) told.push(text("held-by-phone"));
   else if (now.mode !== "talking") told.push(text(now.mode, values));
+  if (now.mode !== "held" && now.phone_holds) told.push(text("phone-holds"));
   if (!consulted && now.shared) told.push(text("shared", values));
   if (now.muted) told.push(text("muted"));
   say(element("mode"), told.join(" "));
