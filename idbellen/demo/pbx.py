@@ -92,6 +92,9 @@ class PbxSettings:
     trunk_match: str = "127.0.0.1"
     # Where calls to outside numbers go: nobody listens there.
     trunk_contact: str = "127.0.0.1:9"
+    # What it is like: one of asterisk-conf/idbellen.d/trunk-*.conf.in, and what that has filled in besides.
+    trunk: str = "address"
+    trunk_values: dict[str, str] = field(default_factory=dict, repr=False)
     plain: str = ""
     # Among several its name, and where each other one takes SIP.
     name: str = "main"
@@ -197,11 +200,12 @@ class Pbx:
             "SIP_PORT": str(own.sip_port),
             "TRUNK_MATCH": own.trunk_match,
             "TRUNK_CONTACT": own.trunk_contact,
-        }
+        } | own.trunk_values
         templates = CHECKOUT / "asterisk-conf/idbellen.d"
         for name in ("http", "ari", "rtp", "extensions", "pjsip"):
             text = _fill(templates / f"{name}.conf.in", values)
             if name == "pjsip":
+                text += _fill(templates / f"trunk-{own.trunk}.conf.in", values)
                 for agent in own.agents:
                     names = {"AGENT": agent, "AGENT_PASSWORD": own.agent_password(agent)}
                     text += _fill(templates / "pjsip-agent.conf.in", names)

@@ -49,6 +49,15 @@ NEEDED_MODULES = (
     "res_stasis_playback.so",
     "res_stasis_snoop.so",
 )
+# What falls short without these, most of it for some carriers only.
+NEEDED_BY_CARRIERS = {
+    "res_pjsip_dlg_options.so": "OPTIONS in a call get no answer, and some session border controllers hang up",
+    "res_pjsip_empty_info.so": "an empty INFO in a call gets no answer, and some PBXs hang up after half a minute",
+    "res_pjsip_messaging.so": "MESSAGE in a call gets no answer",
+    "res_pjsip_outbound_registration.so": "no trunk registers",
+    "res_pjsip_refer.so": "REFER gets no answer",
+    "res_srtp.so": "calls with encrypted audio are refused (488)",
+}
 # Only where a PBX keeps its own queues.
 NEEDED_FOR_QUEUES = ("app_queue.so", "res_agi.so")
 # Without these two ARI answers 404 to what is asked here.
@@ -292,6 +301,9 @@ async def _check_one_asterisk(settings: Settings, ari: Ari) -> AsyncIterator[Fin
         needed = (*NEEDED_MODULES, ABOUT_SOUNDS, *(NEEDED_FOR_QUEUES if settings.agi else ()))
         missing = [name for name in needed if name not in modules]
         yield Finding("modules", f"not loaded in Asterisk: {', '.join(missing)}" if missing else "")
+        lacking = [f"{name} ({why})" for name, why in NEEDED_BY_CARRIERS.items() if name not in modules]
+        advice = f"not loaded in Asterisk: {', '.join(lacking)}; add them to modules.conf"
+        yield Finding("modules for carriers", advice if lacking else "")
         yield await _answered("prompts", _missing_prompts(ari, settings))
         yield await _answered("dialplan", _dialplan_fault(ari, settings))
         for name, server in settings.servers.items():

@@ -19,7 +19,7 @@ from idbellen.domain.idcontact import load_key
 from idbellen.domain.prompts import Prompt, media
 from idbellen.keys import take_over
 from idbellen.service import check as check_module
-from idbellen.service.check import ABOUT_SOUNDS, NEEDED_MODULES, Finding, check
+from idbellen.service.check import ABOUT_SOUNDS, NEEDED_BY_CARRIERS, NEEDED_MODULES, Finding, check
 from tests.support.installation import PASSWORD, Installation, make_keys, run_cli
 from tests.support.ports import free_ports
 
@@ -34,7 +34,7 @@ INFO, MODULES, SOUNDS, VARIABLE = "/asterisk/info", "/asterisk/modules", "/sound
 ENDPOINT = "/endpoints/PJSIP/to-west"
 GOOD: dict[str, Any] = {
     INFO: {"system": {"version": "22.1.0"}},
-    MODULES: [{"name": name} for name in (*NEEDED_MODULES, ABOUT_SOUNDS)],
+    MODULES: [{"name": name} for name in (*NEEDED_MODULES, *NEEDED_BY_CARRIERS, ABOUT_SOUNDS)],
     SOUNDS: [{"id": media(prompt).removeprefix("sound:")} for prompt in Prompt],
     VARIABLE: {"value": "idbellen"},
     ENDPOINT: {"state": "online"},
@@ -158,6 +158,16 @@ async def test_a_language_without_any_sound_is_told_as_such(installation: Instal
     for finding in await faults(installation):
         assert finding.fault.startswith("missing in language nl: ")
         assert "run prompts/make-prompts" in finding.fault
+
+
+async def test_a_module_that_some_carriers_need_is_named_with_what_falls_short(
+    installation: Installation, ari: FakeAri
+) -> None:
+    modules = [module for module in cast("list[dict[str, str]]", GOOD[MODULES]) if module["name"] != "res_srtp.so"]
+    ari.other[MODULES] = lambda: web.json_response(modules)
+    assert {finding.fault for finding in await faults(installation)} == {
+        "not loaded in Asterisk: res_srtp.so (calls with encrypted audio are refused (488)); add them to modules.conf"
+    }
 
 
 async def test_without_what_tells_of_asterisk_it_is_named(installation: Installation, ari: FakeAri) -> None:
