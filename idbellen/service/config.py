@@ -35,6 +35,7 @@ from pydantic_settings import (
 from idbellen.domain.hours import parse_day
 from idbellen.domain.ids import QueueName
 from idbellen.domain.languages import LANGUAGES, Language
+from idbellen.domain.numbers import FORMS
 from idbellen.domain.queueing import (
     ForPurpose,
     Goodbye,
@@ -113,8 +114,10 @@ def _without_code(value: object) -> WithoutCode | None:
 
 
 def _outside_endpoint(value: str) -> str:
-    if value.count("{number}") != 1 or "/" not in value:
-        raise ValueError("an endpoint with {number} in it, such as PJSIP/{number}@trunk")
+    if sum(value.count(f"{{{form}}}") for form in FORMS) != 1 or "/" not in value:
+        raise ValueError(
+            "an endpoint with {number}, {e164}, {international} or {national} in it, such as PJSIP/{number}@trunk"
+        )
     return value
 
 

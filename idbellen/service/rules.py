@@ -12,6 +12,7 @@ from idbellen.calls.staff import StaffRules
 from idbellen.domain.digits import EntryRules
 from idbellen.domain.hours import OpeningHours, parse_day
 from idbellen.domain.idcontact import TokenOpener, load_key
+from idbellen.domain.numbers import FORMS, in_form
 from idbellen.domain.queueing import QueueRules, Queues, Strategy
 from idbellen.service.config import Purpose, Queue, Settings, read_pem, read_secret
 from idbellen.web.credentials import Credentials, basic, bearer
@@ -67,8 +68,10 @@ def call_rules(settings: Settings) -> CallRules:
 
 
 def outside_endpoint(template: str, number: str) -> str:
-    """Give the endpoint over which an outside number is rung."""
-    return template.replace("{number}", number)
+    """Give the endpoint over which an outside number is rung, with the number in the form that the carrier wants."""
+    for form in FORMS:
+        template = template.replace(f"{{{form}}}", in_form(number, form))
+    return template
 
 
 def staff_rules(settings: Settings) -> StaffRules:
