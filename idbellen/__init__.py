@@ -1,3 +1,3 @@
 """idbellen: a citizen logs in, calls, and the agent who answers sees who it is."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
