@@ -671,6 +671,7 @@ STEPS: dict[str, Sequence[tuple[float, Verb, Target | None]]] = {
 MOMENTS = [*(1.1 + 0.0005 * n for n in range(0, 800, 7)), *(2.15 + 0.001 * n for n in range(0, 450, 9))]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", STEPS)
 def test_a_caller_who_hangs_up_at_any_moment_leaves_nothing_behind(name: str) -> None:
     async def scenario(scene: Scene) -> None:
@@ -683,6 +684,7 @@ def test_a_caller_who_hangs_up_at_any_moment_leaves_nothing_behind(name: str) ->
         play(scenario, hangs_up=hangs_up)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("who", ["ann", "bob"])
 @pytest.mark.parametrize("name", STEPS)
 def test_an_agent_who_hangs_up_at_any_moment_leaves_nothing_behind(name: str, who: str) -> None:

@@ -339,6 +339,7 @@ async def _story(steps: Sequence[Step], way: Way, moment: float, away: float, *,
     return world
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("at_once", [False, True], ids=["lost on the way", "answer lost"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", STEPS)
