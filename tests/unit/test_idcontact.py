@@ -22,8 +22,10 @@ from idbellen.domain.idcontact import (
     TokenOpener,
     TokenRefusedError,
     admission,
+    feedback_address,
     load_key,
     loggable,
+    session_url_host,
 )
 
 if TYPE_CHECKING:
@@ -298,3 +300,61 @@ def without(name: str) -> str:
 def test_refused(text: str, reason: str) -> None:
     with pytest.raises(TokenRefusedError, match=reason):
         OPENER.receive(text, NOW)
+
+
+# Addresses of sessions
+
+
+@pytest.mark.parametrize(
+    ("session_url", "host"),
+    [
+        ("https://auth.example/session", "auth.example"),
+        ("https://AUTH.example", "auth.example"),
+        ("https://auth.example:443/session", "auth.example"),
+        ("http://auth.example:80/session", "auth.example"),
+        ("http://auth.example:443/session", "auth.example:443"),
+        ("https://auth.example:8443/session", "auth.example:8443"),
+        ("https://auth.example:/session", "auth.example"),
+        ("http://127.0.0.1:8000/", "127.0.0.1:8000"),
+        ("http://[::1]/session", "[::1]"),
+        ("http://[::1]:8000/session", "[::1]:8000"),
+        ("https://auth.example?@other.example/", "auth.example"),
+        ("https://auth.example#@other.example/", "auth.example"),
+        ("https://auth.example.other.example/", "auth.example.other.example"),
+        # Whoever else may read an address before the "@" as its host, is not trusted to be right.
+        ("https://auth.example@other.example/", None),
+        ("https://user:password@auth.example/", None),
+        ("https://@auth.example/", None),
+        ("https://auth.example\\@other.example/", None),
+        ("ftp://auth.example/", None),
+        ("file:///etc/passwd", None),
+        ("//auth.example/session", None),
+        ("auth.example/session", None),
+        ("https:auth.example", None),
+        ("https://", None),
+        ("https:///session", None),
+        ("https://:443/session", None),
+        ("https://auth.example:port/", None),
+        ("https://auth.example:65536/", None),
+        ("https://[::1/session", None),
+        ("nonsense", None),
+        ("", None),
+    ],
+)
+def test_the_host_of_an_address(session_url: str, host: str | None) -> None:
+    assert session_url_host(session_url) == host
+
+
+@pytest.mark.parametrize(
+    ("session_url", "address"),
+    [
+        ("https://auth.example/session", "https://auth.example/session?type=logout"),
+        ("https://auth.example", "https://auth.example?type=logout"),
+        ("https://auth.example/a%2Fb?c=%26d&e", "https://auth.example/a%2Fb?c=%26d&e&type=logout"),
+        ("https://auth.example/session?#top", "https://auth.example/session?type=logout"),
+        # urlsplit drops line ends, as browsers do, so that none comes into a request.
+        ("https://auth.example/ses\r\nsion", "https://auth.example/session?type=logout"),
+    ],
+)
+def test_the_address_keeps_all_but_the_fragment(session_url: str, address: str) -> None:
+    assert feedback_address(session_url, "logout") == address
