@@ -93,9 +93,9 @@ class Reservation:
         if self.call != before:
             self._desk.staff.news.changed()
 
-    def result_arrived(self) -> None:
-        """Let the agent's dashboards fetch the data again."""
-        if self.call:
+    def result_arrived(self, session: SessionRef) -> None:
+        """Let the agent's dashboards fetch the data again, if they are in the call of this session."""
+        if self.call and self.call.session == session:
             self.call = replace(self.call, results=self.call.results + 1)
 
     def shown(self) -> None:
@@ -281,7 +281,7 @@ class Desk:
 
     def waiting_by_queue(self) -> dict[QueueName, int]:
         """Count the callers who wait and are not being offered, by queue."""
-        offered = {reservation.offer.call for reservation in self._reserved.values() if reservation.offer}
+        offered = {offer.call for offer in self.offers.values()}
         counts = dict.fromkeys(self._rules.queues.rules, 0)
         for place in self._places.values():
             ticket = place.ticket
@@ -335,14 +335,18 @@ class Desk:
         ``verified``: the login succeeded, which counts for the place of a caller who still waits.
         """
         for reservation in self._reserved.values():
-            if reservation.call and reservation.call.session == session:
-                reservation.result_arrived()
+            reservation.result_arrived(session)
         for place in self._places.values():
             if place.ticket.session == session:
                 place.moved(replace(place.ticket, verified=verified))
         self.staff.news.changed()
 
     # Reservations
+
+    @property
+    def offers(self) -> Mapping[AgentName, OfferView]:
+        """What agents are offered at this moment, by the agents' names."""
+        return {name: reservation.offer for name, reservation in self._reserved.items() if reservation.offer}
 
     @property
     def in_hand(self) -> Mapping[AgentName, CallView]:

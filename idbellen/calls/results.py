@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
@@ -57,6 +57,8 @@ class Results:
             case Attached.KEPT:
                 self.kept(session, received)
                 self.progress.result_arrived(session.reference, received.result)
+            case _:
+                assert_never(attached)
         return attached
 
     def kept(self, session: Session, received: Received) -> None:

@@ -128,7 +128,7 @@ class Wallboard:
         agents = self._desk.staff.agents
         here = [agents[name] for name in sorted(agents) if agents[name].state is not AgentState.OFFLINE]
         tickets = self._desk.waiting
-        offered = self._offered(here)
+        offered = self._offered()
         return Board(
             queues=tuple(self._queue(name, tickets, here) for name in self._desk.queues.rules),
             agents=tuple(self._agent(agent) for agent in here),
@@ -174,11 +174,9 @@ class Wallboard:
             call=TalkBoard(call.queue, call.purpose, call.since) if call else None,
         )
 
-    def _offered(self, here: Iterable[Agent]) -> dict[CallId, list[AgentName]]:
+    def _offered(self) -> dict[CallId, list[AgentName]]:
+        offers = self._desk.offers
         found: dict[CallId, list[AgentName]] = {}
-        for agent in here:
-            if agent.state in (AgentState.OFFERED, AgentState.RINGING):
-                offer = self._desk.view(agent.name).offer
-                if offer:
-                    found.setdefault(offer.call, []).append(agent.name)
+        for name in sorted(offers):
+            found.setdefault(offers[name].call, []).append(name)
         return found

@@ -46,10 +46,6 @@ class Watches(Generic[Name]):
             if not self._watches[name]:
                 del self._watches[name]
 
-    def watched(self, name: Name) -> bool:
-        """Whether anybody watches this."""
-        return name in self._watches
-
     def names(self) -> list[Name]:
         """Give the names of all that is watched."""
         return list(self._watches)

@@ -6,7 +6,7 @@ import enum
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, assert_never
 
 from idbellen.domain.agents import Agent, AgentState
 from idbellen.domain.ids import AgentName, CallId, QueueName, SessionRef
@@ -228,6 +228,8 @@ def _choose(ticket: Ticket, free: Sequence[Agent], strategy: Strategy) -> list[A
             return [min(best, key=lambda agent: (agent.offered_at, agent.name))]
         case Strategy.LONGEST_IDLE:
             return [min(best, key=lambda agent: (agent.idle_since, agent.name))]
+        case _:
+            assert_never(strategy)
 
 
 def _with_phones_of_their_own(agents: Iterable[Agent]) -> list[Agent]:
