@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
@@ -174,9 +174,8 @@ class _Conversation:
 
     async def _run(self) -> Ticket | None:
         while True:
-            event = await self._events.get()
             onward: Ticket | None = None
-            match event:
+            match await self._events.get():
                 case _Left(party) | _Asked(party, Command(verb=Verb.HANG_UP)) if party is self._main:
                     if self._mode in (Mode.TALKING, Mode.HELD):
                         self._note(over=True)
@@ -189,9 +188,8 @@ class _Conversation:
                 case _Holds(party, on) if party in (self._main, self._second):
                     await self._phone_holds(party, on=on)
                 case _Reached(party, why_not):
-                    if not await self._reached(party, why_not):
-                        # A blind transfer in vain: back to the front, since nobody waits for longer.
-                        onward = self._around.ticket
+                    # A blind transfer in vain: back to the front, since nobody waits for longer.
+                    onward = None if await self._reached(party, why_not) else self._around.ticket
             if onward:
                 return onward
             self._show()
@@ -301,7 +299,7 @@ class _Conversation:
                 self._shared = self._second is not None and self._second.agent is not None
             case Verb.TRANSFER:
                 return await self._main_left()
-            case Verb.CONSULT | Verb.BLIND if command.target:
+            case Verb.CONSULT | Verb.BLIND if command.target:  # pragma: no branch - refused above without one
                 return await self._call_in(command.target, blind=command.verb is Verb.BLIND)
         return None
 
@@ -427,6 +425,8 @@ class _Conversation:
                         answer = await ring_agents(around.phone, await place.offered(), desk.ring, scope)
                         if isinstance(answer, Party):
                             break
+            case _:
+                assert_never(target.kind)
         return answer if isinstance(answer, Party) else answer.value
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from idbellen.calls.desk import SHOWN_WITHIN_SECONDS
 from idbellen.calls.notes import KEPT_SECONDS
 from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState
@@ -273,8 +275,9 @@ def test_a_consultation_that_is_called_off_while_the_phone_rings() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("outcome", [RingOutcome.ANSWERED, RingOutcome.DECLINED])
 @pytest.mark.parametrize("early", [0.0005 * n for n in range(-4, 12)])
-def test_a_consultation_that_is_called_off_in_the_moment_of_the_answer(early: float) -> None:
+def test_a_consultation_that_is_called_off_in_the_moment_of_the_answer(early: float, outcome: RingOutcome) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.at(2.0)
         scene.ask(V.CONSULT, TO_BOB)
@@ -283,10 +286,13 @@ def test_a_consultation_that_is_called_off_in_the_moment_of_the_answer(early: fl
         scene.ask(V.RESUME)
         await scene.at(4.0)
         assert (scene.mode(), scene.inside, scene.phone.ringing) == (M.TALKING, {"ann", "caller"}, 1)
+        call = scene.call(ANN)
+        assert call
+        assert call.notice == ""
         assert scene.state(BOB) is S.AVAILABLE
         scene.ask(V.HANG_UP)
 
-    play(scenario)
+    play(scenario, {"bob": AgentBehaviour(outcome, after=1.0, talks=LONG)})
 
 
 @pytest.mark.parametrize("outcome", [RingOutcome.BUSY, RingOutcome.DECLINED, RingOutcome.UNREACHABLE])
@@ -304,6 +310,23 @@ def test_a_consultation_in_vain_is_told_and_the_caller_can_be_taken_back(outcome
         scene.ask(V.HANG_UP)
 
     play(scenario, {"bob": AgentBehaviour(outcome, after=0.5)})
+
+
+def test_a_queue_that_is_asked_is_rung_until_somebody_answers() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.at(2.0)
+        scene.ask(V.CONSULT, TO_TAXES)
+        await scene.at(4.0)
+        assert (scene.mode(), scene.log.misses) == (M.CONSULTING, ["bob"])
+        scene.phone.agents["bob"] = AgentBehaviour(after=1.0, talks=LONG)
+        await scene.at(15.0)
+        assert scene.phone.rung == ["ann", "bob", "bob"]
+        assert (scene.mode(), scene.inside) == (M.CONSULTED, {"ann", "bob"})
+        scene.ask(V.RESUME)
+        await scene.at(16.0)
+        scene.ask(V.HANG_UP)
+
+    play(scenario, {"bob": AgentBehaviour(RingOutcome.DECLINED, after=1.0)})
 
 
 def test_a_colleague_who_is_not_free_is_not_rung() -> None:
@@ -735,6 +758,48 @@ def test_two_buttons_in_one_moment_have_an_order() -> None:
         scene.ask(V.TRANSFER)
         await scene.at(6.0)
         scene.ask(V.HANG_UP, agent=BOB)
+
+    play(scenario)
+
+
+def test_what_an_agent_asked_for_in_the_moment_of_the_transfer_does_not_touch_the_call_any_more() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.at(2.0)
+        scene.ask(V.CONSULT, TO_BOB)
+        await scene.at(4.0)
+        scene.ask(V.TRANSFER)
+        assert scene.ask(V.HANG_UP) is None, "the desk cannot know yet"
+        await scene.at(6.0)
+        assert (scene.inside, scene.state(ANN)) == ({"bob", "caller"}, S.WRAP_UP)
+        scene.ask(V.HANG_UP, agent=BOB)
+
+    play(scenario)
+
+
+def test_a_screen_that_shows_another_call_is_not_taken_for_one_that_shows_this() -> None:
+    async def scenario(scene: Scene) -> None:
+        await asyncio.sleep(2.0 - now())
+        scene.desk.shown(ANN, CallId("another call"))
+        scene.desk.shown(BOB, CallId("call"))
+        with capture_logs() as logs:
+            await asyncio.sleep(SHOWN_WITHIN_SECONDS)
+        [line] = [line for line in logs if line["log_level"] == "error"]
+        assert (line["agent"], line["call"]) == ("ann", "call")
+        scene.ask(V.HANG_UP)
+
+    play(scenario)
+
+
+def test_an_agent_in_one_call_is_linked_with_no_other() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.at(2.0)
+        call = scene.call(ANN)
+        assert call
+        ticket = scene.desk._reserved[ANN].ticket
+        for name in (ANN, AgentName("nobody")):
+            assert scene.desk.link(name, ticket, replace(call, call=CallId("another call"))) is None
+        assert scene.call(ANN) == call
+        assert scene.ask(V.HANG_UP) is None
 
     play(scenario)
 
