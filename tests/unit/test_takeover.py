@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from structlog.testing import capture_logs
 
 from idbellen.calls.adoption import IN_HAND_SECONDS
 from idbellen.calls.found import Found, as_claimed, as_found
@@ -29,8 +30,9 @@ from idbellen.domain.statistics import CallOutcome
 from idbellen.domain.talk import Command, Mode, Target, Verb
 from idbellen.ports import RingOutcome, StoreError
 from tests.support import virtualtime
-from tests.support.fakes import AgentBehaviour, FakeCallLog, FakeNotes, FakePhone, FakeSessions, now
-from tests.support.stories import RULES, account, new_office, prompts, typed
+from tests.support.fakes import LOGGED_IN, AgentBehaviour, FakeCallLog, FakeNotes, FakePhone, FakeSessions, now
+from tests.support.stories import FAILED, RULES, account, new_office, prompts, typed
+from tests.support.values import about
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -464,6 +466,153 @@ def test_who_was_sent_on_but_could_not_be_noted_waits(way: Way) -> None:
         await asyncio.sleep(41.0 - now())
         await world.over()
         await world.close()
+
+    virtualtime.run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("ends", [2.4, 3.0], ids=["consulted", "transferred to"])
+def test_somebody_outside_talks_on(way: Way, ends: float) -> None:
+    async def main() -> None:
+        world = World(at_once=False)
+        phone = await _begin(world)
+        asked = asyncio.create_task(_ask(world, STEPS["outside"][: 1 if ends < 2.5 else 2], phone))
+        await asyncio.sleep(ends - now())
+        inside = {OUTSIDE, "ann" if ends < 2.5 else "caller"}
+        assert phone.bridges[-1].inside == inside
+        await world.end(way)
+        await asyncio.sleep(0.2)
+        await world.start()
+        await asyncio.sleep(10.0 - now())
+        assert (phone.bridges[-1].inside, phone.rung) == (inside, ["ann", OUTSIDE])
+        assert world.office
+        assert world.office.desk.in_hand.keys() == ({"ann"} if ends < 2.5 else set())
+        await asked
+        await asyncio.sleep(41.0 - now())
+        await world.over()
+        await world.close()
+
+    virtualtime.run(main())
+
+
+@pytest.mark.parametrize("to_number", [False, True], ids=["with an agent", "with somebody outside"])
+def test_whose_bridge_is_gone_waits_in_front_again(*, to_number: bool) -> None:
+    async def main() -> None:
+        world = World(at_once=False)
+        phone = await _begin(world)
+        await _ask(world, STEPS["outside"] if to_number else [], phone)
+        await asyncio.sleep(3.0 - now())
+        await world.end("kill -9")
+        phone.bridges[-1].open = False
+        await world.start()
+        # ann wraps up for half a minute, unless she has done so.
+        await asyncio.sleep(36.0 - now())
+        assert world.office
+        assert phone.rung == ["ann", *([OUTSIDE] if to_number else []), "ann"]
+        assert world.office.desk.in_hand.keys() == {"ann"}
+        assert Prompt.GOODBYE not in prompts(phone)
+        await asyncio.sleep(41.0 - now())
+        await world.over()
+        await world.close()
+
+    virtualtime.run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("gone", [False, True], ids=["asked afresh", "has hung up"])
+def test_who_had_not_keyed_the_code_in_has_no_stay_that_could_end(way: Way, *, gone: bool) -> None:
+    async def main() -> None:
+        world = World(at_once=False, agents=())
+        await world.start()
+        phone = FakePhone("first", typed(CODES[0], at=2.0, gap=0.0), hangs_up=1.1 if gone else 40.0)
+        world.call(phone, CODES[0])
+        await asyncio.sleep(1.0)
+        assert Prompt.WELCOME in prompts(phone)
+        await world.end(way)
+        await asyncio.sleep(0.2)
+        await world.start()
+        await asyncio.sleep(2.0)
+        assert world.log.records == []
+        [phone] = world.phones.values()
+        assert prompts(phone).count(Prompt.WELCOME) == (1 if gone else 2)
+        await asyncio.sleep(41.0 - now())
+        assert [record.outcome for record in world.log.records] == ([] if gone else [CallOutcome.ABANDONED])
+        await world.over()
+        await world.close()
+
+    virtualtime.run(main())
+
+
+def test_whose_code_was_found_accepted_is_let_go_when_the_agent_hangs_up() -> None:
+    async def main() -> None:
+        world = World(at_once=False, agents=(ANN,))
+        await world.start()
+        await asyncio.sleep(2 * BACK_SECONDS)
+        assert world.office
+        world.office.desk.staff.set_available(ANN)
+        phone = FakePhone("first", typed(CODES[0], at=1.0, gap=0.0))
+        phone.agents = {"ann": AgentBehaviour(after=1.0, talks=5.0)}
+        asyncio.get_running_loop().call_later(0.2, setattr, world.notes, "away", True)
+        world.call(phone, CODES[0])
+        await asyncio.sleep(1.5 - now())
+        await world.end("kill -9")
+        world.notes.away = False
+        await world.start()
+        await asyncio.sleep(20.0 - now())
+        [phone] = world.phones.values()
+        assert (prompts(phone).count(Prompt.WELCOME), phone.rung, phone.end) == (1, ["ann", "ann"], "hung up")
+        [record] = world.log.records
+        assert (record.outcome, record.talked) == (CallOutcome.ANSWERED, about(5.0, within=0.1))
+        await world.over()
+        await world.close()
+
+    virtualtime.run(main())
+
+
+# What is found beside the notes
+
+
+@pytest.mark.parametrize(
+    ("result", "away", "found"),
+    [(LOGGED_IN, False, True), (FAILED, False, False), (None, False, False), (LOGGED_IN, True, False)],
+    ids=["logged in", "failed", "may still log in", "the store is away"],
+)
+def test_only_a_caller_whose_code_was_right_is_found_to_have_been_let_in(
+    result: AuthResult | None, *, away: bool, found: bool
+) -> None:
+    async def main() -> None:
+        sessions = FakeSessions(CODES[0])
+        sessions.set_result(CODES[0], result)
+        await sessions.claim(CODES[0], call=FIRST, secret=Secret("secret"), now=now())
+        if away:
+            sessions.away_until = 10.0
+        office = new_office(RULES, sessions, QUEUES)
+        notes = [CallNote(FIRST, "channel", Secret("secret")), CallNote(CallId("other"), "other", Secret("never used"))]
+        with capture_logs() as logs:
+            mine, other = await as_claimed(notes, office)
+        assert (mine.ticket is not None, other) == (found, notes[1])
+        warned = [line["call"] for line in logs if line["log_level"] == "warning"]
+        assert warned == (["first", "other"] if away else [])
+
+    virtualtime.run(main())
+
+
+def test_a_call_that_cannot_be_ended_properly_does_not_keep_the_others_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(_: Secret) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async def main() -> None:
+        office = new_office(RULES, FakeSessions(*CODES), QUEUES)
+        monkeypatch.setattr(office.sessions, "by_secret", fail)
+        ticket = Ticket(FIRST, SessionRef("session"), "report_move", DEFAULT, 0.0, verified=True)
+        with capture_logs() as logs:
+            await Stories(office).close(CallNote(FIRST, "channel", Secret("secret"), ticket))
+        assert [(line["event"], line["log_level"], line["call"]) for line in logs] == [
+            ("call of an earlier process not ended properly", "error", "first"),
+            ("call over", "info", "first"),
+        ]
 
     virtualtime.run(main())
 
