@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,10 +19,14 @@ from idbellen.domain.agents import (
     Terms,
 )
 from idbellen.domain.ids import AgentName, QueueName
+from idbellen.domain.notes import note_agent
 from tests.support import virtualtime
 from tests.support.fakes import now
 from tests.support.stories import account
 from tests.support.values import about, agent_now
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 A = AgentName("a")
 MOVES, TAXES = QueueName("moves"), QueueName("taxes")
@@ -136,6 +141,11 @@ def test_only_a_wrap_up_can_be_extended() -> None:
     assert wrapping_up.extended(60.0).wrap_up_until == wrapping_up.wrap_up_until + 60.0
     for state in set(S) - {S.WRAP_UP}:
         assert agent_in(state).extended(60.0) == agent_in(state)
+
+
+def test_who_is_available_already_stays_as_they_were() -> None:
+    agent = agent_in(S.AVAILABLE)
+    assert agent.after(E.SET_AVAILABLE, 100.0) == agent, "or they would seem to be idle only since then"
 
 
 def test_a_pause_with_another_reason_takes_its_place() -> None:
@@ -299,6 +309,8 @@ def test_wrap_up_ends_by_itself_early_or_later() -> None:
                 assert staff[A].state is S.AVAILABLE
         staff.end_wrap_up(A)
         staff.extend_wrap_up(A)
+        staff.extend_wrap_up(AgentName("nobody"))
+        assert list(staff.agents) == [A]
         await asyncio.sleep(16)
 
     virtualtime.run(story())
@@ -333,5 +345,61 @@ def test_what_the_phone_does_is_known_before_its_owner_comes() -> None:
             staff.set_phone("another", PhoneState.BUSY)
             assert agent_now(staff, A).phone is PhoneState.IDLE
         await asyncio.sleep(16)
+
+    virtualtime.run(story())
+
+
+# After an earlier process
+
+
+def restored(agent: Agent, *, by_phone: bool = False, talking: Collection[AgentName] = ()) -> Staff:
+    """Give the staff of a process that takes over from one that knew this agent."""
+    staff = staffed()
+    staff.restore([note_agent(agent, by_phone=by_phone)], {A: account("a")}, talking)
+    return staff
+
+
+def test_who_logged_in_by_desk_phone_is_here_still_and_nobody_waits_for_a_dashboard() -> None:
+    async def story() -> None:
+        staff = restored(agent_in(S.AVAILABLE), by_phone=True)
+        await asyncio.sleep(100)
+        assert (staff[A].state, staff.with_phone_alone(A)) == (S.AVAILABLE, True)
+
+    virtualtime.run(story())
+
+
+def test_who_was_in_a_call_that_nobody_takes_up_is_free_and_who_talks_on_is_not() -> None:
+    async def story() -> None:
+        for talking, state in (((), S.AVAILABLE), ((A,), S.IN_CALL)):
+            staff = restored(agent_in(S.IN_CALL), talking=talking)
+            assert staff[A].state is state
+            with staff.present(account("a")):
+                await asyncio.sleep(100)
+                assert agent_now(staff, A).state is state
+            await asyncio.sleep(16)
+
+    virtualtime.run(story())
+
+
+def test_who_had_left_during_a_call_that_has_ended_meanwhile_is_offline_and_stays_so() -> None:
+    async def story() -> None:
+        kept: list[AgentState] = []
+        staff = restored(agent_in(S.IN_CALL).after(E.LEAVE, 2.0))
+        staff.on_agent(lambda agent, _: kept.append(agent.state))
+        assert staff[A].state is S.OFFLINE
+        await asyncio.sleep(100)
+        assert (staff[A].state, kept) == (S.OFFLINE, []), "the grace passes, and there is nobody to leave"
+
+    virtualtime.run(story())
+
+
+def test_who_has_no_account_any_more_is_let_go() -> None:
+    async def story() -> None:
+        kept: list[tuple[str, AgentState]] = []
+        staff = staffed()
+        staff.on_agent(lambda agent, _: kept.append((agent.name, agent.state)))
+        staff.restore([note_agent(agent_in(S.AVAILABLE), by_phone=False)], {}, ())
+        assert not staff.agents
+        assert kept == [("a", S.OFFLINE)], "so that the note is forgotten"
 
     virtualtime.run(story())

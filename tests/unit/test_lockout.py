@@ -85,6 +85,11 @@ def test_a_try_counts_under_all_its_keys_or_none() -> None:
         assert attempt.begin(0.0) == 0
         attempt.failed(0.0)
     assert Try((narrow, "c"), (wide, "all")).begin(0.0) == 10
+    attempt = Try((narrow, "d"), (wide, "another"))
+    assert attempt.begin(0.0) == 0
+    assert attempt.weight(0.0) == 2
+    attempt.withdrawn(0.0)
+    assert attempt.weight(0.0) == 0
     assert narrow.weight("c", 0.0) == 0
 
 
@@ -168,6 +173,16 @@ def test_a_full_table_keeps_those_that_failed_most_and_those_under_way(monkeypat
     # What has lapsed makes room first.
     fail(guard, "much later", 5000.0)
     assert set(guard._entries) == {"much later"}
+
+
+def test_a_full_table_of_which_all_are_under_way_grows_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockout, "MOST_KEYS", 3)
+    guard = Lockout(tries=3, wait=10, longest=900, forget=900)
+    for number in range(5):
+        guard.begin(f"try {number}", 0.0)
+    for number in range(5):
+        guard.failed(f"try {number}", 1.0)
+        assert guard.weight(f"try {number}", 1.0) == 1
 
 
 # Logins
