@@ -17,7 +17,7 @@ from idbellen.calls.stay import recorded
 from idbellen.calls.stories import Stories
 from idbellen.domain.agents import AgentState, PhoneState
 from idbellen.domain.hours import OpeningHours, parse_day
-from idbellen.domain.ids import AgentName, CallId, QueueName, Secret
+from idbellen.domain.ids import AgentName, CallId, QueueName, Secret, SessionRef
 from idbellen.domain.notes import CallNote
 from idbellen.domain.prompts import Prompt
 from idbellen.domain.queueing import Goodbye, Plain, QueueRules, Queues, Strategy, ToExtension, ToQueue, WayOut
@@ -214,6 +214,25 @@ def test_an_unverified_caller_is_told_no_wait_where_verified_callers_go_first() 
     assert heard(verified=False, verified_first=True) == [P.PLACE_1, P.HEAR_AGAIN]
     assert heard(verified=False, verified_first=False) == [P.PLACE_1, P.WAIT_2, P.HEAR_AGAIN]
     assert heard(verified=True, verified_first=True) == [P.PLACE_1, P.WAIT_2, P.HEAR_AGAIN]
+
+
+def test_who_logs_in_while_waiting_goes_ahead_where_verified_callers_go_first() -> None:
+    rules = replace(RULES, purposes={"report_move": PurposeRules(DEFAULT, admit_unverified=True)})
+    order: list[list[CallId]] = []
+    sessions = FakeSessions(*CODES)
+    for code in (CODE, WRONG):
+        sessions.set_result(code, None)
+
+    async def log_in(office: Office) -> None:
+        for code, result in (("another", LOGGED_IN), (WRONG, FAILED), (WRONG, LOGGED_IN)):
+            await asyncio.sleep(5.0)
+            office.progress.result_arrived(SessionRef(f"session {code}"), result)
+            order.append([ticket.call for ticket in office.desk.waiting])
+
+    first = waiting_caller("first", hangs_up=20.0)
+    second = waiting_caller("second", WRONG, hangs_up=20.0)
+    tell(first, second, queue=QueueRules(verified_first=True), rules=rules, beside=log_in, sessions=sessions)
+    assert order == [["first", "second"], ["first", "second"], ["second", "first"]]
 
 
 # Who gets them

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from structlog.testing import capture_logs
 
+from idbellen.calls import progress
 from idbellen.calls.identify import PATIENCE_SECONDS
 from idbellen.calls.patience import RETRY_SECONDS
 from idbellen.calls.stories import Stories
@@ -320,6 +321,18 @@ def test_a_caller_who_is_cut_off_in_the_queue_can_call_again() -> None:
     assert stages == [Stage.QUEUED, Stage.QUEUED, Stage.WAITING]
 
 
+def test_of_the_sessions_that_have_ended_the_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(progress, "MOST_ENDED", 2)
+        pages = new_office(RULES, FakeSessions()).progress
+        for number in range(3):
+            pages.end(SessionRef(f"session {number}"))
+        stages = [pages.view(SessionRef(f"session {number}")).stage for number in range(3)]
+        assert stages == [Stage.WAITING, Stage.ENDED, Stage.ENDED]
+
+    virtualtime.run(story())
+
+
 def test_the_auth_plugin_is_told_at_each_configured_moment() -> None:
     told: list[tuple[float, str]] = []
 
@@ -406,6 +419,23 @@ def test_a_fault_ends_one_call_with_an_apology_and_the_plain_queue() -> None:
     sessions = tell(faulty, other, codes=(CODE, WRONG))
     assert prompts(faulty)[-1] is Prompt.APOLOGY
     assert faulty.end == "plain queue"
+    assert sessions.finished == [f"session {WRONG}"]
+
+
+def test_a_caller_who_cannot_even_be_sent_to_the_plain_queue_is_in_the_log_and_others_go_on() -> None:
+    class Lost(FakePhone):
+        async def music(self, music_class: str) -> None:  # noqa: ARG002
+            raise RuntimeError("a fault")
+
+        async def to_plain_queue(self) -> None:
+            raise RuntimeError("Asterisk is away")
+
+    lost = Lost("lost", typed(CODE, at=1))
+    other = FakePhone("other", typed(WRONG, at=1.1))
+    with capture_logs() as logs:
+        sessions = tell(lost, other, codes=(CODE, WRONG))
+    [line] = [line for line in logs if line["event"] == "caller could not be sent to the plain queue"]
+    assert (line["call"], line["log_level"]) == ("lost", "error")
     assert sessions.finished == [f"session {WRONG}"]
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from idbellen.domain.board import CallView
+from idbellen.domain.ids import CallId, QueueName, SessionRef
 from idbellen.domain.talk import Command, Mode, Target, Verb, refusal
 
 M, V = Mode, Verb
@@ -46,6 +50,14 @@ def test_whom_the_phone_holds_only_the_phone_takes_back(mode: Mode) -> None:
 def test_who_is_consulted_can_only_mute_and_leave(mode: Mode) -> None:
     allowed = {verb.value for verb in Verb if refusal(mode, with_target(verb), consulted=True) is None}
     assert allowed == set(ALWAYS.split())
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_screen_offers_what_can_be_asked_for(mode: Mode) -> None:
+    call = CallView(CallId("call"), SessionRef("session"), "move", QueueName("default"), 0.0, None, None, mode=mode)
+    assert {verb.value for verb in call.allowed} == set(ALLOWED[mode].split())
+    assert {verb.value for verb in replace(call, part="consulted").allowed} == set(ALWAYS.split())
+    assert replace(call, ours=False).allowed == set(), "the phone does it, of a call that a PBX has connected"
 
 
 @pytest.mark.parametrize("verb", list(Verb))
