@@ -384,11 +384,14 @@ def test_who_was_in_a_call_that_nobody_takes_up_is_free_and_who_talks_on_is_not(
 def test_who_had_left_during_a_call_that_has_ended_meanwhile_is_offline_and_stays_so() -> None:
     async def story() -> None:
         kept: list[AgentState] = []
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
         staff = restored(agent_in(S.IN_CALL).after(E.LEAVE, 2.0))
         staff.on_agent(lambda agent, _: kept.append(agent.state))
         assert staff[A].state is S.OFFLINE
         await asyncio.sleep(100)
-        assert (staff[A].state, kept) == (S.OFFLINE, []), "the grace passes, and there is nobody to leave"
+        assert (staff[A].state, kept) == (S.OFFLINE, [])
+        assert faults == [], "the grace passes, and there is nobody to leave"
 
     virtualtime.run(story())
 

@@ -203,6 +203,31 @@ def test_the_phones_own_hold_key_is_the_button_but_only_the_phone_ends_it() -> N
     play(scenario)
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["consulted", "in a conference"])
+def test_the_hold_key_of_a_colleague_leaves_the_others_as_they_are(*, together: bool) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.at(2.0)
+        scene.ask(V.CONSULT, TO_BOB)
+        await scene.at(4.0)
+        if together:
+            scene.ask(V.CONFERENCE)
+        await scene.at(5.0)
+        before = scene.mode(), set(scene.inside)
+        [leg] = [leg for leg in scene.phone.legs.values() if leg.endpoint == "bob"]
+        for on in (True, False):
+            with capture_logs() as logs:
+                leg.hold(on=on)
+                await asyncio.sleep(1.0)
+            assert [line["agent"] for line in logs if line["event"].startswith("phone holds")] == ["bob"]
+            assert (scene.mode(), scene.inside) == before
+        scene.ask(V.HANG_UP, agent=BOB)
+        await scene.at(9.0)
+        assert (scene.mode(), scene.inside) == (M.TALKING, {"ann", "caller"})
+        scene.ask(V.HANG_UP)
+
+    play(scenario)
+
+
 # Consult
 
 
@@ -768,9 +793,11 @@ def test_what_an_agent_asked_for_in_the_moment_of_the_transfer_does_not_touch_th
         scene.ask(V.CONSULT, TO_BOB)
         await scene.at(4.0)
         scene.ask(V.TRANSFER)
-        assert scene.ask(V.HANG_UP) is None, "the desk cannot know yet"
+        assert scene.ask(V.MUTE) is None, "the desk cannot know yet"
+        assert scene.ask(V.HANG_UP) is None
         await scene.at(6.0)
         assert (scene.inside, scene.state(ANN)) == ({"bob", "caller"}, S.WRAP_UP)
+        assert scene.phone.bridges[-1].muted == set(), "and Asterisk is not asked about a phone that is gone"
         scene.ask(V.HANG_UP, agent=BOB)
 
     play(scenario)
