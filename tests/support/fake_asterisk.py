@@ -143,7 +143,8 @@ class FakeAsterisk(Ari):
     def _do(self, method: str, kind: str, /, *where: str, **params: str | int) -> Any:
         if method == "GET":
             self._there(kind != "channels" or not where or where[0] in self.channels)
-            return self._look(kind)
+            # Of a channel it is asked whether its phone holds, and none does.
+            return {"value": "0"} if where[1:] == ("variable",) else self._look(kind)
         if kind == "bridges":
             self._bridge(method, *where, **params)
         elif kind == "playbacks":
