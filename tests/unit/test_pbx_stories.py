@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from unittest.mock import ANY
+from unittest.mock import ANY, AsyncMock, patch
 
 import pytest
 
@@ -36,7 +36,7 @@ from idbellen.domain.wiring import (
     Queued,
     Snapshot,
 )
-from idbellen.ports import Account
+from idbellen.ports import Account, StoreError
 from tests.support import virtualtime
 from tests.support.fakes import FakeCallLog, FakePhone, FakeSessions, now
 from tests.support.stories import ADMITTING, RULES, account, new_office
@@ -478,6 +478,81 @@ def test_without_ami_the_session_is_held_for_a_bounded_time() -> None:
     assert (sessions.finished, sessions.claimed) == ([], {})
 
 
+def test_who_has_left_before_the_code_was_right_keeps_it() -> None:
+    async def story(pbx: Pbx) -> None:
+        await pbx.tell(NOBODY)
+        task = asyncio.create_task(take_pbx_call(LentPhone(keys=typed(CODE)), pbx.office, pbx.calls))
+        await pbx.tell(Gone("c"))
+        await asyncio.wait_for(task, 60)
+
+    sessions = tell(story)
+    assert (sessions.finished, sessions.claimed, list(sessions.codes)) == ([], {}, [CODE])
+
+
+@pytest.mark.parametrize("store", [{"return_value": True}, {"side_effect": StoreError("away")}])
+def test_a_call_of_an_earlier_process_whose_session_cannot_be_had_is_a_call_still(store: dict[str, Any]) -> None:
+    """The store has forgotten it between two questions, or is away."""
+
+    async def story(pbx: Pbx) -> None:
+        with patch.object(pbx.sessions, "issue_code", AsyncMock(**store)):
+            await pbx.tell(Snapshot((Channel("c", CALLER, "br", REFERENCE), Channel("a1", FIRST, "br"))))
+        pbx.in_call_without_data(A)
+
+    tell(story)
+
+
+def test_who_left_the_queue_while_ami_was_away_waits_no_longer() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(Lost(), Lost())
+        assert pbx.office.desk.waiting_by_queue() == {"default": 1}
+        await pbx.tell(Snapshot((Channel("c", CALLER, "", REFERENCE),)))
+        assert pbx.office.desk.waiting_by_queue() == {"default": 0}
+        await pbx.tell(Gone("c"))
+        await task
+
+    tell(story)
+
+
+def test_what_is_told_of_nobody_or_cannot_be_understood_costs_no_screen() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        nobody: Any = []
+        await pbx.tell(LeftQueue("another", "q"), Answered("another", "q", "a"), LeftQueue(nobody, "q"))
+        assert pbx.office.desk.waiting_by_queue() == {"default": 1}
+        await pbx.tell(*CONNECTED)
+        assert pbx.seen(A) == (REFERENCE, Mode.TALKING)
+        await pbx.tell(Gone("c"))
+        await task
+
+    tell(story)
+
+
+def test_who_talks_with_two_callers_sees_the_first_until_that_one_is_gone() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(*CONNECTED, Appeared("e", "PJSIP/trunk-05"), Queued("e", "q"), LeftQueue("e", "q"))
+        await pbx.tell(Answered("e", "q", "a"), Entered("a2", "a-06", "br2"), Entered("e", "PJSIP/trunk-05", "br2"))
+        assert pbx.seen(A) == (REFERENCE, Mode.TALKING)
+        await pbx.tell(Gone("a1"), Gone("c"))
+        await task
+        pbx.in_call_without_data(A)
+        await pbx.tell(Gone("e"))
+
+    tell(story)
+
+
+def test_a_stop_while_ami_is_away_keeps_the_session_too() -> None:
+    async def story(pbx: Pbx) -> None:
+        task = await call_in(pbx)
+        await pbx.tell(*CONNECTED, Lost())
+        task.cancel()
+        await asyncio.wait([task])
+
+    sessions = tell(story)
+    assert (sessions.finished, sessions.claimed) == ([], {})
+
+
 def test_an_agent_who_opens_the_dashboard_during_the_call_sees_it() -> None:
     async def story(pbx: Pbx) -> None:
         task = await call_in(pbx)
@@ -707,6 +782,22 @@ def test_comparing_does_not_undo_what_was_changed_just_now() -> None:
             await asyncio.sleep(1)
             assert staff[PJSIP_ANN].state is AgentState.PAUSED
             assert [what for what, *_ in control.done] == ["add", "pause"]
+        await asyncio.sleep(20)
+
+    with_members(story)
+
+
+def test_news_of_ours_that_never_came_hides_no_change_for_long() -> None:
+    async def story(office: Office, members: PbxMembers, control: Control) -> None:
+        staff = office.desk.staff
+        control.members = None
+        with staff.present(agent()):
+            staff.set_available(PJSIP_ANN)
+            await asyncio.sleep(60)
+            members.take(Gone("a channel, which is no member"))
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.AVAILABLE
+            members.take(MemberGone("q", INTERFACE))
+            assert agent_now(staff, PJSIP_ANN).state is AgentState.PAUSED
         await asyncio.sleep(20)
 
     with_members(story)
