@@ -253,8 +253,9 @@ async def test_a_call_has_an_upper_limit(switchboard: Switchboard, citizen: Citi
 
 
 async def test_a_call_that_cannot_be_made_says_why(switchboard: Switchboard, citizen: CitizenPhone) -> None:
-    with pytest.raises(PhoneError, match="refused: 404"):
-        await citizen.call("nobody", CODE)
+    # Every name reaches idbellen but one letter, which may mean something to Asterisk.
+    with pytest.raises(PhoneError, match="refused: 484"):
+        await asyncio.wait_for(citizen.call("x", CODE), 10)
     with pytest.raises(PhoneError, match="cannot use this code") as caught:
         await citizen.call("14030", "59x17")
     assert "59" not in str(caught.value)
