@@ -87,7 +87,7 @@ class _PbxStay:
         )
 
 
-class Caller:
+class PbxCaller:
     """A caller of whom we hold no session: not verified, or not asked for a code. One of whom we do is Followed."""
 
     secret: Secret | None = None
@@ -116,7 +116,7 @@ class Caller:
             self.screen = None
 
 
-class Followed(Caller):
+class Followed(PbxCaller):
     """A call of which we hold the session."""
 
     def __init__(self, uid: str, ticket: Ticket, claim: Claim, journey: Journey) -> None:
@@ -160,7 +160,7 @@ class PbxCalls:
         self._rules = rules
         self._wiring = Wiring()
         self._followed: dict[str, Followed] = {}
-        self._strangers: dict[str, Caller] = {}
+        self._strangers: dict[str, PbxCaller] = {}
         self._stays: dict[str, _PbxStay] = {}
         self._adopting: set[str] = set()
         self._connected = False
@@ -238,7 +238,7 @@ class PbxCalls:
     def expect_stranger(self, uid: str) -> None:
         """Follow a caller who is not verified, on the way through the dialplan to an agent."""
         if self._connected and uid in self._wiring:
-            self._strangers.setdefault(uid, Caller(uid, self._stranger_ticket(QueueName(""))))
+            self._strangers.setdefault(uid, PbxCaller(uid, self._stranger_ticket(QueueName(""))))
 
     def _stranger_ticket(self, queue: QueueName, since: float | None = None) -> Ticket:
         now = self._desk.clock()
@@ -372,7 +372,7 @@ class PbxCalls:
             call.journey.enter(Stage.QUEUED)
         else:
             ticket = self._stranger_ticket(ours, since)
-            self._strangers.setdefault(queued.uid, Caller(queued.uid, ticket)).ticket = ticket
+            self._strangers.setdefault(queued.uid, PbxCaller(queued.uid, ticket)).ticket = ticket
         stay = self._stays[queued.uid] = _PbxStay(ticket)
         stay.place.enter_context(self._desk.place(ticket))
 
@@ -421,7 +421,7 @@ class PbxCalls:
                 if agent and not call.over.is_set():
                     self._show(call, agent, mode)
 
-    def _wanted(self, call: Caller) -> tuple[AgentName | None, Mode]:
+    def _wanted(self, call: PbxCaller) -> tuple[AgentName | None, Mode]:
         """Give whose dashboard is to show a call: who shows it already, as long as they talk, else who is nearest.
 
         An agent whom the PBX takes out to ask a colleague keeps the screen, while the caller is alone in the bridge.
@@ -440,14 +440,14 @@ class PbxCalls:
         held = name is not None and self._wiring.holds(agents[name])
         return name, Mode.HELD if held else Mode.TALKING
 
-    def _agent_at(self, uid: str, call: Caller) -> AgentName | None:
+    def _agent_at(self, uid: str, call: PbxCaller) -> AgentName | None:
         """Give the agent of a channel: of those who share a phone, the one who shows the call already."""
         phone, staff = self._wiring.endpoint(uid), self._desk.staff
         if call.screen and phone in staff.phones(call.screen.agent):
             return call.screen.agent
         return staff.here_with(phone)
 
-    def _show(self, call: Caller, agent: AgentName, mode: Mode) -> None:
+    def _show(self, call: PbxCaller, agent: AgentName, mode: Mode) -> None:
         if call.screen:
             if call.view and call.view.mode is not mode:
                 call.view = replace(call.view, mode=mode)
